@@ -1,0 +1,68 @@
+# Everything a person or CI does with this repository. `make` alone lists it.
+#
+# All of it happens in one virtual environment, .venv. The stamp files in it say what it already holds, so every
+# target can be run again at no cost, and a changed pyproject.toml or constraints.txt installs anew.
+
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+LINTED := src tests tools bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-hub check format lint types contracts fix bench moji install install-dev clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/base  ## search the bundled pictures in five languages; writes demo.png (no network, no torch)
+	@.venv/bin/cjkclip demo --output demo.png
+
+test: .venv/dev  ## the whole offline suite
+	@$(PYTEST)
+
+test-hub: .venv/dev  ## the tests that need the network and published weights
+	@$(PYTEST) -m hub
+
+check: format lint types contracts  ## formatting, lint, types, import contracts
+
+format: .venv/dev
+	@echo "format"; .venv/bin/ruff format --quiet --diff $(LINTED)
+
+lint: .venv/dev
+	@echo "lint"; .venv/bin/ruff check --quiet $(LINTED)
+
+types: .venv/dev
+	@echo "types"; .venv/bin/pyright
+
+contracts: .venv/dev
+	@echo "contracts"; .venv/bin/lint-imports --no-logo
+
+fix: .venv/dev  ## format, and repair what the linter can repair
+	@.venv/bin/ruff format $(LINTED)
+	@.venv/bin/ruff check --fix $(LINTED)
+
+bench: .venv/dev  ## speed, measured beside the peers in the same run
+	@.venv/bin/python -m bench
+
+moji: .venv/dev  ## rebuild the bundled pictures, captions and model from their sources (needs npm and an hour)
+	@.venv/bin/python -m tools.moji
+
+install: .venv/base  ## .venv with cjkclip alone
+
+install-dev: .venv/dev  ## .venv with everything that tests and checks need
+
+clean:  ## remove .venv, caches and what demo and bench wrote
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo.png bench/out
+	find $(LINTED) -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("cjkclip needs Python 3.11 or newer, \
+	$(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" % v[:2])'
+	@echo "making .venv"; $(PYTHON) -m venv .venv && touch $@
+
+.venv/base: pyproject.toml constraints.txt | .venv/python
+	@echo "installing cjkclip into .venv"; $(PIP) --editable . && touch $@
+
+.venv/dev: pyproject.toml constraints.txt requirements-peers.txt | .venv/base
+	@echo "installing the development tools and torch into .venv"; $(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps --requirement requirements-peers.txt && touch .venv/base $@

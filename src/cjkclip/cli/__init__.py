@@ -1,0 +1,98 @@
+"""The command line: `cjkclip COMMAND`, the same words as in Python.
+
+Each command is a thin table over public functions. No error that cjkclip raises on purpose ends in a traceback.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cjkclip import __version__
+from cjkclip.cli import classify, doctor, embed, models, search, train
+from cjkclip.cli.screen import (
+    EXIT_CODES,
+    INTERRUPTED,
+    USAGE,
+    forgive_streams,
+    leave_broken_pipe,
+    safe,
+)
+
+__all__ = ["app", "main"]
+
+
+class _Group(TyperGroup):
+    """The commands, with our own way of ending."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and leave with an exit code."""
+        del standalone_mode
+        forgive_streams()
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            sys.stdout.flush()
+        except typer.TyperException as error:
+            sys.exit(_usage(error))
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        except BrokenPipeError:
+            code = leave_broken_pipe()
+        if code == INTERRUPTED:
+            sys.stderr.write("cjkclip: interrupted\n")
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    command = "cjkclip" if context is None else context.command_path
+    message = safe(re.sub(r"\s+", " ", error.format_message()).strip())
+    sys.stderr.write(f"{command}: {message}\nTry '{command} --help'.\n")
+    return USAGE
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"cjkclip {__version__}\n")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    epilog=EXIT_CODES,
+)
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """CLIP models that speak Chinese, Japanese, Korean and English: classify, embed and search pictures."""
+    del version
+
+
+for _module in (models, classify, search, embed, train, doctor):
+    app.command(epilog=EXIT_CODES)(getattr(_module, _module.__name__.rpartition(".")[2]))
+
+
+def main() -> None:
+    """The program `cjkclip`."""
+    app(prog_name="cjkclip")

@@ -1,0 +1,154 @@
+"""The checks of `cjkclip doctor`. Each returns how it ended and what it found, or raises a CjkclipError."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+import cjkclip
+from cjkclip import engines
+from cjkclip.engines import ENGINES
+from cjkclip.errors import CheckpointError, EngineError
+from cjkclip.gallery.fonts import ADVICE, Fonts, find_fonts
+
+Result = tuple[Literal["ok", "note", "fail"], str]
+
+# A few words in each language, for fonts and for text towers.
+SAMPLES = {
+    "zh": "一只猫 爱",
+    "zh-Hant": "一隻貓 愛",
+    "ja": "ねこの写真",
+    "ko": "고양이 사진",
+    "en": "a photo of a cat",
+}
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+_CLOSE = 1e-4  # engines agree on unit vectors to about 1e-6; far more than this is a broken engine
+
+
+def versions() -> Result:
+    """The package, Python and the system."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return "ok", f"{cjkclip.__version__} on {python}, {platform.system()} {platform.machine()}"
+
+
+def processor() -> Result:
+    """Cores, and the instructions that decide how fast a CPU engine is."""
+    text = _cpu_text()
+    name = re.search(r"^(?:model name\s*:|machdep\.cpu\.brand_string:)\s*(.+)$", text, re.MULTILINE)
+    flags = [flag for flag in _FLAGS if re.search(rf"\b{flag}\b", text)]
+    found = name[1] if name else platform.processor() or platform.machine()
+    return "ok", f"{found}, {os.cpu_count()} cores, {' '.join(flags) or 'no special instructions known'}"
+
+
+def _cpu_text() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    try:
+        command = ["/usr/sbin/sysctl", "machdep.cpu.brand_string", "hw.optional"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def installed_engines() -> Result:
+    """Which engines are installed, in which version."""
+    found: list[str] = []
+    for name in ENGINES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name} is not installed")
+    return ("ok" if any("openvino 2" in one for one in found) else "note"), ", ".join(found)
+
+
+def chosen_engine(engine: str) -> Result:
+    """What a model would run on. Raises EngineError."""
+    name, precision, device = engines.choose(engine)
+    return "ok", f"{name}, {precision}, {device}"
+
+
+def hub_state() -> Result:
+    """The download cache, and whether the network may be used."""
+    from huggingface_hub import constants
+
+    cache_folder = Path(constants.HF_HUB_CACHE)
+    models = len(list(cache_folder.glob("models--*"))) if cache_folder.is_dir() else 0
+    state = "offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else f"online, {constants.ENDPOINT}"
+    return "ok", f"{state}; {models} models in {cache_folder}"
+
+
+@cache
+def _fonts() -> Fonts:
+    return find_fonts()
+
+
+def font(language: str) -> Result:
+    """Whether a contact sheet can be written in a language, and with which face."""
+    runs = _fonts().runs(SAMPLES[language], language)
+    if runs is None:
+        return "note", ADVICE
+    families = dict.fromkeys("built in" if face is None else face.family for _, face in runs)
+    return "ok", ", ".join(families)
+
+
+def model_checks(model: str, engine: str) -> Iterator[tuple[str, Callable[[], Result]]]:
+    """Load the model, encode with it, and compare with the NumPy engine, which is written to be right, not fast."""
+    loaded: list[cjkclip.Clip] = []
+
+    def load() -> Result:
+        start = time.perf_counter()
+        clip = cjkclip.load(model, engine=engine)
+        loaded.append(clip)
+        count = sum(value.size for value in clip.params.values())
+        took = time.perf_counter() - start
+        return (
+            "ok",
+            f"{clip.family.name}, {count:,} parameters, languages {' '.join(clip.languages)}, {took:.1f} s",
+        )
+
+    yield "model loads", load
+    if not loaded:
+        return
+    clip = loaded[0]
+    if clip.config.text is not None and clip.tokenizer is not None:
+        yield "texts encode", lambda: _encodes(lambda: clip.encode_text(list(SAMPLES.values())))
+    if clip.config.vision is not None and clip.config.image is not None:
+        yield "pictures encode", lambda: _encodes(lambda: clip.encode_image([_picture()]))
+        yield "engine agrees", lambda: _agrees(model, clip)
+
+
+def _encodes(run: Callable[[], np.ndarray]) -> Result:
+    run()  # the first call builds the engine
+    start = time.perf_counter()
+    vectors = run()
+    took = (time.perf_counter() - start) * 1000 / len(vectors)
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+        raise CheckpointError(
+            "the vectors are not of unit length: the weights are damaged, or not for this layout"
+        )
+    return "ok", f"{vectors.shape[1]} numbers each, {took:.1f} ms"
+
+
+def _agrees(model: str, clip: "cjkclip.Clip") -> Result:
+    oracle = cjkclip.load(model, engine="numpy")
+    apart = float(np.abs(clip.encode_image([_picture()]) - oracle.encode_image([_picture()])).max())
+    if not apart < _CLOSE:
+        raise EngineError(
+            f"{clip.engine.name} is {apart:.1e} away from the NumPy engine: pass --engine numpy"
+        )
+    return "ok", f"{clip.engine.name} and numpy differ by {apart:.0e}"
+
+
+def _picture() -> np.ndarray:
+    """The same coloured noise each time."""
+    return np.random.default_rng(0).integers(0, 256, size=(96, 96, 3), dtype=np.uint8)

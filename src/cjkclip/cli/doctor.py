@@ -1,0 +1,68 @@
+"""`cjkclip doctor`: what is installed here, what would be used, and whether a model works.
+
+Each check is a line: its name, whether it is well, and what was found. A check that fails does not stop the others.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from cjkclip.cli import checks
+from cjkclip.cli.options import Engine, Json
+from cjkclip.cli.screen import Report, cell, exit_code
+from cjkclip.errors import CjkclipError
+
+Named = Annotated[str, typer.Argument(metavar="[MODEL]", help="The model to try.")]
+_STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One check and how it ended. "note": it works, but something could be better."""
+
+    name: str
+    status: Literal["ok", "note", "fail"]
+    found: str
+
+
+def doctor(model: Named = "moji", *, engine: Engine = "auto", json: Json = False) -> None:
+    """Check this installation, and that a model loads and encodes.
+
+    Example: cjkclip doctor openai/clip-vit-base-patch32
+    """
+    with Report("doctor", as_json=json) as report:
+        lines, code = list[Line](), 0
+        for name, check in _checks(model, engine):
+            try:
+                status, found = check()
+            except CjkclipError as error:
+                status, found, code = "fail", str(error), exit_code(error)
+            lines.append(Line(name=name, status=status, found=found))
+        report.answer |= {"model": model, "well": code == 0, "checks": [asdict(line) for line in lines]}
+        report.show(_table(lines))
+    if code:
+        raise typer.Exit(code)
+
+
+def _checks(model: str, engine: str) -> Iterator[tuple[str, Callable[[], checks.Result]]]:
+    yield "cjkclip", checks.versions
+    yield "processor", checks.processor
+    yield "engines", checks.installed_engines
+    yield "engine chosen", lambda: checks.chosen_engine(engine)
+    yield "hub", checks.hub_state
+    for language in checks.SAMPLES:
+        yield f"font for {language}", lambda language=language: checks.font(language)
+    yield from checks.model_checks(model, engine)
+
+
+def _table(lines: list[Line]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in lines:
+        table.add_row(line.name, cell(line.status, _STYLES[line.status]), cell(line.found))
+    return table

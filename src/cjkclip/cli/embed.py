@@ -1,0 +1,97 @@
+"""`cjkclip embed`: vectors of pictures and texts, in a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+import cjkclip
+from cjkclip.cli.inputs import Asked, read_lines, sort_inputs
+from cjkclip.cli.options import As, Engine, Json, Model, Out
+from cjkclip.cli.screen import Report, safe
+from cjkclip.errors import ImageError, InputError
+from cjkclip.gallery import Gallery
+from cjkclip.gallery.store import encode
+
+ENDINGS = (".npz", ".npy", ".safetensors")
+LONGEST_NAME = 300  # of the names in .npz, which all take as much room as the longest
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[INPUT]...", help="Picture files, folders of pictures, or texts."),
+]
+Lines = Annotated[
+    list[Path] | None,
+    typer.Option("--lines", metavar="FILE", help="A UTF-8 file with one text per line; - is standard input."),
+]
+
+
+def embed(
+    out: Out,
+    inputs: Inputs = None,
+    *,
+    lines: Lines = None,
+    kind: As = "auto",
+    model: Model = "moji",
+    engine: Engine = "auto",
+    json: Json = False,
+) -> None:
+    """Turn pictures and texts into unit vectors, one row each, and write them to a file.
+
+    FILE.safetensors is a gallery that 'cjkclip search --in' reads; FILE.npz holds names and vectors for NumPy;
+    FILE.npy holds the vectors alone. Inputs that cannot be used are left out and reported.
+
+    Example: cjkclip embed photos/ --out photos.safetensors
+    """
+    asked = sort_inputs(inputs or [], kind, folders=kind != "text")
+    if out.suffix not in ENDINGS:
+        raise typer.BadParameter(f"--out {str(out)!r} must end in one of {' '.join(ENDINGS)}")
+    if not asked and not lines:
+        raise typer.BadParameter("nothing to embed: name pictures, folders or texts, or pass --lines FILE")
+    with Report("embed", as_json=json) as report:
+        asked += [Asked(name=line) for path in lines or [] for line in read_lines(path)]
+        if not out.parent.is_dir():
+            raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
+        clip = cjkclip.load(model, engine=engine)
+        vectors = _vectors(report, clip, asked)
+        good = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+        if not len(good):
+            raise InputError(f"none of the {len(asked)} inputs could be used")
+        names = [asked[i].name for i in good]
+        _write(out, names, vectors[good], clip.fingerprint)
+        shape = {"rows": len(good), "width": vectors.shape[1], "names": names}
+        report.answer |= {"model": model, "fingerprint": clip.fingerprint, "out": str(out), **shape}
+        report.show(f"{len(good)} rows of {vectors.shape[1]} numbers written to {safe(str(out))}")
+
+
+def _vectors(report: Report, clip: "cjkclip.Clip", asked: list[Asked]) -> np.ndarray:
+    """One row per input; NaN where it could not be used."""
+    vectors = np.full((len(asked), clip.embed_dim), np.nan, dtype=np.float32)
+    texts = [i for i, one in enumerate(asked) if one.picture is None]
+    pictures = [(i, one.picture) for i, one in enumerate(asked) if one.picture is not None]
+    if texts:
+        vectors[texts] = clip.encode_text([asked[i].name for i in texts])
+
+    def heard(index: int, error: ImageError) -> None:
+        report.problem(asked[pictures[index][0]].name, error)
+
+    if pictures:
+        with report.progress("reading pictures", len(pictures)) as progress:
+            paths = [path for _, path in pictures]
+            vectors[[i for i, _ in pictures]] = encode(clip, paths, on_error=heard, progress=progress)
+    return vectors
+
+
+def _write(out: Path, names: list[str], vectors: np.ndarray, fingerprint: str) -> None:
+    if out.suffix == ".safetensors":
+        Gallery(names, vectors, fingerprint=fingerprint).save(out)
+        return
+    try:
+        if out.suffix == ".npy":
+            np.save(out, vectors, allow_pickle=False)
+        else:
+            short = np.array([name[:LONGEST_NAME] for name in names])
+            np.savez(out, vectors=vectors, names=short, fingerprint=np.array(fingerprint))
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,166 @@
+"""What every command shares: results and problems, tables for people, JSON for machines, exit codes.
+
+Results go to standard output, everything else to standard error. With --json, standard output holds one JSON object
+and nothing else. Control characters in names and queries are shown as escapes, never sent to the terminal.
+"""
+
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
+
+SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
+
+OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
+
+EXIT_CODES = """Exit codes: 0 all answered · 1 some inputs could not be used, the others were answered ·
+2 wrong usage · 3 a model or gallery could not be loaded · 4 no input could be used ·
+5 something is not installed or not possible here · 130 interrupted"""
+
+# Controls, marks that reorder or hide text, line separators, and lone surrogates (undecodable bytes of a name).
+_UNSAFE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff]"
+)
+
+
+def safe(text: str) -> str:
+    r"""`text` with everything that could move the cursor, hide or reorder text shown as an escape.
+
+    >>> safe("a\x1b[31mb"), safe("\udcff"), safe("ねこ")
+    ('a\\x1b[31mb', '\\xff', 'ねこ')
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # what os.fsdecode makes of a byte that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def cell(text: str, style: str = "") -> Text:
+    """`text` for a table: safe, and never read as markup."""
+    return Text(safe(text), style=style, overflow="fold")
+
+
+def say(message: str) -> None:
+    """One line to standard error."""
+    sys.stderr.write(safe(f"cjkclip: {message}") + "\n")
+
+
+def exit_code(error: CjkclipError) -> int:
+    """The exit code that stands for an error."""
+    if isinstance(error, CheckpointError):
+        return MODEL
+    if isinstance(error, InputError):
+        return INPUT
+    return MISSING if isinstance(error, EngineError | MissingDependencyError) else SOME_FAILED
+
+
+class Report:
+    """The answer of one command, in the making. Used as a context; leaving it prints and sets the exit code."""
+
+    def __init__(self, command: str, *, as_json: bool) -> None:
+        """`command` names the report in JSON."""
+        self.as_json = as_json
+        self.answer: dict[str, Any] = {"schema": SCHEMA, "command": command}
+        self.problems: list[dict[str, str]] = []
+        self.notes: list[str] = []
+        self._warnings = warnings.catch_warnings(record=True)
+        self._seen: list[warnings.WarningMessage] = []
+
+    def __enter__(self) -> Self:
+        """Listen to warnings."""
+        self._seen = self._warnings.__enter__() or []
+        warnings.simplefilter("always", UserWarning)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Print what there is to say. A CjkclipError becomes a message and an exit code, never a traceback."""
+        self._warnings.__exit__(kind, error, trace)
+        if error is not None and not isinstance(error, CjkclipError):
+            return
+        for text in dict.fromkeys(str(warning.message) for warning in self._seen):
+            self.note(text)
+        if error is not None:
+            say(f"error: {error}")
+            self._emit({"error": {"kind": type(error).__name__, "message": str(error)}})
+            raise typer.Exit(exit_code(error)) from None
+        self._emit(self.answer)
+        if self.problems:
+            raise typer.Exit(SOME_FAILED)
+
+    def note(self, message: str) -> None:
+        """Something worth knowing that is no failure."""
+        self.notes.append(message)
+        say(f"note: {message}")
+
+    def problem(self, name: str, error: CjkclipError) -> None:
+        """An input that could not be used, while others could."""
+        self.problems.append({"input": name, "kind": type(error).__name__, "message": str(error)})
+        message = str(error)
+        say(message if name in message else f"{name}: {message}")
+
+    def require_results(self) -> None:
+        """Raise InputError when every input had a problem."""
+        if self.problems and not self.answer["results"]:
+            raise InputError(f"none of the {len(self.problems)} inputs could be used")
+
+    def show(self, *shown: RenderableType) -> None:
+        """Print tables for people; nothing with --json."""
+        if not self.as_json:
+            console = Console(highlight=False, markup=False)
+            for one in shown:
+                console.print(one)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar on standard error, if that is a terminal; the function takes how many are done."""
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
+
+    def _emit(self, answer: dict[str, Any]) -> None:
+        if self.as_json:
+            ends = {"problems": self.problems, "notes": self.notes}
+            write_json({"schema": SCHEMA, "command": self.answer["command"], **answer, **ends})
+
+
+def write_json(answer: dict[str, Any]) -> None:
+    r"""One JSON object in UTF-8 to standard output. Only what UTF-8 or a terminal cannot bear is escaped."""
+    text = json.dumps(answer, ensure_ascii=False, indent=2, allow_nan=False)
+    text = re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def forgive_streams() -> None:
+    """Print escapes where the terminal's encoding lacks a character, in place of failing half-way."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def leave_broken_pipe() -> int:
+    """The reader has gone (`cjkclip ... | head`): say nothing, not even when Python closes the stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

@@ -1,0 +1,78 @@
+"""From what a search found to a contact sheet in a file.
+
+Refuses: a file whose ending Pillow cannot write. Where no font has the characters, it says which package has one.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cjkclip.cli.screen import Report, safe
+from cjkclip.errors import ImageError, InputError
+from cjkclip.gallery.fonts import ADVICE, find_fonts
+from cjkclip.gallery.sheet import LANGUAGES, Found, Row, draw_sheet
+from cjkclip.image import open_picture
+
+
+def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Sequence[bytes] | None) -> None:
+    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if they are bundled."""
+    if out.suffix.lower() not in {".png", ".webp", ".jpg", ".jpeg"}:
+        raise InputError(f"--sheet {str(out)!r} must end in .png, .webp or .jpg")
+    rows = [
+        _row(report, result, places[i], pictures, number=i + 1)
+        for i, result in enumerate(report.answer["results"])
+    ]
+    sheet = draw_sheet(rows, find_fonts())
+    try:
+        sheet.image.save(out)
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
+    report.answer["sheet"] = str(out)
+    if sheet.left_out:
+        report.note(
+            f"{len(sheet.left_out)} texts are not on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}"
+        )
+    report.show(f"contact sheet written to {safe(str(out))}")
+
+
+def _row(
+    report: Report,
+    result: dict[str, Any],
+    places: list[int],
+    pictures: Sequence[bytes] | None,
+    *,
+    number: int,
+) -> Row:
+    found = [
+        Found(
+            picture=_open(report, hit["path"])
+            if pictures is None
+            else Image.open(io.BytesIO(pictures[place])),
+            name=hit["name"],
+            score=hit["score"],
+            plain=hit.get("names", {}).get("en", ""),
+        )
+        for hit, place in zip(result["hits"], places, strict=True)
+    ]
+    language = result["language"]
+    is_picture = result["kind"] == "picture"
+    name = Path(result["query"]).name if is_picture else result["query"]
+    return Row(
+        query=safe(name),
+        language=language,
+        found=found,
+        picture=_open(report, result["query"]) if is_picture else None,
+        plain=f"query {number}, in {LANGUAGES[language]}",
+    )
+
+
+def _open(report: Report, path: str) -> Image.Image:
+    """The picture; an empty card where it has gone since it was encoded."""
+    try:
+        return open_picture(path)
+    except ImageError as error:
+        report.problem(path, error)
+        return Image.new("RGB", (1, 1), "white")

@@ -1,0 +1,109 @@
+"""Engines: the same towers on different machinery, behind one protocol.
+
+n items, S pixels a side, L tokens, E joint width. An engine is built from a config and canonical arrays; it knows
+no family. `numpy` is the oracle, `openvino` the default on a CPU, `torch` the one for GPUs and training.
+"""
+
+import importlib
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Protocol, cast, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cjkclip.config import Model
+from cjkclip.errors import EngineError
+
+Params = Mapping[str, np.ndarray]
+Stages = dict[str, np.ndarray]
+Pixels = Float[np.ndarray, "n 3 S S"]
+Ids = Int[np.ndarray, "n L"]
+Features = Float[np.ndarray, "n E"]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Two towers that run. Features are float32 and not normalised."""
+
+    name: str
+    precision: str
+    device: str
+
+    def image(self, pixels: Pixels) -> Features:
+        """Image features of prepared pixels."""
+        ...
+
+    def text(self, ids: Ids) -> Features:
+        """Text features of token ids."""
+        ...
+
+    def image_stages(self, pixels: Pixels) -> Stages:
+        """Every stage on the way: image_embeddings, image_block_0, ..., image_pooled, image_features."""
+        ...
+
+    def text_stages(self, ids: Ids) -> Stages:
+        """Every stage on the way: text_embeddings, text_block_0, ..., text_pooled, text_features."""
+        ...
+
+
+# name -> (module that defines `build(config, params, precision, device)`, precisions, devices)
+ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "numpy": ("cjkclip.engines.ops_numpy", ("fp32",), ("cpu",)),
+    "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16"), ("cpu",)),
+    "torch": ("cjkclip.engines.torch", ("fp32", "bf16"), ("cpu", "cuda", "mps")),
+}
+
+
+def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") -> tuple[str, str, str]:
+    """Turn "auto" into names. Raises EngineError for a name or a combination that does not exist.
+
+    engine: torch where a GPU is asked for or found, else openvino, else numpy. precision: fp32. device: cpu,
+    or the GPU that torch finds.
+    """
+    if engine == "auto":
+        engine = _best_engine(device)
+    if engine not in ENGINES:
+        raise EngineError(f"engine {engine!r} does not exist; choose 'auto' or one of {sorted(ENGINES)}")
+    _, precisions, devices = ENGINES[engine]
+    precision = precisions[0] if precision == "auto" else precision
+    if device == "auto":
+        device = (_gpu() if engine == "torch" else None) or "cpu"
+    if precision not in precisions:
+        raise EngineError(f"engine {engine!r} has no precision {precision!r}; it has {list(precisions)}")
+    if device.partition(":")[0] not in devices:
+        raise EngineError(f"engine {engine!r} has no device {device!r}; it has {list(devices)}")
+    return engine, precision, device
+
+
+def build(config: Model, params: Params, *, engine: str, precision: str, device: str) -> Engine:
+    """An engine by its chosen names (see `choose`). `params` holds every canonical parameter."""
+    return cast(Engine, importlib.import_module(ENGINES[engine][0]).build(config, params, precision, device))
+
+
+def _best_engine(device: str) -> str:
+    if device not in ("auto", "cpu") or (device == "auto" and _gpu() is not None):
+        return "torch"
+    return "openvino" if find_spec("openvino") is not None else "numpy"
+
+
+def _gpu() -> str | None:
+    """The GPU that torch would use. torch is imported only where a driver shows that there may be one."""
+    if find_spec("torch") is None or not _driver():
+        return None
+    torch = importlib.import_module("torch")
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def _driver() -> bool:
+    """Is there a sign of a GPU? Looking at files costs nothing; importing torch costs a second."""
+    import platform
+    from pathlib import Path
+
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    return platform.system() == "Windows" or any(
+        Path(f"/dev/{d}").exists() for d in ("nvidiactl", "kfd", "dxg")
+    )

@@ -1,0 +1,162 @@
+"""The OpenVINO engine: the ops emit graph nodes, so that a graph is built from NumPy weights without torch.
+
+Graphs have a dynamic batch and, for text, a dynamic length. OpenVINO is imported by whoever asks for this engine.
+"""
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as op
+
+from cjkclip.config import Act, Model
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages
+from cjkclip.engines.functional import image_tower, text_tower
+
+Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
+
+
+def _ints(*values: int) -> Node:
+    return op.constant(np.array(values, dtype=np.int64))
+
+
+def _index(value: int) -> Node:
+    """An index of rank 0: it removes the axis that it picks from, where rank 1 would keep it."""
+    return op.constant(np.array(value, dtype=np.int64))
+
+
+class OpenvinoOps:
+    """Operations that emit nodes. See `functional.Ops` for what each one means."""
+
+    def add(self, a: Node, b: Node | np.ndarray) -> Node:
+        return op.add(a, b)
+
+    def linear(self, x: Node, weight: np.ndarray, bias: np.ndarray | None) -> Node:
+        y = op.matmul(x, op.constant(weight), False, True)
+        return y if bias is None else op.add(y, bias)
+
+    def layer_norm(self, x: Node, weight: np.ndarray, bias: np.ndarray, eps: float) -> Node:
+        x = op.mvn(x, _ints(-1), True, eps, "inside_sqrt")
+        return op.add(op.multiply(x, weight), bias)
+
+    def attention(self, q: Node, k: Node, v: Node, causal: bool) -> Node:
+        return op.scaled_dot_product_attention(q, k, v, causal=causal)
+
+    def split_heads(self, x: Node, heads: int) -> Node:
+        width = x.output(0).get_partial_shape()[2].get_length()
+        x = op.reshape(x, _ints(0, 0, heads, width // heads), True)
+        return op.transpose(x, _ints(0, 2, 1, 3))
+
+    def join_heads(self, x: Node) -> Node:
+        shape = x.output(0).get_partial_shape()
+        x = op.transpose(x, _ints(0, 2, 1, 3))
+        return op.reshape(x, _ints(0, 0, shape[1].get_length() * shape[3].get_length()), True)
+
+    def activation(self, x: Node, act: Act) -> Node:
+        return op.swish(x, np.float32(1.702)) if act == "quick_gelu" else op.gelu(x, "erf")
+
+    def relu(self, x: Node) -> Node:
+        return op.relu(x)
+
+    def embedding(self, table: np.ndarray, ids: Node) -> Node:
+        return op.gather(op.constant(table), ids, _index(0))
+
+    def positions(self, table: np.ndarray, ids: Node) -> Node:
+        return op.slice(table, _ints(0), _length(ids), _ints(1), _ints(0))
+
+    def conv(self, x: Node, weight: np.ndarray, bias: np.ndarray | None, stride: int, pad: int) -> Node:
+        y = op.convolution(x, weight, [stride] * 2, [pad] * 2, [pad] * 2, [1, 1])
+        return y if bias is None else op.add(y, bias.reshape(1, -1, 1, 1))
+
+    def avg_pool(self, x: Node, size: int) -> Node:
+        return op.avg_pool(x, [size] * 2, [0, 0], [0, 0], [size] * 2, True)
+
+    def to_tokens(self, x: Node) -> Node:
+        channels = x.output(0).get_partial_shape()[1].get_length()
+        return op.transpose(op.reshape(x, _ints(0, channels, -1), True), _ints(0, 2, 1))
+
+    def mean_token(self, x: Node) -> Node:
+        return op.reduce_mean(x, _ints(1), True)
+
+    def prepend(self, first: Node | np.ndarray, x: Node) -> Node:
+        if isinstance(first, np.ndarray):
+            batch = op.gather(op.shape_of(x), _ints(0), _index(0))
+            first = op.broadcast(first, op.concat([batch, _ints(*first.shape[1:])], 0))
+        return op.concat([first, x], 1)
+
+    def first(self, x: Node, keep: bool) -> Node:
+        return op.gather(x, _ints(0) if keep else _index(0), _index(1))
+
+    def at_argmax(self, x: Node, ids: Node, value: int | None) -> Node:
+        target = op.reduce_max(ids, _ints(1), True) if value is None else _index(value)
+        hits = op.convert(op.equal(ids, target), "i64")
+        before = op.equal(op.cum_sum(hits, _index(1)), _index(0))  # positions ahead of the first hit
+        index = op.reduce_sum(op.convert(before, "i64"), _ints(1), False)
+        return op.gather(x, op.floor_mod(index, _length(ids)), _index(1), 1)  # no hit at all reads row 0
+
+
+class OpenvinoEngine:
+    """Compiles one graph per tower, when it is first asked for."""
+
+    name, device = "openvino", "cpu"
+
+    def __init__(self, config: Model, params: Params, precision: str) -> None:
+        self.precision = precision
+        self._config = config
+        self._params = {
+            k: np.ascontiguousarray(v, dtype=np.float32)
+            for k, v in params.items()
+            if v.dtype.kind == "f" and v.ndim
+        }
+        self._compiled: dict[tuple[str, bool], ov.CompiledModel] = {}
+
+    def image(self, pixels: Pixels) -> Features:
+        return self._run("image", pixels, stages=False)["image_features"]
+
+    def text(self, ids: Ids) -> Features:
+        return self._run("text", ids, stages=False)["text_features"]
+
+    def image_stages(self, pixels: Pixels) -> Stages:
+        return self._run("image", pixels, stages=True)
+
+    def text_stages(self, ids: Ids) -> Stages:
+        return self._run("text", ids, stages=True)
+
+    def _run(self, tower: str, inputs: np.ndarray, stages: bool) -> Stages:
+        key = (tower, stages)
+        if key not in self._compiled:
+            hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
+            self._compiled[key] = ov.Core().compile_model(
+                self.graph(tower, stages), "CPU", {"INFERENCE_PRECISION_HINT": hint}
+            )
+        outputs = self._compiled[key](np.ascontiguousarray(inputs))
+        return {port.get_any_name(): np.array(array, dtype=np.float32) for port, array in outputs.items()}
+
+    def graph(self, tower: str, stages: bool) -> ov.Model:
+        """The tower ("image" or "text") as an OpenVINO model; with `stages`, every stage is an output."""
+        seen: dict[str, Node] = {}
+        if tower == "image":
+            assert self._config.vision is not None
+            size = self._config.vision.image_size
+            inputs = op.parameter([-1, 3, size, size], np.float32, "pixels")
+            image_tower(OpenvinoOps(), self._params, self._config, inputs, seen.__setitem__)
+        else:
+            assert self._config.text is not None
+            inputs = op.parameter([-1, -1], np.int64, "ids")
+            text_tower(OpenvinoOps(), self._params, self._config.text, inputs, seen.__setitem__)
+        results: list[Node] = []
+        for name, node in seen.items() if stages else [(f"{tower}_features", seen[f"{tower}_features"])]:
+            result = op.result(node)
+            result.output(0).get_tensor().set_names({name})
+            results.append(result)
+        return ov.Model(results, [inputs], f"cjkclip_{tower}")
+
+
+def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:
+    """Build lazily: a tower that is never asked for costs nothing."""
+    assert device == "cpu"
+    return OpenvinoEngine(config, params, precision)
+
+
+def _length(ids: Node) -> Node:
+    return op.gather(op.shape_of(ids), _ints(1), _index(0))

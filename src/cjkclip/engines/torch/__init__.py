@@ -1,0 +1,87 @@
+"""The torch engine: the nn.Modules of towers.py behind the Engine protocol. For GPUs; training uses the modules."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cjkclip.config import Model, Vit
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages
+from cjkclip.engines.torch.towers import Towers
+from cjkclip.engines.torch.towers import build as build_towers
+from cjkclip.errors import EngineError
+
+
+class TorchEngine:
+    """Inference in evaluation mode, without gradients."""
+
+    name = "torch"
+
+    def __init__(self, towers: Towers, precision: str, device: str) -> None:
+        self.precision, self.device = precision, device
+        self.towers = towers.to(device).eval().requires_grad_(False)
+
+    def image(self, pixels: Pixels) -> Features:
+        return self._run(self.towers.vision, pixels)
+
+    def text(self, ids: Ids) -> Features:
+        return self._run(self.towers.text, ids)
+
+    def image_stages(self, pixels: Pixels) -> Stages:
+        vision = self.towers.vision
+        assert vision is not None
+        if isinstance(self.towers.config.vision, Vit):
+            inputs = {"ln_pre": "image_embeddings"}
+            outputs = {"ln_pre": "image_ln_pre", "ln_post": "image_pooled"}
+            outputs |= {f"blocks.{i}": f"image_block_{i}" for i in range(self.towers.config.vision.depth)}
+        else:
+            inputs = {"stage1": "image_stem"}
+            outputs = {f"stage{i}": f"image_layer{i}" for i in range(1, 5)}
+        return self._record(vision, pixels, inputs, outputs, "image_features")
+
+    def text_stages(self, ids: Ids) -> Stages:
+        text = self.towers.text
+        assert text is not None
+        inputs = {"blocks.0": "text_embeddings", "proj": "text_pooled"}
+        outputs = {"ln_final": "text_final"}
+        outputs |= {f"blocks.{i}": f"text_block_{i}" for i in range(text.config.depth)}
+        return self._record(text, ids, inputs, outputs, "text_features")
+
+    def _run(self, tower: nn.Module | None, inputs: np.ndarray) -> np.ndarray:
+        assert tower is not None
+        kind = self.device.partition(":")[0]
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16"):
+            features: Tensor = tower(torch.tensor(inputs, device=self.device))
+        return features.float().cpu().numpy()
+
+    def _record(
+        self, tower: nn.Module, x: np.ndarray, inputs: dict[str, str], outputs: dict[str, str], last: str
+    ) -> Stages:
+        """Run once with hooks: `inputs` and `outputs` map a submodule to the stage that enters or leaves it."""
+        stages: Stages = {}
+
+        def enters(stage: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            return lambda _, args: stages.update({stage: args[0].float().cpu().numpy()})
+
+        def leaves(stage: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+            return lambda _, __, out: stages.update({stage: out.float().cpu().numpy()})
+
+        hooks = [tower.get_submodule(m).register_forward_pre_hook(enters(s)) for m, s in inputs.items()]
+        hooks += [tower.get_submodule(m).register_forward_hook(leaves(s)) for m, s in outputs.items()]
+        try:
+            stages[last] = self._run(tower, x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return stages
+
+
+def build(config: Model, params: Params, precision: str, device: str) -> TorchEngine:
+    """Towers on a device. Weights become float32 here; bf16 is autocast over them."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineError(
+            f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device"
+        )
+    tensors = {k: torch.tensor(v.astype(np.float32) if v.dtype.kind == "f" else v) for k, v in params.items()}
+    return TorchEngine(build_towers(config, tensors), precision, device)

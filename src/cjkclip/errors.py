@@ -1,0 +1,78 @@
+"""Every exception of cjkclip. Catch `CjkclipError` to catch them all.
+
+    CjkclipError
+    ├── InputError (ValueError)            what the caller handed over does not fit
+    │   ├── ImageError                     a picture is missing, damaged, too large or no picture at all
+    │   └── TextError                      a text is empty, too long, or not valid Unicode
+    ├── CheckpointError                    something about a model's files
+    │   ├── ModelNotFoundError             no such alias, release, folder or file
+    │   ├── WeightsError                   a weight file is corrupt, unsafe or of an unknown container
+    │   ├── LayoutError                    tensors without a place, parameters without a tensor, wrong shapes
+    │   ├── FactsError                     neither the file nor a release record tells a fact the arithmetic needs
+    │   └── HubError                       the hub cannot be reached, refuses, or does not hold the file
+    ├── EngineError                        no such engine, precision or device here
+    └── MissingDependencyError (ImportError)   an optional package is not installed
+
+A message says what came, what fits, and what to do.
+"""
+
+from collections.abc import Sequence
+
+
+class CjkclipError(Exception):
+    """Base of every error that cjkclip raises on purpose."""
+
+
+class InputError(CjkclipError, ValueError):
+    """What the caller handed over does not fit."""
+
+
+class ImageError(InputError):
+    """A picture is missing, damaged, too large, or no picture at all.
+
+    `problems` holds (index, message) of every bad picture of a batch.
+    """
+
+    def __init__(self, message: str, problems: Sequence[tuple[int, str]] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class TextError(InputError):
+    """A text is empty, too long, or not valid Unicode."""
+
+
+class CheckpointError(CjkclipError):
+    """Something about a model's files."""
+
+
+class ModelNotFoundError(CheckpointError, LookupError):
+    """No such alias, release, folder or file."""
+
+
+class WeightsError(CheckpointError):
+    """A weight file is corrupt, unsafe, or of an unknown container."""
+
+
+class LayoutError(CheckpointError):
+    """Tensors without a place, parameters without a tensor, or wrong shapes."""
+
+
+class FactsError(CheckpointError):
+    """Neither the file nor a release record tells a fact that the arithmetic needs."""
+
+
+class HubError(CheckpointError):
+    """The hub cannot be reached, refuses, or does not hold the file."""
+
+
+class EngineError(CjkclipError):
+    """No such engine, precision or device here."""
+
+
+class MissingDependencyError(CjkclipError, ImportError):
+    """An optional package is not installed."""
+
+
+class TruncatedTextWarning(UserWarning):
+    """A text was longer than the model reads and was cut; the message says which."""

@@ -1,0 +1,101 @@
+"""Families: one file each. A family is data: its formats, its languages, its releases.
+
+REGISTRY names every family's module; it is imported when a checkpoint is loaded, not with the package.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from cjkclip.errors import LayoutError, ModelNotFoundError
+from cjkclip.formats import Checkpoint, Facts, Format
+from cjkclip.layouts import published
+
+REGISTRY: dict[str, str] = {
+    "moji": "cjkclip.families.moji",
+    "openai": "cjkclip.families.openai",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A published checkpoint: where it lies, and what only its provenance tells."""
+
+    name: str  # the hub id, or the name of a bundled model
+    aliases: tuple[str, ...]
+    licence: str
+    languages: tuple[str, ...]
+    note: str  # one line for `cjkclip models`
+    facts: Facts  # laid under what the caller states, over what the files tell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What belongs together."""
+
+    name: str
+    formats: tuple[Format, ...]
+    languages: tuple[str, ...]
+    templates: Mapping[
+        str, tuple[str, ...]
+    ]  # language -> sentences for labels; a language without any: the bare label
+    releases: tuple[Release, ...]
+
+
+def family(name: str) -> Family:
+    """A family by name. Raises ModelNotFoundError."""
+    if name not in REGISTRY:
+        raise ModelNotFoundError(f"family {name!r} does not exist; choose one of {sorted(REGISTRY)}")
+    return cast(Family, importlib.import_module(REGISTRY[name]).FAMILY)
+
+
+def families() -> tuple[Family, ...]:
+    """Every family of the registry."""
+    return tuple(family(name) for name in REGISTRY)
+
+
+def find_release(name: str) -> tuple[Family, Release] | None:
+    """The release with this name or alias (upper and lower case count as the same), or None."""
+    wanted = name.casefold()
+    for each in families():
+        for release in each.releases:
+            if wanted in {release.name.casefold(), *(alias.casefold() for alias in release.aliases)}:
+                return each, release
+    return None
+
+
+def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> tuple[Family, Format]:
+    """The first format that a checkpoint matches. Raises LayoutError that says what the file looks like."""
+    fitting = [
+        (each, form) for each in among for form in each.formats if form.layout.matches(checkpoint.tensors)
+    ]
+    for each, form in fitting:
+        if form.config_file is None or (checkpoint.folder / form.config_file).is_file():
+            return each, form
+    if fitting:
+        form = fitting[0][1]
+        raise LayoutError(
+            f"{checkpoint.source}: these are tensors of layout {form.layout.name!r}, but {form.config_file} is not "
+            "beside them; put it there, or pass the folder that holds both"
+        )
+    known = [form.layout.name for each in among for form in each.formats]
+    raise LayoutError(
+        f"{checkpoint.source}: {len(checkpoint.tensors)} tensors of no known layout "
+        f"(first: {sorted(checkpoint.tensors)[:3]}); known: {known}"
+    )
+
+
+def find_layout(name: str, params: Iterable[str]) -> Format:
+    """The format of that layout name that has a place for every parameter, or else the one that comes closest.
+
+    Raises LayoutError if there is no layout of that name.
+    """
+    forms = [form for each in families() for form in each.formats]
+    named = [form for form in forms if form.layout.name == name]
+    if not named:
+        raise LayoutError(
+            f"layout {name!r} does not exist; choose one of {sorted({f.layout.name for f in forms})}"
+        )
+    params = list(params)
+    return max(named, key=lambda form: sum(published(form.layout, p) is not None for p in params))

@@ -1,0 +1,94 @@
+"""Formats: the forms in which checkpoints are published, as data: tensor names, side files, and how both are read.
+
+A format belongs to no family: transformers' CLIPModel files hold models of several. Families say which formats their
+checkpoints come in. Refuses: facts that neither the files nor the caller tell.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from cjkclip.config import Model
+from cjkclip.errors import CheckpointError
+from cjkclip.layouts import Layout
+from cjkclip.text import Tokenizer
+
+Facts = Mapping[str, Any]  # dotted field name of the config -> value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What was found at a path: the tensors under their published names, and the folder of the files beside them."""
+
+    source: str  # the path as the user knows it, for messages
+    folder: Path
+    tensors: Mapping[str, np.ndarray]
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """A JSON object beside the weights, or None if there is no such file. Raises CheckpointError if damaged."""
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        try:
+            data: object = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again") from error
+        if not isinstance(data, dict):
+            raise CheckpointError(f"{path}: expected a JSON object, got {type(data).__name__}")
+        return cast(dict[str, Any], data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What `save` writes beside the weights."""
+
+    config: Model
+    tokenizer: Tokenizer | None
+    family: str
+    release: str | None
+
+
+class Origin(NamedTuple):
+    """The family and release that a file names; None where it names none."""
+
+    family: str | None
+    release: str | None
+
+
+def unnamed(checkpoint: Checkpoint) -> Origin:
+    """The origin of published files: they name no family."""
+    del checkpoint
+    return Origin(None, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One published form: the tensor names, and how the facts beside them are read and written."""
+
+    layout: Layout
+    config_file: str | None  # must lie beside the weights; None: the weights are all there is
+    read: Callable[[Checkpoint], dict[str, Any]]  # what the files tell of Model.to_dict(); absent = unknown
+    tokenizer: Callable[[Checkpoint, Model], Tokenizer | None]
+    weights_file: str  # the name that `save` gives the weights
+    origin: Callable[[Checkpoint], Origin]  # what a file says of where it comes from
+    write: Callable[[Parts, Path], None]  # the side files of `save`
+
+
+def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
+    """A config record with dotted facts laid over it.
+
+    >>> settle({"vision": {"act": "gelu"}}, {"vision.heads": 5})
+    {'vision': {'act': 'gelu', 'heads': 5}}
+    """
+    settled = {k: dict(cast(dict[str, Any], v)) if isinstance(v, dict) else v for k, v in record.items()}
+    for name, value in facts.items():
+        part, _, field = name.partition(".")
+        if field:
+            settled.setdefault(part, {})[field] = value
+        else:
+            settled[part] = value
+    return settled

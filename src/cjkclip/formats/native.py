@@ -1,0 +1,75 @@
+"""cjkclip's own folder: config.json, model.safetensors under canonical names, tokenizer.json. Complete by itself.
+
+config.json holds {"format": "cjkclip", "model": config, "tokenizer": rules, ...}. Refuses: folders of a newer version.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from cjkclip.config import Model
+from cjkclip.errors import FactsError
+from cjkclip.formats import Checkpoint, Format, Origin, Parts
+from cjkclip.layouts import Layout, Row
+from cjkclip.text import Tokenizer
+from cjkclip.text.bpe import Bpe, BpeRules
+
+VERSION = 1
+
+
+def _record(checkpoint: Checkpoint) -> dict[str, Any]:
+    whole = cast(dict[str, Any], checkpoint.json("config.json"))
+    if whole.get("format") != "cjkclip" or whole.get("version") != VERSION:
+        raise FactsError(
+            f"{checkpoint.source}: config.json says format {whole.get('format')!r}, version {whole.get('version')!r}; "
+            f"this cjkclip reads format 'cjkclip', version {VERSION}"
+        )
+    return whole
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Any]:
+    return cast(dict[str, Any], _record(checkpoint)["model"])
+
+
+def _origin(checkpoint: Checkpoint) -> Origin:
+    whole = _record(checkpoint)
+    return Origin(whole["family"], whole["release"])
+
+
+def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+    rules = _record(checkpoint).get("tokenizer")
+    return (
+        None
+        if rules is None or config.text is None
+        else Bpe.load(checkpoint.folder, BpeRules.from_dict(rules))
+    )
+
+
+def _write(parts: Parts, folder: Path) -> None:
+    rules = None
+    if isinstance(parts.tokenizer, Bpe):
+        parts.tokenizer.save(folder)
+        rules = parts.tokenizer.rules.to_dict()
+    whole = {"format": "cjkclip", "version": VERSION, "family": parts.family, "release": parts.release}
+    whole |= {"model": parts.config.to_dict(), "tokenizer": rules}
+    (folder / "config.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+NATIVE = Format(
+    layout=Layout(
+        name="cjkclip",
+        rows=(
+            Row("logit_scale", "logit_scale"),
+            Row("vision.{n}", "vision.{n}"),
+            Row("text.{n}", "text.{n}"),
+        ),
+        marks=("logit_scale", "text.proj.weight"),
+        harmless=(),
+    ),
+    config_file="config.json",
+    read=_read,
+    tokenizer=_tokenizer,
+    weights_file="model.safetensors",
+    origin=_origin,
+    write=_write,
+)

@@ -1,0 +1,207 @@
+"""transformers' CLIPModel: names, config.json, preprocessor_config.json, as transformers 4 and 5 write them.
+
+Facts: transformers 5.23.0 (configuration_clip, modeling_clip, image_processing_clip). A key that a config.json leaves
+out has the class's default there, so it has the same here. Refuses: options that change the arithmetic or the pixels
+and that are not read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from cjkclip.config import Encoder, Image, Model, Vit
+from cjkclip.errors import FactsError, LayoutError
+from cjkclip.formats import Checkpoint, Format, Parts, unnamed
+from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD
+from cjkclip.layouts import Layout, Row
+from cjkclip.text import Tokenizer
+from cjkclip.text.bpe import Bpe
+
+# value of text_config.eos_token_id that makes transformers pool at the largest id (see docs/decisions)
+LEGACY_EOS = 2
+_FILTERS: dict[int, Literal["bicubic", "bilinear"]] = {2: "bilinear", 3: "bicubic"}
+
+
+def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
+    ours, theirs = ours + ".blocks.{i}", theirs + ".encoder.layers.{i}"
+    return (
+        *(
+            Row(f"{ours}.attn.{n}.{{p}}", f"{theirs}.self_attn.{n}_proj.{{p}}")
+            for n in ("q", "k", "v", "out")
+        ),
+        *(Row(f"{ours}.ln{n}.{{p}}", f"{theirs}.layer_norm{n}.{{p}}") for n in "12"),
+        *(Row(f"{ours}.mlp.fc{n}.{{p}}", f"{theirs}.mlp.fc{n}.{{p}}") for n in "12"),
+    )
+
+
+VISION_ROWS = (
+    Row("vision.cls", "vision_model.embeddings.class_embedding"),
+    Row("vision.position.weight", "vision_model.embeddings.position_embedding.weight"),
+    Row("vision.patch.weight", "vision_model.embeddings.patch_embedding.weight"),
+    Row("vision.ln_pre.{p}", "vision_model.pre_layrnorm.{p}"),  # the published spelling has no "e"
+    Row("vision.ln_post.{p}", "vision_model.post_layernorm.{p}"),
+    *_block_rows("vision", "vision_model"),
+    Row("vision.proj.weight", "visual_projection.weight"),
+)
+TEXT_ROWS = (
+    Row("text.token.weight", "text_model.embeddings.token_embedding.weight"),
+    Row("text.position.weight", "text_model.embeddings.position_embedding.weight"),
+    Row("text.ln_final.{p}", "text_model.final_layer_norm.{p}"),
+    *_block_rows("text", "text_model"),
+    Row("text.proj.weight", "text_projection.weight"),
+)
+_SHARED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_hidden_layers": 12}
+VISION_DEFAULTS = _SHARED | {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+VISION_DEFAULTS |= {"image_size": 224, "patch_size": 32}
+TEXT_DEFAULTS = _SHARED | {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+TEXT_DEFAULTS |= {"vocab_size": 49_408, "max_position_embeddings": 77, "eos_token_id": 49_407}
+
+
+def _encoder(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "width": record["hidden_size"],
+        "depth": record["num_hidden_layers"],
+        "heads": record["num_attention_heads"],
+        "mlp": record["intermediate_size"],
+        "act": record["hidden_act"],
+        "eps": record["layer_norm_eps"],
+    }
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Any]:
+    whole = cast(dict[str, Any], checkpoint.json("config.json"))
+    vision, text = (
+        defaults | whole.get(f"{part}_config", {}) | (whole.get(f"{part}_config_dict") or {})
+        for part, defaults in (("vision", VISION_DEFAULTS), ("text", TEXT_DEFAULTS))
+    )
+    if vision.get("num_channels", 3) != 3:
+        raise FactsError(f"{checkpoint.source}: num_channels is {vision['num_channels']}; only 3 is read")
+    seen = {"kind": "vit", "image_size": vision["image_size"], "patch": vision["patch_size"]} | _encoder(
+        vision
+    )
+    eos = text["eos_token_id"]
+    read = {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
+    read |= {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | _encoder(text)
+    embed = whole.get("projection_dim", 512)
+    return {"vision": seen, "text": read, "image": read_image(checkpoint), "embed": embed}
+
+
+def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The pixel rules of preprocessor_config.json (transformers 4) or processor_config.json (5); None without them."""
+    record = checkpoint.json("preprocessor_config.json")
+    if record is None:
+        record = (checkpoint.json("processor_config.json") or {}).get("image_processor")
+    if record is None:
+        return None
+    steps = ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")
+    off = [step for step in steps if record.get(step) is False]
+    if off or record.get("do_pad"):
+        raise FactsError(
+            f"{checkpoint.source}: its preprocessing turns off {off or 'no padding'}; that is not read"
+        )
+    size, resample = record.get("size", 224), record.get("resample", 3)
+    size = {"shortest_edge": size} if isinstance(size, int) else size
+    short = "shortest_edge" in size
+    side = size["shortest_edge"] if short else size["height"]
+    crop = record.get("crop_size", side) if record.get("do_center_crop", True) else side
+    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
+    if resample not in _FILTERS or crop != {"height": side, "width": side} or size.get("width", side) != side:
+        raise FactsError(
+            f"{checkpoint.source}: preprocessing with size {size}, crop {crop}, resample {resample} is not read; "
+            f"known: one side for resize and crop, resample in {sorted(_FILTERS)}"
+        )
+    return {
+        "size": side,
+        "resize": "short-side" if short else "squash",
+        "filter": _FILTERS[resample],
+        "crop": "floor",
+        "rgb": "first",
+        "alpha": "white",  # transformers 5; transformers 4 dropped it
+        "rescale": "multiply",
+        "mean": tuple(record.get("image_mean", OPENAI_MEAN)),
+        "std": tuple(record.get("image_std", OPENAI_STD)),
+    }
+
+
+def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+    folder = checkpoint.folder
+    if config.text is None or not any((folder / n).is_file() for n in ("tokenizer.json", "merges.txt")):
+        return None
+    return Bpe.from_transformers(folder, context=config.text.context)
+
+
+def _encoder_json(config: Encoder) -> dict[str, Any]:
+    return {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp,
+        "hidden_act": config.act,
+        "layer_norm_eps": config.eps,
+    }
+
+
+def _write(parts: Parts, folder: Path) -> None:
+    config, tokenizer = parts.config, parts.tokenizer
+    vision, text = config.vision, config.text
+    if not isinstance(vision, Vit) or text is None:
+        raise LayoutError("transformers' CLIPModel holds a ViT and a text tower; this model has no such pair")
+    shared = {"projection_dim": config.embed}
+    seen = shared | {
+        "model_type": "clip_vision_model",
+        "image_size": vision.image_size,
+        "patch_size": vision.patch,
+    }
+    read = shared | {"model_type": "clip_text_model", "vocab_size": text.vocab}
+    read |= {"max_position_embeddings": text.context}
+    read |= {"eos_token_id": LEGACY_EOS if text.pool == "largest-id" else text.eot}
+    if isinstance(tokenizer, Bpe):
+        read |= {"bos_token_id": tokenizer.sot, "pad_token_id": tokenizer.pad}
+        tokenizer.save_transformers(folder)
+    whole = shared | {"model_type": "clip", "architectures": ["CLIPModel"]}
+    whole |= {"vision_config": seen | _encoder_json(vision), "text_config": read | _encoder_json(text)}
+    _dump(folder / "config.json", whole)
+    if config.image is not None:
+        _dump(folder / "preprocessor_config.json", image_json(config.image))
+
+
+def image_json(image: Image) -> dict[str, Any]:
+    """Pixel rules as transformers writes them."""
+    square = {"height": image.size, "width": image.size}
+    short = image.resize == "short-side"
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": image.size} if short else square,
+        "resample": {name: number for number, name in _FILTERS.items()}[image.filter],
+        "do_center_crop": short,
+        "crop_size": square,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": asdict(image)["mean"],
+        "image_std": asdict(image)["std"],
+        "do_convert_rgb": True,
+    }
+
+
+def _dump(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+
+
+CLIP_MODEL = Format(
+    layout=Layout(
+        name="transformers",
+        rows=(Row("logit_scale", "logit_scale"), *VISION_ROWS, *TEXT_ROWS),
+        marks=("vision_model.pre_layrnorm.weight", "text_model.final_layer_norm.weight", "logit_scale"),
+        harmless=("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"),
+    ),
+    config_file="config.json",
+    read=_read,
+    tokenizer=_tokenizer,
+    weights_file="model.safetensors",
+    origin=unnamed,
+    write=_write,
+)

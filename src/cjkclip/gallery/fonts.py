@@ -1,0 +1,194 @@
+"""Fonts for drawing Chinese, Japanese, Korean and English, found on this computer and checked by character.
+
+A text is cut into runs, each with a face whose own character map holds every character of the run. The face
+for a Japanese text draws Japanese forms, the one for a Chinese text Chinese forms, where there are both.
+Refuses: to draw a character that no face has. No empty boxes: the caller hears which text cannot be drawn.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+from PIL import ImageFont
+
+from cjkclip.errors import InputError
+from cjkclip.gallery.fontfile import Face, read_faces
+
+Run = tuple[str, Face | None]  # None: the face built into Pillow, printable ASCII only
+
+ADVICE = (
+    "no font here has the characters. Debian, Ubuntu: apt install fonts-noto-cjk; "
+    "Fedora: dnf install google-noto-sans-cjk-fonts; macOS and Windows have such fonts; "
+    "or name a font file: CJKCLIP_FONT=/path/to/font.ttc"
+)
+
+# How the families drawn for one language call themselves, the better known first.
+_FAMILIES = {
+    "zh": "cjk sc|sans sc|han sans (sc|cn)|pingfang sc|hiragino sans gb|yahei|wenquanyi|simhei|heiti sc",
+    "zh-Hant": "cjk (tc|hk)|sans (tc|hk)|han sans (tc|tw|hc|hk)|pingfang (tc|hk)|jhenghei|heiti tc|mingliu",
+    "ja": "cjk jp|sans jp|han sans( jp)?$|hiragino (sans(?! gb)|kaku)|yu gothic|meiryo|^ms p?gothic|ipa",
+    "ko": "cjk kr|sans kr|han sans (k|kr)$|apple sd gothic|malgun|nanum|gulim|dotum|baekmuk",
+    "en": "cjk sc|sans sc|pingfang sc|hiragino sans|segoe ui|helvetica|^arial$|liberation sans|dejavu sans",
+}
+_LIKELY = re.compile(
+    r"cjk|han-?sans|pingfang|hiragino|ヒラギノ|applesd|meiryo|yugoth|msgothic|msyh|msjh|malgun|nanum|wqy|ipa[gex]|"
+    r"takao|vl-|simhei|heiti|droidsansfallback|arial ?uni|dotum|sans-?(sc|tc|hk|jp|kr)|"
+    r"dejavusans\.|segoeui\.|arial\.|helvetica|liberationsans-r|roboto-r",
+    re.IGNORECASE,
+)
+_PLAIN = {"", "regular", "book", "normal", "roman", "w3", "w4", "medium"}
+_ODD = re.compile(r"serif|mono|mincho|myeongjo|song|ming|coding|fallback", re.IGNORECASE)
+
+
+class Fonts:
+    """The faces of some font files, in an order of preference per language."""
+
+    def __init__(self, files: Sequence[Path], *, first: Sequence[Path] = ()) -> None:
+        """Read the faces of `first` and of the files whose names promise CJK; the others only when needed."""
+        likely = [file for file in files if _LIKELY.search(file.name)]
+        self._named = [face for file in first for face in read_faces(file)]
+        self._likely = [face for file in likely for face in _faces(file)]
+        self._rest = [file for file in files if not _LIKELY.search(file.name)]
+        self._latin = bool(self._named) or any(_rank(face, "en")[0] == 0 for face in self._likely)
+        self._orders: dict[str, list[Face]] = {}
+
+    def __repr__(self) -> str:
+        """How many faces and files there are to choose from."""
+        return f"<Fonts: {len(self._named) + len(self._likely)} likely faces, {len(self._rest)} other files>"
+
+    def faces(self, language: str) -> Iterator[Face]:
+        """Faces in the order they are tried for `language`."""
+        if language not in self._orders:
+            by_rank = partial(_rank, language=language)
+            self._orders[language] = [*sorted(self._named, key=by_rank), *sorted(self._likely, key=by_rank)]
+        yield from self._orders[language]
+        for file in self._rest:
+            yield from _faces(file)
+
+    def runs(self, text: str, language: str = "en") -> list[Run] | None:
+        """`text` in runs of one face, None when some character has no face (Hangul composed)."""
+        text = " ".join(re.sub("[\ufe00-\ufe0f]", "", unicodedata.normalize("NFC", text)).split())
+        if not text.isprintable():
+            return None
+        if text.isascii() and not self._latin:
+            return [(text, None)]  # Pillow's own letters are better than those of most Chinese fonts
+        left = set(text) - {" "}
+        used: list[Face] = []
+        for face in self.faces(language):
+            if not left:
+                break
+            if covered := {char for char in left if face.has(char)}:
+                used.append(face)
+                left -= covered
+        return _cut(text, used) if all(char.isascii() for char in left) else None
+
+
+def find_fonts(folders: Iterable[Path] | None = None) -> Fonts:
+    """The fonts of this computer, or those under `folders`; `CJKCLIP_FONT` names files to be tried first.
+
+    Raises InputError when `CJKCLIP_FONT` names something that is no font.
+    """
+    named = [Path(name) for name in os.environ.get("CJKCLIP_FONT", "").split(os.pathsep) if name]
+    for file in named:
+        if not file.is_file():
+            raise InputError(
+                f"CJKCLIP_FONT names {str(file)!r}, which is no file: name a .ttf, .otf or .ttc file"
+            )
+    if folders is not None:
+        return Fonts(_files(folders), first=named)
+    files = dict.fromkeys([*_files(_usual_folders()), *_fontconfig()])
+    return Fonts(list(files), first=named)
+
+
+def open_face(face: Face | None, size: int) -> ImageFont.FreeTypeFont:
+    """The face at `size` pixels, upright and of ordinary weight where it can vary; None: Pillow's own."""
+    if face is None:
+        built_in = ImageFont.load_default(size)
+        if not isinstance(built_in, ImageFont.FreeTypeFont):
+            raise InputError("this Pillow was built without FreeType and cannot draw text: reinstall pillow")
+        return built_in
+    return _open(face.path, face.index, face.variable, size)
+
+
+@lru_cache(maxsize=64)
+def _open(path: Path, index: int, variable: bool, size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.truetype(path, size, index=index, layout_engine=ImageFont.Layout.BASIC)
+    if variable and b"Regular" in font.get_variation_names():  # a variable font may start at its thinnest
+        font.set_variation_by_name("Regular")
+    return font
+
+
+def _cut(text: str, faces: Sequence[Face]) -> list[Run]:
+    runs: list[Run] = []
+    for char in text:
+        face = next((face for face in faces if face.has(char)), None)
+        if runs and (char == " " or runs[-1][1] == face):
+            runs[-1] = (runs[-1][0] + char, runs[-1][1])
+        else:
+            runs.append((char, face))
+    return runs
+
+
+def _rank(face: Face, language: str) -> tuple[int, bool, bool]:
+    """Own language, then another of the four, then general; sans and regular before the others."""
+    family = face.family.lower()
+    place = 0 if re.search(_FAMILIES.get(language, _FAMILIES["zh"]), family) else 1
+    if place and not any(re.search(pattern, family) for pattern in _FAMILIES.values()):
+        place = 2
+    return place, bool(_ODD.search(family)), face.style.lower() not in _PLAIN
+
+
+def _faces(file: Path) -> list[Face]:
+    """The faces of a file found by chance: one that cannot be read has none."""
+    try:
+        return read_faces(file)
+    except InputError:
+        return []
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    endings = {".ttf", ".otf", ".ttc", ".otc"}
+    found = [
+        Path(folder, name)
+        for top in folders
+        for folder, _, names in os.walk(top)
+        for name in names
+        if Path(name).suffix.lower() in endings
+    ]
+    return sorted(found)
+
+
+def _usual_folders() -> list[Path]:
+    home = Path.home()
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA", str(home / "AppData/Local"))
+        return [Path(os.environ.get("WINDIR", "C:/Windows"), "Fonts"), Path(local, "Microsoft/Windows/Fonts")]
+    if sys.platform == "darwin":
+        return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
+    return [
+        Path("/usr/share/fonts"),
+        Path("/usr/local/share/fonts"),
+        home / ".local/share/fonts",
+        home / ".fonts",
+    ]
+
+
+def _fontconfig() -> list[Path]:
+    """What fontconfig knows, where there is one: it finds fonts in folders of its own."""
+    program = shutil.which("fc-list")
+    if program is None:
+        return []
+    try:
+        done = subprocess.run(
+            [program, "--format", "%{file}\n"], capture_output=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    files = [Path(os.fsdecode(line)) for line in done.stdout.splitlines() if line]
+    return sorted({file for file in files if file.suffix.lower() in {".ttf", ".otf", ".ttc", ".otc"}})

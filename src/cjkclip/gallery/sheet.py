@@ -1,0 +1,177 @@
+"""The contact sheet: each query with its best pictures, their names and scores, as one picture to look at.
+
+Sizes are pixels. Text is drawn with faces that hold every one of its characters; where there is none, the
+English name stands in, or nothing. Refuses: sheets of no queries, and sheets too tall to be a picture.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from cjkclip.errors import InputError
+from cjkclip.gallery.fonts import Fonts, Run, open_face
+
+MARGIN, GAP, CARD, PICTURE, COLUMNS = 48, 18, 188, 128, 6
+CARD_HEIGHT, HEADING, MOST_PIXELS = 242, 68, 150_000_000
+PAPER, WHITE, EDGE, BEST = "#f3f4f6", "#ffffff", "#e1e4e8", "#3b6fd6"
+INK, GREY = "#1c2128", "#69717c"
+LANGUAGES = {
+    "zh": "Simplified Chinese",
+    "zh-Hant": "Traditional Chinese",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "en": "English",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A picture that was found. `plain` is drawn where no font has the characters of `name`."""
+
+    picture: Image.Image
+    name: str
+    score: float
+    plain: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A query and what it found, best first. A query by picture shows that picture, and `query` names it."""
+
+    query: str
+    language: str
+    found: Sequence[Found]
+    picture: Image.Image | None = None
+    plain: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """The drawn sheet, and the texts that no font could draw."""
+
+    image: Image.Image
+    left_out: tuple[str, ...]
+
+
+def draw_sheet(rows: Sequence[Row], fonts: Fonts) -> Sheet:
+    """Draw the sheet. Raises InputError when there is nothing to draw or far too much."""
+    if not rows or not any(row.found for row in rows):
+        raise InputError("the sheet has nothing to show: give at least one query that finds a picture")
+    columns = min(COLUMNS, max(len(row.found) for row in rows))
+    width = 2 * MARGIN + columns * CARD + (columns - 1) * GAP
+    height = MARGIN + sum(_height(row, columns) for row in rows)
+    if width * height > MOST_PIXELS or height > 60_000:
+        raise InputError(f"the sheet would be {width} x {height} pixels: ask fewer queries, or a smaller k")
+    image = Image.new("RGB", (width, height), PAPER)
+    pen, y = _Pen(image, fonts), MARGIN
+    for row in rows:
+        _heading(pen, row, y, width - 2 * MARGIN)
+        for i, found in enumerate(row.found):
+            x = MARGIN + i % columns * (CARD + GAP)
+            _card(
+                pen, found, (x, y + HEADING + i // columns * (CARD_HEIGHT + GAP)), row.language, best=i == 0
+            )
+        y += _height(row, columns)
+    return Sheet(image=image, left_out=tuple(pen.left_out))
+
+
+def _height(row: Row, columns: int) -> int:
+    return HEADING + -(-len(row.found) // columns) * (CARD_HEIGHT + GAP) + 22
+
+
+def _heading(pen: "_Pen", row: Row, y: int, whole: int) -> None:
+    x, width = MARGIN, whole
+    if row.picture is not None:
+        pen.image.paste(_framed(row.picture, 56), (x, y - 4))
+        x, width = x + 72, width - 72
+    spoken = LANGUAGES.get(row.language, "") if row.picture is None else ""
+    text = pen.choose(row.query, row.plain, row.language)
+    tag = pen.width(spoken, 15, "en")
+    pen.write((MARGIN + whole - tag, y + 36), spoken, 15, "en", GREY)
+    pen.write((x, y + 36), pen.shorten(text, 28, row.language, width - tag - 24), 28, row.language, INK)
+
+
+def _card(pen: "_Pen", found: Found, at: tuple[int, int], language: str, *, best: bool) -> None:
+    x, y = at
+    pen.image.paste(_rounded(CARD, CARD_HEIGHT, 18, best=best), at)
+    side = (CARD - PICTURE) // 2
+    pen.image.paste(_framed(found.picture, PICTURE), (x + side, y + side))
+    name, inner = pen.choose(found.name, found.plain, language), CARD - 24
+    lines = pen.wrap(name, 17, language, inner)
+    for i, line in enumerate(lines):
+        left = x + (CARD - pen.width(line, 17, language)) / 2
+        pen.write((left, y + 176 + 22 * i + 11 * (2 - len(lines))), line, 17, language, INK)
+    score = f"{found.score:.3f}"
+    pen.write((x + (CARD - pen.width(score, 14, "en")) / 2, y + 227), score, 14, "en", GREY)
+
+
+def _rounded(width: int, height: int, radius: int, *, best: bool) -> Image.Image:
+    """A white card with round corners on paper; drawn four times too large, so that its edge is smooth."""
+    big = Image.new("RGB", (4 * width, 4 * height), PAPER)
+    edge, line = (BEST, 12) if best else (EDGE, 6)
+    box = (0, 0, 4 * width - 1, 4 * height - 1)
+    ImageDraw.Draw(big).rounded_rectangle(box, 4 * radius, fill=WHITE, outline=edge, width=line)
+    return big.resize((width, height), Image.Resampling.BOX)
+
+
+def _framed(picture: Image.Image, side: int) -> Image.Image:
+    """The whole picture, centred on a white square."""
+    scale = side / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    small = picture.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (side, side), WHITE)
+    square.paste(small, ((side - size[0]) // 2, (side - size[1]) // 2), small)
+    return square
+
+
+class _Pen:
+    """Writes on one image, and remembers what it could not write."""
+
+    def __init__(self, image: Image.Image, fonts: Fonts) -> None:
+        self.image, self.fonts, self.draw = image, fonts, ImageDraw.Draw(image)
+        self.left_out: dict[str, None] = {}
+
+    def choose(self, text: str, plain: str, language: str) -> str:
+        """`text` where it can be drawn, else `plain`, else nothing."""
+        text = unicodedata.normalize("NFC", text)[:300]  # no card shows more
+        if self.fonts.runs(text, language) is not None:
+            return text
+        self.left_out[text] = None
+        return plain if self.fonts.runs(plain, "en") is not None else ""
+
+    def width(self, text: str, size: int, language: str) -> float:
+        return sum(open_face(face, size).getlength(part) for part, face in self._runs(text, language))
+
+    def write(self, at: tuple[float, float], text: str, size: int, language: str, colour: str) -> None:
+        """Write on the baseline that starts at `at`; all faces of a text share it."""
+        x, y = at
+        for part, face in self._runs(text, language):
+            font = open_face(face, size)
+            self.draw.text((x, y), part, fill=colour, font=font, anchor="ls")
+            x += font.getlength(part)
+
+    def shorten(self, text: str, size: int, language: str, width: float) -> str:
+        """`text`, or as much of its beginning as fits before an ellipsis."""
+        if self.width(text, size, language) <= width:
+            return text
+        chinese_or_japanese = language in {"zh", "zh-Hant", "ja"} and self.fonts.runs("…", language)
+        dots = "…" if chinese_or_japanese else "..."
+        while text and self.width(text + dots, size, language) > width:
+            text = text[:-1]
+        return text.rstrip() + dots
+
+    def wrap(self, text: str, size: int, language: str, width: int) -> list[str]:
+        """`text` on one line or two: broken at a space where there is one, the second line shortened."""
+        if self.width(text, size, language) <= width:
+            return [text]
+        fits = max(
+            i for i in range(1, len(text) + 1) if i == 1 or self.width(text[:i], size, language) <= width
+        )
+        space = text.rfind(" ", 0, fits + 1)
+        cut = space if space > 0 else fits
+        return [text[:cut].rstrip(), self.shorten(text[cut:].lstrip(), size, language, width)]
+
+    def _runs(self, text: str, language: str) -> list[Run]:
+        return self.fonts.runs(text, language) or []

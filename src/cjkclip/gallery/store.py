@@ -1,0 +1,205 @@
+"""The store: names and unit vectors in memory, searched exactly. n pictures, q queries, E joint width.
+
+Refuses: an empty gallery, names and vectors that do not fit each other, vectors that are not finite, and queries
+made by another model than the gallery's.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from cjkclip import weights
+from cjkclip.errors import CheckpointError, ImageError, InputError
+from cjkclip.image import Picture
+
+if TYPE_CHECKING:
+    from cjkclip.clip import Clip
+
+_KIND = {"format": "cjkclip-gallery", "version": "1"}
+_ROWS = 8192  # rows that are held in float64 at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A picture that was found: its name, its cosine to the query, its place in the gallery."""
+
+    name: str
+    score: float
+    index: int
+
+
+class Gallery:
+    """Pictures as names and unit vectors. `fingerprint` is that of the model that made the vectors, if known."""
+
+    def __init__(
+        self, names: Sequence[str], vectors: Float[np.ndarray, "n E"], *, fingerprint: str = ""
+    ) -> None:
+        """Keep `names` and a float32 copy of `vectors`. Raises InputError if they do not fit."""
+        if vectors.ndim != 2 or not len(vectors) or not vectors.shape[1]:
+            raise InputError(f"a gallery needs vectors of shape (n, E) with n > 0, got {vectors.shape}")
+        if len(names) != len(vectors):
+            raise InputError(f"got {len(names)} names for {len(vectors)} vectors: give one name per vector")
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        if not np.allclose(lengths, 1, atol=1e-3):
+            worst = int(np.argmax(np.abs(np.nan_to_num(lengths, nan=np.inf) - 1)))
+            raise InputError(
+                f"vector {worst} has length {lengths[worst]:.4g}: a gallery needs unit vectors, normalise them"
+            )
+        self.names = tuple(names)
+        self.vectors: Float32[np.ndarray, "n E"] = np.array(vectors, dtype=np.float32)
+        self.fingerprint = fingerprint
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        """Size, without the vectors."""
+        return f"<Gallery: {len(self)} pictures, {self.vectors.shape[1]} features>"
+
+    @classmethod
+    def from_pictures(
+        cls,
+        clip: "Clip",
+        pictures: Sequence[Picture],
+        names: Sequence[str] | None = None,
+        *,
+        on_error: Callable[[int, ImageError], None] | None = None,
+        progress: Callable[[int], None] | None = None,
+        batch_size: int = 32,
+    ) -> "Gallery":
+        """Encode `pictures`. Names default to the paths, or to the place in the list.
+
+        A bad picture is handed to `on_error(index, error)` and left out; without `on_error`, ImageError names all
+        of them. `progress(n)` is told after each batch how many pictures are done. Raises InputError when none is
+        left.
+        """
+        if names is None:
+            names = [p if isinstance(p, str) else str(i) for i, p in enumerate(map(_path, pictures))]
+        if len(names) != len(pictures):
+            raise InputError(
+                f"got {len(names)} names for {len(pictures)} pictures: give one name per picture"
+            )
+        vectors = encode(clip, pictures, on_error=on_error, progress=progress, batch_size=batch_size)
+        good = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+        if not len(good):
+            raise InputError(f"none of {len(pictures)} pictures could be read: a gallery needs at least one")
+        return cls([names[i] for i in good], vectors[good], fingerprint=clip.fingerprint)
+
+    def search(
+        self, queries: Float[np.ndarray, "q E"], k: int = 5, *, fingerprint: str = ""
+    ) -> list[list[Hit]]:
+        """The `k` best pictures for each query vector, best first; of equal ones, the earlier picture first.
+
+        Scores are cosines, rounded to float32 after they were summed in float64, so equal pictures have equal
+        scores. With fewer than `k` pictures, all are returned. `fingerprint` says which model made the queries.
+        """
+        self._check(queries, k, fingerprint)
+        wide = queries.astype(np.float64)
+        wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+        blocks = [self.vectors[i : i + _ROWS].astype(np.float64) @ wide.T for i in range(0, len(self), _ROWS)]
+        scores = np.concatenate(blocks).astype(np.float32).T
+        return [[self._hit(row, i) for i in _best(row, k)] for row in scores]
+
+    def search_texts(self, clip: "Clip", texts: Sequence[str], k: int = 5) -> list[list[Hit]]:
+        """The `k` best pictures for each text. Raises CheckpointError if `clip` did not make this gallery."""
+        self._same_model(clip.fingerprint)
+        return self.search(clip.encode_text(texts), k)
+
+    def search_pictures(self, clip: "Clip", pictures: Sequence[Picture], k: int = 5) -> list[list[Hit]]:
+        """The `k` best pictures for each picture. Raises CheckpointError if `clip` did not make this gallery."""
+        self._same_model(clip.fingerprint)
+        return self.search(clip.encode_image(pictures), k)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file that `load` reads: `vectors`, and `names` as UTF-8 JSON."""
+        names = np.frombuffer(json.dumps(self.names).encode(), dtype=np.uint8)
+        metadata = {**_KIND, "fingerprint": self.fingerprint}
+        weights.write(Path(path), {"vectors": self.vectors, "names": names}, metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> "Gallery":
+        """Read what `save` wrote. Raises CheckpointError when there is no such file or it holds something else."""
+        tensors = weights.read(Path(path))
+        metadata = tensors.metadata or {}
+        if metadata.get("format") != _KIND["format"] or set(tensors) != {"vectors", "names"}:
+            raise CheckpointError(
+                f"{path} is not a gallery: write one with 'cjkclip embed PICTURES --out {path}'"
+            )
+        if metadata.get("version") != _KIND["version"]:
+            raise CheckpointError(
+                f"{path} is a gallery of version {metadata.get('version')!r}, this cjkclip reads version 1: "
+                "make it again, or update cjkclip"
+            )
+        names = _names(path, tensors["names"])
+        return cls(names, tensors["vectors"], fingerprint=metadata.get("fingerprint", ""))
+
+    def _check(self, queries: np.ndarray, k: int, fingerprint: str) -> None:
+        if fingerprint:
+            self._same_model(fingerprint)
+        width = self.vectors.shape[1]
+        if queries.ndim != 2 or queries.shape[1] != width:
+            raise InputError(
+                f"got queries of shape {queries.shape}, expected (q, {width}): encode them with the gallery's model"
+            )
+        if not np.isfinite(queries).all():
+            raise InputError("a query vector is not finite: leave out the queries that could not be encoded")
+        if k < 1:
+            raise InputError(f"k is {k}: ask for at least one picture")
+
+    def _same_model(self, fingerprint: str) -> None:
+        if self.fingerprint and fingerprint != self.fingerprint:
+            raise CheckpointError(
+                f"the gallery was made by another model (fingerprint {self.fingerprint[:12]}, this model has "
+                f"{fingerprint[:12]}): their vectors do not compare. Load that model, or make the gallery again"
+            )
+
+    def _hit(self, scores: np.ndarray, index: int) -> Hit:
+        return Hit(name=self.names[index], score=float(scores[index]), index=index)
+
+
+def encode(
+    clip: "Clip",
+    pictures: Sequence[Picture],
+    *,
+    on_error: Callable[[int, ImageError], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+    batch_size: int = 32,
+) -> Float32[np.ndarray, "n E"]:
+    """Unit vectors of `pictures`, batch by batch; the rows of bad ones are NaN where `on_error` hears of them."""
+    rows: list[np.ndarray] = []
+    for start in range(0, len(pictures), batch_size):
+        batch = pictures[start : start + batch_size]
+        heard = None if on_error is None else _shifted(on_error, start)
+        rows.append(clip.encode_image(batch, batch_size=batch_size, on_error=heard))
+        if progress is not None:
+            progress(start + len(batch))
+    return np.concatenate(rows) if rows else np.zeros((0, clip.embed_dim), dtype=np.float32)
+
+
+def _shifted(on_error: Callable[[int, ImageError], None], start: int) -> Callable[[int, ImageError], None]:
+    return lambda index, error: on_error(start + index, error)
+
+
+def _best(scores: np.ndarray, k: int) -> list[int]:
+    """Indices of the `k` largest; a stable sort keeps equal ones in their order."""
+    return [int(i) for i in np.argsort(-scores, kind="stable")[:k]]
+
+
+def _path(picture: Picture) -> Any:
+    return str(picture) if isinstance(picture, str | Path) else picture
+
+
+def _names(path: Path, raw: np.ndarray) -> list[str]:
+    try:
+        names: object = json.loads(raw.tobytes())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: the names in this gallery are damaged; make it again") from error
+    if not isinstance(names, list):
+        raise CheckpointError(f"{path}: the names in this gallery are damaged; make it again")
+    return [str(name) for name in names]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]

@@ -1,0 +1,10 @@
+"""A picture, from wherever it comes, made into the pixels that a vision tower reads.
+
+`open_picture` decodes one picture, `load_pixels` makes a batch. Refuses damaged, missing and oversized
+pictures, as ImageErrors that name them.
+"""
+
+from cjkclip.image.picture import Picture, open_picture
+from cjkclip.image.pixels import blame, load_pixels
+
+__all__ = ["Picture", "blame", "load_pixels", "open_picture"]

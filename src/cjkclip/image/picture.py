@@ -1,0 +1,251 @@
+"""A picture opened and decoded: from a path, a file's bytes, a PIL image or an array to a PIL image.
+
+Two ways to see a picture. The default is made for people's files: turned as its EXIF says, transparency on
+white, 16 bits scaled to 8. `published=True` is made for parity: the picture as Pillow opens it.
+
+Refuses, always as an ImageError that names the picture: missing, empty, damaged or cut-off files, what is no
+picture, PostScript (Pillow would start Ghostscript), sides over 65 535 pixels, and more pixels than
+`PIL.Image.MAX_IMAGE_PIXELS` (stricter than Pillow, which refuses twice that); both before decoding.
+"""
+
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import PIL
+import PIL.Image
+from jaxtyping import UInt8
+from PIL.Image import Transpose
+
+from cjkclip.errors import ImageError
+
+Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
+
+LONGEST = (
+    65_535  # pixels on a side, JPEG's own limit: a strip of a million pixels would cost gigabytes to resize
+)
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
+# what Pillow's readers raise on damaged files, found by damaging files (see the tests)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+
+
+def open_picture(picture: Picture, *, published: bool = False) -> PIL.Image.Image:
+    """Open a picture and decode it fully: a path, a file's bytes, a PIL image or an array.
+
+    The default result has mode RGB: EXIF orientation applied (EXIF that cannot be read counts as none),
+    transparency of any kind on white, 16 bits scaled to 8 (x / 257, rounded), an animation's first frame.
+    `published=True` gives the picture as Pillow opens it, in its own mode. What needs nothing done to it is
+    returned as it is, so do not draw on the result.
+
+    Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8; uint16, scaled to 8 bits; or floating point
+    in [0, 1], rounded to 255 levels. No original reads arrays, so both ways treat them alike. PIL images of
+    mode I hold 16-bit values, those of mode F values in [0, 1].
+
+    Raises ImageError, naming the picture. Pillow's own settings are neither changed nor overruled.
+    """
+    with named(picture):
+        return decode(picture, published)
+
+
+@contextmanager
+def named(picture: Any) -> Generator[None]:
+    """Every refusal inside says which picture it is about."""
+    match picture:
+        case bytes():
+            name = f"picture of {len(picture)} bytes"
+        case np.ndarray():
+            name = f"array {picture.dtype} {picture.shape}"
+        case PIL.Image.Image():
+            name = getattr(picture, "filename", "") or f"PIL image {picture.mode} {picture.size}"
+        case str() | os.PathLike():
+            name = os.fsdecode(cast(str, picture)) or "''"
+        case _:
+            name = type(picture).__name__
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error.__cause__
+    except (
+        *_REFUSALS,
+        OSError,
+        ValueError,
+    ) as error:  # from a conversion: this picture, not the caller's fault
+        raise ImageError(f"{name}: {_why(error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    match error:
+        case PIL.UnidentifiedImageError():
+            return "no picture format that Pillow knows (HEIC needs the pillow-heif package)"
+        case PIL.Image.DecompressionBombError() | PIL.Image.DecompressionBombWarning():
+            return f"too large to decode safely. {error}"
+        case MemoryError():
+            return "does not fit in memory; make it smaller"
+        case _:
+            return f"damaged, cut off or of an unknown kind ({type(error).__name__}: {error})"
+
+
+def decode(picture: Any, published: bool) -> PIL.Image.Image:
+    """`open_picture`, but errors do not yet name the picture."""
+    if isinstance(picture, np.ndarray):
+        image = _from_array(cast(np.ndarray, picture))
+    elif isinstance(picture, PIL.Image.Image):
+        image = _decoded(picture)
+    elif isinstance(picture, bytes):
+        if not picture:
+            raise ImageError("zero bytes, expected the content of a picture file")
+        return _read(io.BytesIO(picture), published)
+    elif isinstance(picture, str | os.PathLike):
+        return _read(_file(Path(os.fsdecode(cast(str, picture)))), published)
+    else:
+        raise ImageError("no picture; expected a path, the bytes of a file, a PIL image or a NumPy array")
+    return image if published else _plain(image)
+
+
+def _file(path: Path) -> Path:
+    """The path, if a picture can be read there. Pipes and devices are refused: they may never end."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as missing:
+        raise ImageError("no such file (addresses are not fetched)") from missing
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be opened ({error})") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError("is a folder, expected a picture: list its files")
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError("is not a regular file: pass its bytes")
+    if found.st_size == 0:
+        raise ImageError("the file has zero bytes")
+    return path
+
+
+def _read(source: Path | io.BytesIO, published: bool) -> PIL.Image.Image:
+    try:
+        opened = PIL.Image.open(source)
+    except PermissionError as error:
+        raise ImageError(f"cannot be opened ({error.strerror})") from error
+    except _DAMAGE as error:
+        raise ImageError(_why(error)) from error
+    with opened:
+        if opened.format == "EPS":
+            raise ImageError("is PostScript, a program and not a picture: convert it to PNG")
+        return _decoded(opened) if published else _plain(_decoded(opened))
+
+
+def _decoded(image: PIL.Image.Image) -> PIL.Image.Image:
+    _check_size(*image.size)
+    try:
+        image.load()
+    except _DAMAGE as error:
+        raise ImageError(_why(error)) from error
+    return image
+
+
+def _check_size(width: int, height: int) -> None:
+    most = PIL.Image.MAX_IMAGE_PIXELS
+    if min(width, height) < 1:
+        raise ImageError(f"{width} x {height} holds no pixels")
+    if max(width, height) > LONGEST:
+        raise ImageError(
+            f"{width} x {height} is too long; expected sides of at most {LONGEST} pixels: cut it"
+        )
+    if most is not None and width * height > most:
+        raise ImageError(
+            f"{width} x {height} is too large; expected at most {most} pixels: "
+            "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        )
+
+
+def _from_array(array: np.ndarray) -> PIL.Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        hint = ": put the channels last, array.transpose(1, 2, 0)" if first else ""
+        raise ImageError(f"expected a shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4){hint}")
+    _check_size(array.shape[1], array.shape[0])
+    return PIL.Image.fromarray(_levels(array))
+
+
+def _levels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
+    """8-bit levels of an array, by its type."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if array.dtype.kind != "f":
+        raise ImageError(
+            f"got values of type {array.dtype}, expected uint8, uint16 or floating point in [0, 1]"
+        )
+    if not np.isfinite(array).all():
+        raise ImageError("holds NaN or infinite values")
+    if array.min() < 0 or array.max() > 1:
+        got = f"[{array.min():g}, {array.max():g}]"
+        raise ImageError(f"got floating point values in {got}, expected [0, 1]: divide by 255, or pass uint8")
+    return np.rint(np.multiply(array, 255, dtype=np.float32)).astype(np.uint8)
+
+
+def _plain(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture as a person sees it: upright, 8 bits, on white, RGB."""
+    try:
+        turn = _TURNS.get(cast(int, image.getexif().get(_ORIENTATION)))
+    except _DAMAGE:
+        turn = None  # as viewers do: EXIF that cannot be read states no orientation
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    return to_rgb(image, white=image.has_transparency_data)
+
+
+def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+    values = np.asarray(image)
+    if image.mode == "I":
+        if values.min() < 0 or values.max() > 65_535:
+            got = f"[{values.min()}, {values.max()}]"
+            raise ImageError(f"got integers in {got}, expected 16 bits: scale them to 0..255 and pass uint8")
+        values = values.astype(np.uint16)
+    grey = PIL.Image.fromarray(_levels(values))
+    if isinstance(clear := image.info.get("transparency"), int):  # a PNG's one level that is seen through
+        grey.putalpha(PIL.Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def to_rgb(image: PIL.Image.Image, *, white: bool) -> PIL.Image.Image:
+    """The picture in RGB, on white or with its transparency dropped."""
+    if white:
+        seen = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        paper = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return PIL.Image.alpha_composite(paper, seen).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.copy()
+        del image.info["transparency"]  # the same colours, without Pillow's warning that it is lost
+    return image if image.mode == "RGB" else image.convert("RGB")

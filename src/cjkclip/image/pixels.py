@@ -1,0 +1,97 @@
+"""Pictures made into the pixels that a vision tower reads. n pictures, S pixels a side.
+
+Each family resizes, crops and rounds in its own way: `config.Image` says how. The order of the steps is the
+originals' own, and so are the bits. Refuses what `cjkclip.image.picture` refuses.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float32
+from PIL.Image import Resampling
+
+from cjkclip import config
+from cjkclip.errors import ImageError
+from cjkclip.image import strip
+from cjkclip.image.picture import Picture, decode, named, to_rgb
+
+WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is resized whole, then cropped
+
+_FILTERS = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR}
+
+
+def load_pixels(
+    pictures: Sequence[Picture],
+    rules: config.Image,
+    *,
+    published: bool = False,
+    on_error: Callable[[int, ImageError], None] | None = None,
+) -> Float32[np.ndarray, "n 3 S S"]:
+    """Normalised pixels of every picture, ready for a vision tower: C-contiguous, RGB, channels first.
+
+    `published=True` gives what the original code gives, to the bit, for every file that Pillow opens. Where
+    the original fails (transformers 4 on a picture of one pixel), the same rules are applied all the same.
+
+    With `on_error`, a bad picture becomes a row of NaN and is reported as `on_error(index, error)`. Without
+    it every picture is tried, then one ImageError names all the bad ones (`problems`).
+    """
+    if isinstance(pictures, str | bytes):
+        raise ImageError("got one picture, expected a sequence of pictures: put it in a list")
+    pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
+    problems: list[tuple[int, str]] = []
+    for index, picture in enumerate(pictures):
+        try:
+            with named(picture):
+                square = _square(decode(picture, published), rules)
+                _normalise(square, rules, pixels[index])
+        except ImageError as error:
+            pixels[index] = np.nan
+            problems.append((index, str(error)))
+            if on_error is not None:
+                on_error(index, ImageError(f"picture {index}: {error}", problems[-1:]))
+    if problems and on_error is None:
+        raise blame(problems, len(pictures))
+    return pixels
+
+
+def blame(problems: Sequence[tuple[int, str]], total: int) -> ImageError:
+    """One error that names every bad picture of `total`."""
+    lines = "".join(f"\n  picture {index}: {problem}" for index, problem in problems)
+    return ImageError(f"{len(problems)} of {total} pictures cannot be used:{lines}", problems)
+
+
+def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
+    """Resized and cropped: RGB, S x S."""
+    if rules.rgb == "first":
+        image = _rgb(image, rules)
+    side, how = rules.size, _FILTERS[rules.filter]
+    if rules.resize == "squash":
+        return _rgb(image.resize((side, side), how), rules)
+    short = min(image.size)
+    width, height = (side if length == short else side * length // short for length in image.size)
+    left, top = _halve(width - side, rules), _halve(height - side, rules)
+    if width * height <= WHOLE:
+        return _rgb(image.resize((width, height), how).crop((left, top, left + side, top + side)), rules)
+    if image.mode not in strip.MODES:
+        image = _rgb(image, rules)
+    return _rgb(strip.middle(image, max(width, height), max(left, top), side, rules.filter), rules)
+
+
+def _halve(surplus: int, rules: config.Image) -> int:
+    """Half of what the crop cuts off: torchvision rounds it to the even neighbour, transformers down."""
+    return round(surplus / 2) if rules.crop == "half-even" else surplus // 2
+
+
+def _rgb(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
+    # transformers 5 asks just these two questions; a palette with alpha of its own is not among them
+    clear = "A" in image.getbands() or image.info.get("transparency") is not None
+    return to_rgb(image, white=rules.alpha == "white" and clear)
+
+
+def _normalise(square: PIL.Image.Image, rules: config.Image, out: Float32[np.ndarray, "3 S S"]) -> None:
+    # Level / 255 in single precision equals level * (1 / 255) in double, rounded, on all 256 levels: both of
+    # `rescale`'s ways are this one.
+    np.divide(np.asarray(square).transpose(2, 0, 1), np.float32(255), out=out)
+    out -= np.array(rules.mean, np.float32)[:, None, None]
+    out /= np.array(rules.std, np.float32)[:, None, None]

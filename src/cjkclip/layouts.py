@@ -1,0 +1,147 @@
+"""Published tensor names as rows, read in both directions. No family names here.
+
+A row says: this canonical parameter stands in that published tensor, in this way. Reading a checkpoint and writing
+it back use the same rows, so what reads also writes. Refuses: a tensor without a row, a parameter without a tensor.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from cjkclip.errors import LayoutError
+
+Arrays = dict[str, np.ndarray]
+Op = Literal["same", "transpose", "q", "k", "v"]  # q, k, v: a third of a fused tensor, along axis 0
+_THIRDS = {"q": 0, "k": 1, "v": 2}
+_HOLES = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "n": ".+"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One correspondence. {p} stands for weight, bias, ...; {n} for any name; any other {letter} for a number."""
+
+    canonical: str
+    published: str
+    op: Op = "same"
+
+    @cached_property
+    def reads(self) -> re.Pattern[str]:
+        """Recognises the published name."""
+        return _pattern(self.published)
+
+    @cached_property
+    def writes(self) -> re.Pattern[str]:
+        """Recognises the canonical name."""
+        return _pattern(self.canonical)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The names of one published form."""
+
+    name: str
+    rows: tuple[Row, ...]
+    marks: tuple[str, ...]  # tensors that every file of this layout has and that tell it from the others
+    harmless: tuple[str, ...]  # patterns of tensors that carry nothing a tower reads
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Does a file with these tensor names look like this layout?"""
+        return set(self.marks) <= set(names)
+
+
+def read(layout: Layout, tensors: Mapping[str, np.ndarray], source: str) -> Arrays:
+    """Published tensors to canonical parameters, as views where the op allows it.
+
+    Raises LayoutError if a tensor has no place. `source` names the file in the message.
+    """
+    params: Arrays = {}
+    left: list[str] = []
+    for name, tensor in tensors.items():
+        placed = False
+        for row in layout.rows:
+            if found := row.reads.fullmatch(name):
+                params[row.canonical.format(**found.groupdict())] = _take(tensor, row.op, name, source)
+                placed = True
+        if not placed and not any(fnmatch(name, pattern) for pattern in layout.harmless):
+            left.append(name)
+    if left:
+        raise LayoutError(
+            f"{source}: {len(left)} tensors have no place in layout {layout.name!r} ({_some(left)}); "
+            "pass family= if the file is of another family, or report the layout if it is published"
+        )
+    return params
+
+
+def write(layout: Layout, params: Mapping[str, np.ndarray]) -> Arrays:
+    """Canonical parameters to published tensors. Raises LayoutError if a parameter has no place."""
+    tensors: Arrays = {}
+    thirds: dict[str, list[np.ndarray | None]] = {}
+    left: list[str] = []
+    for name, array in params.items():
+        home = published(layout, name)
+        if home is None:
+            left.append(name)
+        elif home[1] in _THIRDS:
+            thirds.setdefault(home[0], [None] * 3)[_THIRDS[home[1]]] = array
+        else:
+            tensors[home[0]] = array.T if home[1] == "transpose" else array
+    if left:
+        raise LayoutError(f"layout {layout.name!r} has no place for {len(left)} parameters ({_some(left)})")
+    for name, parts in thirds.items():
+        tensors[name] = np.concatenate([part for part in parts if part is not None])
+    return tensors
+
+
+def published(layout: Layout, canonical: str) -> tuple[str, Op] | None:
+    """Where a canonical parameter stands in a layout, and how; None if it has no place there."""
+    for row in layout.rows:
+        if found := row.writes.fullmatch(canonical):
+            return row.published.format(**found.groupdict()), row.op
+    return None
+
+
+def check(params: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Every parameter of the towers is there in its shape, and nothing else is. Raises LayoutError.
+
+    A scalar may be stored with shape (1,), as some open_clip files do.
+    """
+    missing = [name for name in expected if name not in params]
+    surplus = [name for name in params if name not in expected]
+    if missing or surplus:
+        raise LayoutError(
+            f"{source}: the config asks for {len(missing)} parameters that the file lacks ({_some(missing)}); "
+            f"the file holds {len(surplus)} that the config does not know ({_some(surplus)}). "
+            "Config and weights do not belong together, or a fact (depth, kind of tower) is wrong"
+        )
+    for name, shape in expected.items():
+        got = params[name].shape
+        if got != shape and not (shape == () and got == (1,)):
+            raise LayoutError(f"{source}: {name} has shape {got}, the config says {shape}")
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    escaped = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
+    return re.compile(re.sub(r"{(\w)}", lambda m: f"(?P<{m[1]}>{_HOLES.get(m[1], '[0-9]+')})", escaped))
+
+
+def _take(tensor: np.ndarray, op: Op, name: str, source: str) -> np.ndarray:
+    if op == "same":
+        return tensor
+    if op == "transpose":
+        return tensor.T
+    if tensor.ndim == 0 or len(tensor) % 3:
+        raise LayoutError(
+            f"{source}: {name} has shape {tensor.shape}; a fused q, k, v needs a multiple of 3 rows"
+        )
+    third = len(tensor) // 3
+    return tensor[_THIRDS[op] * third :][:third]
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return "none" if not names else shown if len(names) <= 5 else f"{shown}, ..."

@@ -1,0 +1,99 @@
+"""The canonical parameters of a model: every name and shape, from its config alone.
+
+engines/torch gives the same list by building modules; a test holds the two together.
+"""
+
+from cjkclip.config import Encoder, Model, ResNet, Text, Vit
+
+Shapes = dict[str, tuple[int, ...]]
+EXPANSION = 4  # a bottleneck's output channels over its inner ones
+
+
+def shapes(config: Model) -> Shapes:
+    """Name -> shape of every parameter and buffer, in the order of the towers.
+
+    >>> from cjkclip.config import Model
+    >>> shapes(Model(vision=None, text=None, image=None, embed=8))
+    {'logit_scale': ()}
+    """
+    found: Shapes = {"logit_scale": ()}
+    if isinstance(config.vision, Vit):
+        found |= _vit(config.vision, config.embed)
+    elif isinstance(config.vision, ResNet):
+        found |= _resnet(config.vision, config.embed)
+    if config.text is not None:
+        found |= _text(config.text, config.embed)
+    return found
+
+
+def _linear(name: str, out: int, width: int) -> Shapes:
+    return {f"{name}.weight": (out, width), f"{name}.bias": (out,)}
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _blocks(tower: str, config: Encoder) -> Shapes:
+    found: Shapes = {}
+    for i in range(config.depth):
+        block, width = f"{tower}.blocks.{i}", config.width
+        found |= _norm(f"{block}.ln1", width)
+        for name in ("q", "k", "v", "out"):
+            found |= _linear(f"{block}.attn.{name}", width, width)
+        found |= _norm(f"{block}.ln2", width)
+        found |= _linear(f"{block}.mlp.fc1", config.mlp, width)
+        found |= _linear(f"{block}.mlp.fc2", width, config.mlp)
+    return found
+
+
+def _vit(config: Vit, embed: int) -> Shapes:
+    width, patch = config.width, config.patch
+    return {
+        "vision.cls": (width,),
+        "vision.patch.weight": (width, 3, patch, patch),
+        "vision.position.weight": ((config.image_size // patch) ** 2 + 1, width),
+        **_norm("vision.ln_pre", width),
+        **_blocks("vision", config),
+        **_norm("vision.ln_post", width),
+        "vision.proj.weight": (embed, width),
+    }
+
+
+def _text(config: Text, embed: int) -> Shapes:
+    return {
+        "text.token.weight": (config.vocab, config.width),
+        "text.position.weight": (config.context, config.width),
+        **_blocks("text", config),
+        **_norm("text.ln_final", config.width),
+        "text.proj.weight": (embed, config.width),
+    }
+
+
+def _conv_bn(name: str, out: int, channels: int, kernel: int) -> Shapes:
+    return {
+        f"{name}.conv.weight": (out, channels, kernel, kernel),
+        **{f"{name}.bn.{p}": (out,) for p in ("weight", "bias", "running_mean", "running_var")},
+        f"{name}.bn.num_batches_tracked": (),
+    }
+
+
+def _resnet(config: ResNet, embed: int) -> Shapes:
+    width, half = config.width, config.width // 2
+    found = _conv_bn("vision.stem1", half, 3, 3) | _conv_bn("vision.stem2", half, half, 3)
+    found |= _conv_bn("vision.stem3", width, half, 3)
+    channels = width
+    for stage, blocks in enumerate(config.stages):
+        inner = width * 2**stage
+        for block in range(blocks):
+            name = f"vision.stage{stage + 1}.{block}"
+            found |= _conv_bn(f"{name}.reduce", inner, channels, 1)
+            found |= _conv_bn(f"{name}.spatial", inner, inner, 3)
+            found |= _conv_bn(f"{name}.expand", inner * EXPANSION, inner, 1)
+            if block == 0 and (stage > 0 or channels != inner * EXPANSION):
+                found |= _conv_bn(f"{name}.down", inner * EXPANSION, channels, 1)
+            channels = inner * EXPANSION
+    found["vision.pool.position.weight"] = ((config.image_size // 32) ** 2 + 1, channels)
+    for name in "qkv":
+        found |= _linear(f"vision.pool.{name}", channels, channels)
+    return found | _linear("vision.pool.out", embed, channels)

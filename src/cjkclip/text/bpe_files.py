@@ -1,0 +1,235 @@
+"""Reading byte-pair vocabularies from files: OpenAI's merge table, and the tokenizer files of transformers.
+
+A vocabulary maps symbols to ids; a symbol is a run of byte symbols, with '</w>' where a word ends. Merges
+stand in order of rank. Refuses: damaged files, merges that make no symbol of the vocabulary, other kinds of
+tokenizer.
+"""
+
+import functools
+import gzip
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from cjkclip.errors import CheckpointError
+
+END = "</w>"
+CLIP_MERGES = 48_894  # OpenAI reads this many and leaves the rest of its file: 49,408 ids in all
+
+Merge = tuple[str, str]
+
+_MOST = 1 << 26  # characters of a merge table: the whole of OpenAI's has 3 million
+_FOREIGN = (
+    "dropout",
+    "continuing_subword_prefix",
+    "byte_fallback",
+    "ignore_merges",
+)  # options CLIP does not use
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specials:
+    """The special tokens that a transformers folder names, as spelled."""
+
+    sot: str
+    eot: str
+    pad: str
+    unk: str
+    folded: tuple[str, ...]  # found in a text in any case, not only as spelled ("normalized" tokens)
+    context: int | None
+
+
+@functools.cache
+def byte_symbols() -> tuple[str, ...]:
+    """The 256 characters that stand for bytes, in the order of their ids; `byte_of` is the way back.
+
+    Printable Latin-1 bytes stand for themselves and come first; the others are numbered from U+0100.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return tuple(map(chr, printable)) + tuple(chr(0x100 + n) for n in range(256 - len(printable)))
+
+
+@functools.cache
+def byte_of() -> dict[str, int]:
+    """Which byte each of `byte_symbols()` stands for."""
+    printable = [b for b in range(256) if chr(b) in byte_symbols()]
+    rest = [b for b in range(256) if b not in printable]
+    return dict(zip(byte_symbols(), printable + rest, strict=True))
+
+
+def base_symbols() -> list[str]:
+    """The 512 symbols that come before any merge: bytes, and bytes that end a word."""
+    return [*byte_symbols(), *(symbol + END for symbol in byte_symbols())]
+
+
+def read_merges(path: Path, *, at_most: int = CLIP_MERGES) -> list[Merge]:
+    """Merges of OpenAI's table or of a merges.txt: one header line, then pairs; gzipped or not."""
+    try:
+        with path.open("rb") as file:
+            packed = file.peek(2)[:2] == b"\x1f\x8b"
+            text = (gzip.open(file).read(_MOST) if packed else file.read(_MOST)).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not a readable merge table ({error})") from error
+    lines = text.split("\n")[1 : at_most + 1]
+    if lines and not lines[-1].strip():
+        lines.pop()
+    merges = [tuple(line.split()) for line in lines]
+    bad = next((i for i, merge in enumerate(merges) if len(merge) != 2), None)
+    if bad is not None or not merges:
+        raise CheckpointError(
+            f"{path}: line {(bad or 0) + 2} is {(lines or [''])[bad or 0][:40]!r}, "
+            "expected two symbols with a space between; the first line is a header"
+        )
+    return cast(list[Merge], merges)
+
+
+def openai_vocab(merges: Sequence[Merge], *specials: str) -> dict[str, int]:
+    """Ids as OpenAI counts them: bytes, bytes that end a word, one per merge, then the special tokens."""
+    symbols = [*base_symbols(), *(a + b for a, b in merges), *specials]
+    vocab = {symbol: i for i, symbol in enumerate(symbols)}
+    if len(vocab) != len(symbols):
+        twice = next(s for i, s in enumerate(symbols) if vocab[s] != i)
+        raise CheckpointError(f"the merge table makes {twice!r} twice: it would have two ids")
+    return vocab
+
+
+def read_vocab(folder: Path) -> tuple[dict[str, int], list[Merge]]:
+    """Vocabulary and merges of a folder, from tokenizer.json, or else vocab.json and merges.txt."""
+    whole = folder / "tokenizer.json"
+    if whole.exists():
+        vocab, merges = _from_tokenizer_json(whole)
+    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        vocab = read_json(folder / "vocab.json")
+        merges = read_merges(folder / "merges.txt", at_most=10**9)
+    else:
+        raise CheckpointError(
+            f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.json and merges.txt"
+        )
+    for symbol, i in vocab.items():
+        if type(i) is not int or not 0 <= i < 2**31 or not symbol.isprintable():
+            raise CheckpointError(
+                f"{folder}: {symbol!r} with id {i!r} is not an entry of a byte-level vocabulary"
+            )
+    if len(set(vocab.values())) != len(vocab):
+        raise CheckpointError(f"{folder}: two symbols of the vocabulary have the same id")
+    for merge in merges:
+        if any(symbol not in vocab for symbol in (*merge, "".join(merge))):
+            raise CheckpointError(f"{folder}: merge {merge} needs a symbol that the vocabulary does not hold")
+    return vocab, merges
+
+
+def read_specials(folder: Path) -> Specials:
+    """What tokenizer_config.json, special_tokens_map.json and tokenizer.json say of the special tokens."""
+    config: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the later file wins
+        if (folder / name).exists():
+            config |= {k: v for k, v in read_json(folder / name).items() if v is not None}
+    eot = _name(config.get("eos_token", "<|endoftext|>"), folder)
+    found = {
+        "sot": _name(config.get("bos_token", "<|startoftext|>"), folder),
+        "eot": eot,
+        "unk": _name(config.get("unk_token", eot), folder),
+        "pad": _name(config.get("pad_token", eot), folder),
+    }
+    length = config.get("model_max_length")
+    return Specials(
+        **found,
+        folded=_folded(folder, config, found),
+        # transformers writes 10**30 where nobody said a length
+        context=int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None,
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object a JSON file holds; CheckpointError if it is damaged or no object."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
+    return cast(dict[str, Any], data)
+
+
+def _from_tokenizer_json(path: Path) -> tuple[dict[str, Any], list[Merge]]:
+    data = read_json(path)
+    model: dict[str, Any] = data["model"] if isinstance(data.get("model"), dict) else {}
+    if model.get("end_of_word_suffix") != END or any(model.get(option) for option in _FOREIGN):
+        raise CheckpointError(f"{path}: not CLIP's kind of model (byte pairs, words ending in {END!r})")
+    steps = json.dumps([data.get("normalizer"), data.get("pre_tokenizer")])
+    if not all(f'"{step}"' in steps for step in ("NFC", "Lowercase", "Split", "ByteLevel")):
+        raise CheckpointError(
+            f"{path}: its normaliser and word pattern are not CLIP's: {steps[:200]}. If vocab.json and merges.txt "
+            "are beside it, they are read once it is gone"
+        )
+    vocab, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocab, dict) or not isinstance(merges, list):
+        raise CheckpointError(f"{path}: holds no vocabulary and merges")
+    added = {token["content"]: token.get("id") for token in _added(path, data)}
+    return {**cast(dict[str, Any], vocab), **added}, [_pair(m, path) for m in cast(list[Any], merges)]
+
+
+def _pair(entry: Any, path: Path) -> Merge:
+    """A merge is written as two strings, or in older files as one with a space between."""
+    match entry.split(" ") if isinstance(entry, str) else entry:
+        case [str(a), str(b)]:
+            return a, b
+        case _:
+            raise CheckpointError(f"{path}: {entry!r} is not a merge of two symbols")
+
+
+def _name(entry: Any, folder: Path) -> str:
+    """A special token is written as a string, or as a record with its `content`."""
+    name = cast(dict[str, Any], entry).get("content") if isinstance(entry, dict) else entry
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f"{folder}: a special token is given as {entry!r}, expected its spelling")
+    return name
+
+
+def _folded(folder: Path, config: dict[str, Any], found: dict[str, str]) -> tuple[str, ...]:
+    """Which specials are "normalized": tokenizer.json says it, else the last entry of the same spelling."""
+    flags: dict[str, bool] = {}
+    for role, key in (("sot", "bos_token"), ("eot", "eos_token"), ("unk", "unk_token"), ("pad", "pad_token")):
+        entry = config.get(key)
+        flags[found[role]] = isinstance(entry, dict) and bool(cast(Any, entry).get("normalized"))
+    if (folder / "tokenizer.json").exists():
+        for token in _added(folder / "tokenizer.json", read_json(folder / "tokenizer.json")):
+            flags[token["content"]] = bool(token.get("normalized"))
+    return tuple(sorted(name for name in set(found.values()) if flags[name]))
+
+
+def _added(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
+    added: Any = data.get("added_tokens") or []
+    if not isinstance(added, list) or not all(
+        isinstance(token, dict) and isinstance(cast(Any, token).get("content"), str)
+        for token in cast(Any, added)
+    ):
+        raise CheckpointError(f"{path}: added_tokens is not a list of tokens with their spelling")
+    return cast(list[dict[str, Any]], added)
+
+
+def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge]) -> None:
+    """Write vocab.json and merges.txt."""
+    ordered = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    write_text(folder / "vocab.json", json.dumps(ordered, ensure_ascii=False))
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *map(" ".join, merges)]))
+
+
+def write_config(folder: Path, roles: dict[str, str], folded: Sequence[str], context: int) -> None:
+    """Write tokenizer_config.json: which token is "bos", "eos", "pad", "unk", and how long a row may be."""
+    record = {"__type": "AddedToken", "normalized": True} | dict.fromkeys(
+        ("lstrip", "rstrip", "single_word"), False
+    )
+    config = {
+        f"{role}_token": {"content": name, **record} if name in folded else name
+        for role, name in roles.items()
+    } | {"model_max_length": context, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
+    write_text(folder / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` and a line feed, the same bytes on every system."""
+    path.write_text(text + "\n", "utf-8", newline="\n")

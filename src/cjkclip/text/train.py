@@ -1,0 +1,52 @@
+"""Training a CLIP-style byte-pair vocabulary from captions.
+
+The ids are laid out as OpenAI's: 512 byte symbols, one per merge, start, end. No text can be unknown, and the
+end token is the largest id, which the pooling of published CLIP configurations relies on.
+
+Refuses: vocabularies too small for the bytes, and texts that are no strings.
+"""
+
+import json
+from collections.abc import Iterable
+
+from cjkclip.errors import TextError
+from cjkclip.text import check_texts
+from cjkclip.text.bpe import Bpe
+from cjkclip.text.bpe_files import END, Merge, base_symbols
+from cjkclip.text.bpe_rules import BpeRules, build
+from cjkclip.text.clean import clean
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, rules: BpeRules, *, min_frequency: int = 2) -> Bpe:
+    """Learn merges from `texts`, each used as often as it is given, until there are `vocab_size` ids.
+
+    Fewer ids come out when no pair of symbols is left that occurs `min_frequency` times. The same texts in
+    any order give the same vocabulary. Raises TextError if `vocab_size` leaves no room for a merge.
+    """
+    from tokenizers import trainers
+
+    base = base_symbols()
+    if vocab_size < len(base) + 3:
+        raise TextError(
+            f"vocab_size is {vocab_size}, expected at least {len(base) + 3}: 512 bytes, a merge, 2 specials"
+        )
+    words = check_texts(texts)
+    if rules.cleaning == "openai":
+        words = [clean(text) for text in words]
+    blank = {symbol: i for i, symbol in enumerate([*base, rules.sot, rules.eot])}
+    rust = build(blank, [], rules)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        min_frequency=min_frequency,
+        # given as specials, the byte symbols get their ids first and in order: ties between pairs go by id,
+        # and the trainer would number the word-end symbols in the order of a hash table, which changes from
+        # run to run
+        special_tokens=base,
+        end_of_word_suffix=END,
+        show_progress=False,
+    )
+    rust.train_from_iterator(words, trainer)
+    model = json.loads(rust.to_str())["model"]
+    merges: list[Merge] = [(a, b) for a, b in model["merges"]]
+    size = len(model["vocab"])
+    return Bpe(model["vocab"] | {rules.sot: size, rules.eot: size + 1}, merges, rules)

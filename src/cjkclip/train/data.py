@@ -1,0 +1,114 @@
+"""Pictures and captions to train on, and the batches drawn from them. B things, K captions of each, L tokens.
+
+A `Thing` is one subject with its pictures and its captions. Captions are numbered by their text, so a text that
+several things share is right for all of them. Refuses: a thing without a picture or a caption.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from cjkclip.errors import InputError
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """Where the pixels come from: all in memory, or files opened when they are drawn."""
+
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n C H W"]:
+        """Pictures of one size, RGB or RGBA with straight alpha."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InMemory:
+    """Pictures that are held as one array."""
+
+    pixels: UInt8[np.ndarray, "P C H W"]
+
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n C H W"]:
+        """The pictures of these rows."""
+        return self.pixels[np.asarray(rows)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """One subject. `looks` groups its pictures: a look is drawn first, then a picture of it."""
+
+    looks: tuple[tuple[int, ...], ...]  # rows of Pictures
+    captions: tuple[int, ...]  # rows of Corpus.texts
+    weights: tuple[float, ...]  # how often each caption is drawn, relative to the others
+    often: float = 1.0  # share of the epochs that draw this thing
+    mirror: bool = False  # is its mirror image a picture of it too
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """What one step learns from; `right[i, j]`: text j is a right answer for picture i."""
+
+    rows: Int64[np.ndarray, "N"]
+    others: Int64[np.ndarray, "N"]  # another picture of the same thing (itself if it has one only)
+    thing: Int64[np.ndarray, "N"]
+    mirror: Bool[np.ndarray, "N"]
+    captions: Int64[np.ndarray, "M"]
+    right: Bool[np.ndarray, "N M"]
+
+
+class Corpus:
+    """Things, their pictures and their texts. Raises InputError for a thing that lacks either."""
+
+    def __init__(self, pictures: Pictures, things: Sequence[Thing], texts: Sequence[str]) -> None:
+        for number, thing in enumerate(things):
+            if not thing.captions or not thing.looks or not all(thing.looks):
+                raise InputError(f"thing {number} of {len(things)} has no caption or a look without a picture")
+        self.pictures, self.things, self.texts = pictures, tuple(things), tuple(texts)
+        keys = [number * len(texts) + c for number, thing in enumerate(things) for c in set(thing.captions)]
+        self._keys = np.sort(np.array(keys, dtype=np.int64))
+
+    def right(self, things: Int64[np.ndarray, "N"], captions: Int64[np.ndarray, "M"]) -> Bool[np.ndarray, "N M"]:
+        """Which captions are right for which things."""
+        keys = things[:, None] * len(self.texts) + captions[None, :]
+        found = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        return self._keys[found] == keys
+
+    def batches(self, size: int, *, views: int, captions: int, seed: int) -> Iterator[Batch]:
+        """Batches of `size` pictures without end: `views` pictures and `captions` texts of each thing drawn.
+
+        Every thing comes once before any comes again (thinned by `often`); a seed gives the same batches.
+        """
+        rng = np.random.default_rng(seed)
+        queue: list[int] = []
+        wanted = min(max(size // views, 1), len(self.things))
+        often = np.array([thing.often for thing in self.things])
+        while True:
+            while len(queue) < wanted:
+                drawn = rng.permutation(np.flatnonzero(rng.random(len(often)) < often))
+                queue += [int(n) for n in drawn if int(n) not in set(queue)]
+            chosen, queue = queue[:wanted], queue[wanted:]
+            yield self._batch(np.repeat(chosen, views), chosen, captions, rng)
+
+    def _batch(self, numbers: np.ndarray, chosen: list[int], captions: int, rng: np.random.Generator) -> Batch:
+        texts = np.unique([c for n in chosen for c in self._captions(n, captions, rng)])
+        pairs = np.array([self._two(int(n), rng) for n in numbers])
+        return Batch(
+            rows=pairs[:, 0],
+            others=pairs[:, 1],
+            thing=numbers,
+            mirror=np.array([self.things[n].mirror for n in numbers]),
+            captions=texts,
+            right=self.right(numbers, texts),
+        )
+
+    def _captions(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
+        thing = self.things[number]
+        share = np.cumsum(thing.weights)
+        return [thing.captions[int(np.searchsorted(share, rng.random() * share[-1]))] for _ in range(count)]
+
+    def _two(self, number: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Two pictures of a thing, of two looks if it has them."""
+        looks = self.things[number].looks
+        first, second = (rng.permutation(len(looks))[:2].tolist() * 2)[:2]
+        return tuple(int(looks[n][rng.integers(len(looks[n]))]) for n in (first, second))  # pyright: ignore

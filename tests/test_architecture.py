@@ -1,0 +1,239 @@
+"""The rules of the house, checked: what imports what, how long things may be, which names are frozen.
+
+docs/architecture.md says why. The import contracts themselves stand in pyproject.toml, for import-linter.
+"""
+
+import ast
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+import cjkclip
+from cjkclip import parameters
+from cjkclip.config import Image, Model, ResNet, Text, Vit
+from cjkclip.engines.torch.towers import Attention, build
+from cjkclip.families import REGISTRY
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src" / "cjkclip"
+SOURCES = sorted(p for folder in ("src", "tests", "tools", "bench") for p in (ROOT / folder).rglob("*.py"))
+OURS = [p for p in SOURCES if p.is_relative_to(SRC)]
+NAMES = ROOT / "tests" / "golden" / "names"
+
+FRAMEWORKS = {"torch", "jax", "tensorflow", "openvino", "onnx", "onnxruntime", "transformers"}
+SLOW = FRAMEWORKS | {
+    "tokenizers",
+    "sentencepiece",
+    "ftfy",
+    "huggingface_hub",
+    "safetensors",
+    "typer",
+    "rich",
+    "PIL",
+}
+HOMES = {  # the only places of src that may name a framework
+    "torch": ("engines/torch/", "engines/__init__.py", "train/", "compat/"),
+    "openvino": ("engines/",),
+    "jax": ("engines/", "compat/"),
+    "tensorflow": ("engines/", "compat/"),
+    "onnx": ("engines/",),
+    "onnxruntime": ("engines/",),
+    "transformers": (),
+}
+OWN = {  # the files that are about one package, and that others import only when it is wanted
+    "torch": ("engines/torch/", "train/"),
+    "openvino": ("engines/ops_openvino.py",),
+    "typer": ("cli",),
+    "rich": ("cli",),
+}
+PUBLIC = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji"]
+TEXT = Text(
+    width=8, depth=2, heads=2, mlp=16, act="gelu", eps=1e-5, vocab=12, context=6, pool="largest-id", eot=11
+)
+VIT = Vit(width=8, depth=2, heads=2, mlp=16, act="quick_gelu", eps=1e-5, image_size=8, patch=4)
+RESNET = ResNet(image_size=32, width=4, stages=(1, 2, 1, 1), heads=2)
+CONFIGS = {
+    "vit": Model(vision=VIT, text=TEXT, image=None, embed=4),
+    "resnet": Model(vision=RESNET, text=TEXT, image=None, embed=4),
+}
+
+
+def where(path: Path, node: ast.AST | None = None) -> str:
+    """A place as editors understand it."""
+    return f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
+
+
+def nodes(paths: list[Path]) -> Iterator[tuple[Path, ast.AST]]:
+    """Every syntax node of these files."""
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            yield path, node
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints, with nothing but src on its path."""
+    env = {**os.environ, "PYTHONPATH": str(SRC.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def imported(node: ast.AST) -> set[str]:
+    """Top-level packages that a node imports, by statement or by need()."""
+    if isinstance(node, ast.Import):
+        found = {name.name for name in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.level == 0:
+        found = {node.module or ""}
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+        "need",
+        "importlib.import_module",
+        "import_module",
+    ):
+        found = {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    else:
+        found = set()
+    return {name.partition(".")[0] for name in found}
+
+
+def test_a_file_has_at_most_300_lines() -> None:
+    long = {where(p): n for p in SOURCES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 300}
+    assert not long
+
+
+def test_a_function_has_at_most_40_lines() -> None:
+    functions = [(p, n) for p, n in nodes(SOURCES) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {where(p, n): n.name for p, n in functions if (n.end_lineno or 0) - n.lineno + 1 > 40}
+    assert len(functions) > 100
+    assert not long
+
+
+def test_a_function_has_at_most_8_parameters() -> None:
+    crowded = {}
+    for path, node in nodes(SOURCES):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            a = node.args
+            taken = [
+                x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if x is not None
+            ]
+            if len([name for name in taken if name not in ("self", "cls")]) > 8:
+                crowded[where(path, node)] = taken
+    assert not crowded
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [where(p) for p in SOURCES if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))]
+    assert not silent
+
+
+def test_file_names_are_nouns() -> None:
+    assert not [where(p) for p in SOURCES if re.search(r"util|helper|manager|^base_|^common|^misc", p.stem)]
+
+
+def test_nothing_is_swallowed() -> None:
+    """No bare or catch-all except, no load that ignores what does not fit, no postponed annotations."""
+    bad: list[str] = []
+    for path, node in nodes(SOURCES):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.walk(node.type) if node.type else [ast.Name("BaseException")]
+            named = {n.id for n in caught if isinstance(n, ast.Name)}
+            bad += [where(path, node)] if named & {"Exception", "BaseException"} else []
+        elif isinstance(node, ast.keyword) and node.arg == "strict" and path in OURS:
+            loose = isinstance(node.value, ast.Constant) and node.value.value is False
+            bad += [where(path, node.value)] if loose else []
+        elif isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            bad.append(where(path, node))  # jaxtyping needs annotations that are evaluated
+    assert not bad
+
+
+def test_frameworks_are_named_only_in_their_homes() -> None:
+    strays: list[str] = []
+    for path, node in nodes(OURS):
+        inside = path.relative_to(SRC).as_posix()
+        strays += [
+            f"{where(path, node)} {f}" for f in imported(node) & set(HOMES) if not inside.startswith(HOMES[f])
+        ]
+    assert not strays
+
+
+def test_heavy_packages_are_imported_at_the_point_of_use() -> None:
+    """At the top of a module they would slow every command. An engine's own file is itself imported late."""
+    early: list[str] = []
+    for path in OURS:
+        inside = path.relative_to(SRC).as_posix()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            heavy = {
+                name for name in imported(node) & (SLOW - {"PIL"}) if not inside.startswith(OWN.get(name, ()))
+            }
+            early += [f"{where(path, node)} {name}" for name in heavy]
+    assert not early
+
+
+def test_import_cjkclip_loads_no_framework() -> None:
+    loaded = json.loads(python("import cjkclip, json, sys; print(json.dumps(list(sys.modules)))"))
+    assert "cjkclip" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & (SLOW | {"beartype"})
+
+
+def test_import_cjkclip_is_quick() -> None:
+    """Seconds above `import numpy`: the one test that looks at a clock, with a wide margin."""
+    code = "import numpy, time; t = time.perf_counter(); import cjkclip; print(time.perf_counter() - t)"
+    assert statistics.median(float(python(code)) for _ in range(5)) < 0.15
+
+
+def test_public_names_are_frozen() -> None:
+    assert sorted(cjkclip.__all__) == PUBLIC
+    assert set(PUBLIC) <= set(dir(cjkclip))
+    for name in PUBLIC:
+        assert "cjkclip" in repr(getattr(cjkclip, name)), name
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = cjkclip.no_such_name  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_canonical_parameter_names_are_frozen(name: str) -> None:
+    """Saved models depend on them: tests/golden/names holds the list, in the order of the towers."""
+    listed = [f"{k} {'x'.join(map(str, v))}".strip() for k, v in parameters.shapes(CONFIGS[name]).items()]
+    assert listed == (NAMES / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_torch_modules_have_the_canonical_parameters(name: str) -> None:
+    state = {k: tuple(v.shape) for k, v in build(CONFIGS[name]).state_dict().items()}
+    assert state == parameters.shapes(CONFIGS[name])
+
+
+def test_families_files_registry_and_test_table_agree() -> None:
+    from tests.families import FAMILIES
+
+    files = {p.stem for p in (SRC / "families").glob("*.py")} - {"__init__"}
+    assert set(REGISTRY) == files
+    assert {case.family for case in FAMILIES} == files
+
+
+def test_array_shapes_are_checked() -> None:
+    """The import hook of conftest.py works: a wrong rank, dtype or type is refused where it comes in."""
+    attention = Attention(8, 2)
+    assert attention(torch.zeros(1, 3, 8), False).shape == (1, 3, 8)
+    for wrong in (torch.zeros(3, 8), torch.zeros(1, 3, 8, dtype=torch.int64), np.zeros((1, 3, 8))):
+        with pytest.raises(jaxtyping.TypeCheckError):
+            attention(wrong, False)
+
+
+def test_config_has_no_defaults() -> None:
+    """What differs between families must be said by the family."""
+    for kind in (Vit, ResNet, Text, Image, Model):
+        with pytest.raises(TypeError):
+            kind()

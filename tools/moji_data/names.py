@@ -1,0 +1,78 @@
+"""Which emoji an icon draws, found by its name: for the designs whose package does not say.
+
+A name is compared without spaces, hyphens, case and accents. Names are asked for in order of trust: today's
+CLDR names, then the names and aliases of designs that do tell code points, then Unicode's character names; a
+name that means several emoji in one of these lists is not used from that list.
+
+`by_eye.json` says, for each design, what the names get wrong or do not say (icon -> code points, or null for
+an icon that must not be used), each checked on the picture: a revolver is no water pistol, and Firefox OS's
+"dog" is the dog's face.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.moji_data.concepts import Emoji, plain
+
+NameList = dict[str, str]  # bare name -> code points
+
+BY_EYE = Path(__file__).with_name("by_eye.json")
+
+
+def bare(name: str) -> str:
+    """A name as it is compared.
+
+    >>> bare("Piñata"), bare("heavy-check-mark")
+    ('pinata', 'heavycheckmark')
+    """
+    return re.sub("[^a-z0-9]", "", unicodedata.normalize("NFKD", name.lower().replace("&", "and")))
+
+
+def name_lists(emoji: Iterable[Emoji], english: Mapping[str, str], told: Iterable[Any]) -> list[NameList]:
+    """The lists of names, most trusted first; `english` are CLDR's names by code points.
+
+    `told` holds (icons.json, chars.json) of the designs that tell code points.
+    """
+    emoji = list(emoji)
+    today = [(e.name, e.cp) for e in emoji] + [(name, cp) for cp, name in english.items()]
+    designs: list[tuple[str, str]] = []
+    for icons, chars in told:
+        cp_of = {icon: plain(cp) for cp, icon in chars.items()}
+        designs += cp_of.items()
+        aliases = icons.get("aliases", {}).items()
+        designs += [
+            (a, cp_of[to["parent"]]) for a, to in aliases if to["parent"] in cp_of and to.keys() == {"parent"}
+        ]
+    unicode = [(unicodedata.name(e.char[0], ""), e.cp) for e in emoji if "-" not in e.cp]
+    return [_unambiguous(pairs) for pairs in (today, designs, unicode)]
+
+
+def _unambiguous(pairs: Iterable[tuple[str, str]]) -> NameList:
+    meanings: dict[str, set[str]] = {}
+    for name, cp in pairs:
+        meanings.setdefault(bare(name), set()).add(cp)
+    return {name: min(cps) for name, cps in meanings.items() if len(cps) == 1 and name}
+
+
+def match(design: str, icons: Any, lists: list[NameList]) -> dict[str, str]:
+    """Code points -> icon, for every icon whose name or alias says which emoji it is."""
+    by_eye: dict[str, str | None] = json.loads(BY_EYE.read_text())[design]
+    unknown = by_eye.keys() - icons["icons"].keys()
+    if unknown:
+        raise ValueError(f"{BY_EYE.name}: {design} has no icons {sorted(unknown)}")
+    own = [(icon, icon) for icon in icons["icons"]]
+    aliases = [(to["parent"], alias) for alias, to in icons.get("aliases", {}).items()]
+    found = {cp: icon for icon, cp in by_eye.items() if cp is not None}
+    used = set(by_eye)
+    for spoken in (own, aliases):
+        for known in lists:
+            for icon, name in spoken:
+                cp = known.get(bare(name))
+                if cp is not None and cp not in found and icon not in used:
+                    found[cp] = icon
+                    used.add(icon)
+    return found
