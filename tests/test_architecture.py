@@ -57,9 +57,7 @@ OWN = {  # the files that are about one package, and that others import only whe
     "rich": ("cli",),
 }
 PUBLIC = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji"]
-TEXT = Text(
-    width=8, depth=2, heads=2, mlp=16, act="gelu", eps=1e-5, vocab=12, context=6, pool="largest-id", eot=11
-)
+TEXT = Text(width=8, depth=2, heads=2, mlp=16, act="gelu", eps=1e-5, vocab=12, context=6, pool="largest-id", eot=11)
 VIT = Vit(width=8, depth=2, heads=2, mlp=16, act="quick_gelu", eps=1e-5, image_size=8, patch=4)
 RESNET = ResNet(image_size=32, width=4, stages=(1, 2, 1, 1), heads=2)
 CONFIGS = {
@@ -122,9 +120,7 @@ def test_a_function_has_at_most_8_parameters() -> None:
     for path, node in nodes(SOURCES):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             a = node.args
-            taken = [
-                x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if x is not None
-            ]
+            taken = [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if x is not None]
             if len([name for name in taken if name not in ("self", "cls")]) > 8:
                 crowded[where(path, node)] = taken
     assert not crowded
@@ -159,9 +155,7 @@ def test_frameworks_are_named_only_in_their_homes() -> None:
     strays: list[str] = []
     for path, node in nodes(OURS):
         inside = path.relative_to(SRC).as_posix()
-        strays += [
-            f"{where(path, node)} {f}" for f in imported(node) & set(HOMES) if not inside.startswith(HOMES[f])
-        ]
+        strays += [f"{where(path, node)} {f}" for f in imported(node) & set(HOMES) if not inside.startswith(HOMES[f])]
     assert not strays
 
 
@@ -171,9 +165,7 @@ def test_heavy_packages_are_imported_at_the_point_of_use() -> None:
     for path in OURS:
         inside = path.relative_to(SRC).as_posix()
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            heavy = {
-                name for name in imported(node) & (SLOW - {"PIL"}) if not inside.startswith(OWN.get(name, ()))
-            }
+            heavy = {name for name in imported(node) & (SLOW - {"PIL"}) if not inside.startswith(OWN.get(name, ()))}
             early += [f"{where(path, node)} {name}" for name in heavy]
     assert not early
 

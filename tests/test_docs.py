@@ -125,9 +125,7 @@ def test_blocks_are_of_known_languages(page: Path) -> None:
     """A misspelt fence would be a block that nobody runs."""
     text = page.read_text(encoding="utf-8")
     assert {b.language for b in blocks(text)} <= {"python", "console", "mermaid", "text", "toml", "json"}
-    assert len(re.findall("^```", text, flags=re.MULTILINE)) == 2 * len(blocks(text)), (
-        "a fence without a language"
-    )
+    assert len(re.findall("^```", text, flags=re.MULTILINE)) == 2 * len(blocks(text)), "a fence without a language"
     assert not [b for b in blocks(text) if b.language == "console" and not commands(b.code)], "no `$ ` line"
 
 
@@ -139,9 +137,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_make_targets_that_are_named_exist() -> None:
-    rules = set(
-        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    )
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         wanted = set(re.findall(r"(?:`|^\$ )make ([a-z-]+)", text, flags=re.MULTILINE))

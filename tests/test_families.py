@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from families import ENGINES, FAMILIES, QUICK, Case
 
 import cjkclip
 from cjkclip import weights
 from cjkclip.errors import FactsError
+from families import ENGINES, FAMILIES, QUICK, Case
 
 ROWS = pytest.mark.parametrize("case", FAMILIES, ids=lambda case: case.name)
 ON_ENGINES = pytest.mark.parametrize("engine", ENGINES)
@@ -120,9 +120,7 @@ def test_save_and_load_gives_the_same_vectors(case: Case, layout: str, tmp_path:
     np.testing.assert_array_equal(
         again.encode_pixels(expected["pixel_values"]), clip.encode_pixels(expected["pixel_values"])
     )
-    np.testing.assert_array_equal(
-        again.engine.text(expected["input_ids"]), clip.engine.text(expected["input_ids"])
-    )
+    np.testing.assert_array_equal(again.engine.text(expected["input_ids"]), clip.engine.text(expected["input_ids"]))
     if layout == "cjkclip":
         assert again.fingerprint == clip.fingerprint
         assert again.family.name == case.family

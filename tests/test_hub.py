@@ -6,6 +6,7 @@ each question to it is put in a fresh process, as a user's would be.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -31,7 +32,6 @@ REPOSITORIES = {
         "sub/config.json": b"{}",
     },
     "org/no-weights": {"README.md": b"#", "config.json": b"{}", "flax_model.msgpack": b"flax"},
-    "org/broken-file": {"config.json": b"{}", "model.safetensors": b""},
 }
 REFUSALS = {  # status, X-Error-Code, X-Error-Message
     "org/gone": (404, "RepoNotFound", "Repository not found"),
@@ -66,14 +66,15 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.requests.append(f"{self.command} {self.path}")
-        self.tokens.add(self.headers.get("Authorization"))
         path = self.path.partition("?")[0].removeprefix("/api/models").strip("/")
         repository, rest = "/".join(path.split("/")[:2]), path.split("/")[2:]
         files = REPOSITORIES.get(repository)
+        if files is not None:
+            self.tokens.add(self.headers.get("Authorization"))
         if repository == "org/no-hub":
             self.reply(200, b"<html>Hello</html>", {})
         elif files is None:
-            status, code, message = REFUSALS[repository]
+            status, code, message = REFUSALS.get(repository, (404, "", "no such page"))
             self.reply(status, b"{}", {"X-Error-Code": code, "X-Error-Message": message})
         elif rest[:1] == ["revision"] and rest[1] not in {"main", "v2", SHA}:
             self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
@@ -83,13 +84,11 @@ class Hub(BaseHTTPRequestHandler):
         elif rest[0] == "tree":
             tree = [{"type": "file", "path": n, "size": len(b), "oid": "0" * 40} for n, b in files.items()]
             self.reply(200, json.dumps(tree).encode(), {})
-        elif files["/".join(rest[2:])] == b"":
-            self.reply(500, b"", {})
         else:
             name = "/".join(rest[2:])
             self.reply(200, files[name], {"ETag": f'"{name}-1"', "X-Repo-Commit": SHA})
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  (the name is http.server's)
 
     def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -116,9 +115,7 @@ def hub() -> Iterator[ThreadingHTTPServer]:
     thread.join()
 
 
-def ask(
-    home: Path, hub: ThreadingHTTPServer | int, *names: str, **env: str
-) -> list[tuple[str, str, list[str]]]:
+def ask(home: Path, hub: ThreadingHTTPServer | int, *names: str, **env: str) -> list[tuple[str, str, list[str]]]:
     """What a fresh process answers for `names`: ("ok", folder, its files) or (error, message, [])."""
     port = hub if isinstance(hub, int) else hub.server_address[1]
     inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and k[:3] != "HF_"}
@@ -169,23 +166,21 @@ def test_each_refusal_says_what_to_do(tmp_path, hub):
     answers = dict(zip(names, ask(tmp_path, hub, *names), strict=True))
     words = {
         "org/gone": "no folder of that name",
-        "org/hidden": "private .* hf auth login",
+        "org/hidden": "private, or not there.*hf auth login",
         "org/bad-token": "check the token",
         "org/forbidden": "check the token",
         "org/gated": "agree to its terms",
         "org/busy": "refused org/busy .418.",
         "org/fault": "has a fault .501., and the cache does not hold it",
         "org/clip@nowhere": "no revision 'nowhere'",
-        "org/no-weights": "no weights .* flax_model.msgpack",
-        "org/no-hub": "is no hub .* check HF_ENDPOINT",
+        "org/no-weights": "no weights.*flax_model.msgpack",
+        "org/no-hub": "is no hub.*check HF_ENDPOINT",
         "org/a..b": "cannot be a hub name",
     }
     for name, pattern in words.items():
         kind, message, _ = answers[name]
         assert kind == ("ModelNotFoundError" if name == "org/a..b" else "HubError"), name
-        pytest.raises(AssertionError, match=pattern.replace(" .* ", "(?s:.*)")).__enter__
-        with pytest.raises(RuntimeError, match=f"(?s){pattern}"):
-            raise RuntimeError(message)
+        assert re.search(pattern, message, re.DOTALL), (name, message)
 
 
 def test_without_a_cache_and_without_the_network_the_error_says_why(tmp_path, hub):
@@ -197,7 +192,7 @@ def test_without_a_cache_and_without_the_network_the_error_says_why(tmp_path, hu
     hub.server_close()
     down = ask(tmp_path, hub.server_address[1], "org/clip")[0]
     assert down[0] == "HubError"
-    assert "could not be fetched (ConnectError" in down[1]
+    assert "could not be fetched (Connect" in down[1]
 
 
 def test_half_a_snapshot_is_not_a_model(tmp_path, hub):

@@ -131,9 +131,7 @@ def test_shipped_files_fit_the_budget():
 
 def test_reading_needs_the_standard_library_alone():
     code = "import sys, cjkclip.moji as m; m.gallery(); print({'numpy', 'PIL', 'torch'} & set(sys.modules))"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert run.stdout.strip() == "set()"
 
 
@@ -205,14 +203,17 @@ def test_cldr_is_asked_in_both_spellings_and_single_emoji_first():
 
 def test_icons_are_found_by_todays_names_before_older_ones_and_never_against_the_eye():
     icons = {
-        "icons": {"grin": {}, "hourglass": {}, "sandclock": {}, "pistol": {}},
-        "aliases": {"pistol-toy": {"parent": "pistol"}},
+        "icons": {"crescent": {}, "grin": {}, "hourglass": {}, "moon": {}, "sandclock": {}, "pistol": {}},
+        "aliases": {
+            "moon-": {"parent": "crescent"},
+            "smile": {"parent": "grin"},
+            "toy": {"parent": "pistol"},
+        },
     }
-    today, older = (
-        {"hourglass": "231b", "pistol": "1f52b", "pistoltoy": "1f52b"},
-        {"sandclock": "231b", "grin": "1f600"},
-    )
-    assert names.match("noto-v1", icons, [today, older]) == {"231b": "hourglass", "1f600": "grin"}
+    today = {"moon": "1f319", "hourglass": "231b", "pistol": "1f52b", "toy": "1f52b"}
+    older = {"sandclock": "231b", "smile": "1f600"}
+    found = names.match("noto-v1", icons, [today, older])
+    assert found == {"1f319": "moon", "231b": "hourglass", "1f600": "grin"}
 
 
 def test_an_icon_is_centred_in_a_square_and_mirrored_by_its_alias():

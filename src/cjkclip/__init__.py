@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cjkclip import errors, moji
     from cjkclip.clip import Clip, load
     from cjkclip.gallery import Gallery
     from cjkclip.text import Tokens

@@ -19,7 +19,6 @@ from cjkclip.errors import (
     FactsError,
     ImageError,
     InputError,
-    LayoutError,
     ModelNotFoundError,
     TruncatedTextWarning,
 )
@@ -150,9 +149,7 @@ class Clip:
     def tokenize(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
         """Texts to ids and mask, (n, L); `truncated` lists the texts that were cut. Raises TextError."""
         if self.tokenizer is None:
-            raise FactsError(
-                "this checkpoint came without tokenizer files: put them beside the weights and load again"
-            )
+            raise FactsError("this checkpoint came without tokenizer files: put them beside the weights and load again")
         return self.tokenizer(texts, truncate=truncate)
 
     def encode_pixels(self, pixels: Float32[np.ndarray, "n 3 S S"], *, normalize: bool = True) -> Features:
@@ -202,7 +199,7 @@ class Clip:
             pixels = load_pixels(
                 listed[start : start + batch_size],
                 self._rules(),
-                on_error=lambda index, error, bad=bad: bad.extend(error.problems),
+                on_error=lambda _, error, bad=bad: bad.extend(error.problems),
             )
             good = np.setdiff1d(np.arange(len(pixels)), [index for index, _ in bad])
             features[start + good] = self.encode_pixels(pixels[good], normalize=normalize)
@@ -293,7 +290,7 @@ def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
     """One picture is a list of one."""
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return list(images)
-    return [cast(Picture, images)]
+    return [images]
 
 
 def _unit(features: Features) -> Features:

@@ -6,7 +6,7 @@ its pixels, reads it. No field has a default: what differs between families must
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from cjkclip.errors import FactsError
 
@@ -92,25 +92,54 @@ class Model:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Model":
         """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or ill-typed field."""
-        vision = data.get("vision")
-        kinds: dict[str, type[Vit] | type[ResNet]] = {"vit": Vit, "resnet": ResNet}
-        if vision is not None and vision.get("kind") not in kinds:
-            raise FactsError(
-                f"config: vision.kind is {vision.get('kind')!r}, expected one of {sorted(kinds)}"
-            )
-        record = None if vision is None else {k: v for k, v in vision.items() if k != "kind"}
+        missing = {"vision", "text", "image", "embed"} - set(data)
+        if missing:
+            raise FactsError(f"config lacks {sorted(missing)}")
+        vision, text, image = data["vision"], data["text"], data["image"]
+        if type(data["embed"]) is not int:
+            raise FactsError(f"config: embed is {data['embed']!r}, expected a whole number")
         return cls(
-            vision=record and _read(kinds[vision["kind"]], record, "vision"),
-            text=data.get("text") and _read(Text, data["text"], "text"),
-            image=data.get("image") and _read(Image, data["image"], "image"),
+            vision=None if vision is None else _read_vision(vision),
+            text=None if text is None else _read(Text, text, "text"),
+            image=None if image is None else _read(Image, image, "image"),
             embed=data["embed"],
         )
 
 
+def _read_vision(record: Mapping[str, Any]) -> Vision:
+    kinds: dict[str, type[Vit] | type[ResNet]] = {"vit": Vit, "resnet": ResNet}
+    kind = record.get("kind")
+    if kind not in kinds:
+        raise FactsError(f"config: vision.kind is {kind!r}, expected one of {sorted(kinds)}")
+    return _read(kinds[kind], {k: v for k, v in record.items() if k != "kind"}, "vision")
+
+
 def _read(kind: type[_T], record: Mapping[str, Any], where: str) -> _T:
-    known = {f.name for f in fields(cast(Any, kind))}
-    if known != set(record):
-        raise FactsError(
-            f"config: {where} lacks {sorted(known - set(record))} and has unknown {sorted(set(record) - known)}"
-        )
-    return kind(**{k: tuple(cast(list[Any], v)) if isinstance(v, list) else v for k, v in record.items()})
+    known = {f.name: f.type for f in fields(cast(Any, kind))}
+    lacks, unknown = sorted(set(known) - set(record)), sorted(set(record) - set(known))
+    if lacks or unknown:
+        raise FactsError(f"config: {where} lacks {lacks} and has unknown {unknown}")
+    values = {k: tuple(cast(list[Any], v)) if isinstance(v, list) else v for k, v in record.items()}
+    for name, value in values.items():
+        if not _fits(value, known[name]):
+            raise FactsError(f"config: {where}.{name} is {value!r}, expected {_spell(known[name])}")
+    return kind(**values)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Is a value of the kind that a field is annotated with: int, float, a Literal, a tuple of numbers?"""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        items, kinds = cast(tuple[object, ...], value), get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        kinds = kinds[:1] * len(items) if kinds[-1] is Ellipsis else kinds
+        return len(items) == len(kinds) and all(map(_fits, items, kinds))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind and cast(int, value) >= 0
+
+
+def _spell(kind: Any) -> str:
+    return f"one of {list(get_args(kind))}" if get_origin(kind) is Literal else getattr(kind, "__name__", str(kind))

@@ -89,9 +89,7 @@ def _parse(name: str, revision: str | None) -> tuple[str, str | None]:
     plain, _, inside = name.removeprefix("hf-hub:").partition("@")
     if REPOSITORY.fullmatch(plain) and not plain.endswith(FILE_SUFFIXES):
         if inside and revision not in {None, inside}:
-            raise ModelNotFoundError(
-                f"{name!r} names revision {inside!r}, but revision={revision!r} was asked for"
-            )
+            raise ModelNotFoundError(f"{name!r} names revision {inside!r}, but revision={revision!r} was asked for")
         return plain, inside or revision
     if re.search(r"[\\/]|^~", name) or name.endswith(FILE_SUFFIXES):
         raise ModelNotFoundError(f"there is no file or folder {name!r} (seen from {Path.cwd()})")
@@ -113,8 +111,8 @@ def _fetch(repository: str, revision: str | None) -> Path:
         wanted = [glob.escape(name) for name in needed(files)]
         if not wanted:
             raise HubError(
-                f"{repository} has no weights that can be read here: expected safetensors, a pytorch_model.bin "
-                f"or exactly one .pt. It has: {', '.join(files[:20]) or 'no files'}"
+                f"{repository} has no weights that can be read here: expected safetensors, pytorch_model.bin "
+                f"or exactly one .pt file. It has: {', '.join(files[:20]) or 'no files'}"
             )
         return _snapshot(repository, revision, wanted, local_files_only=False)
     except errors.HfHubHTTPError as error:
@@ -124,24 +122,20 @@ def _fetch(repository: str, revision: str | None) -> Path:
         return _cached(repository, revision, error, f"the hub has a fault ({status})")
     except errors.OfflineModeIsEnabled as error:
         return _cached(repository, revision, error, "HF_HUB_OFFLINE is set")
-    except (OSError, failed) as error:
-        why = f"it could not be fetched ({type(error).__name__}: {str(error)[:200]})"
-        return _cached(repository, revision, error, why)
     except errors.HFValidationError as error:
         raise ModelNotFoundError(f"{repository!r} cannot be a hub name: {str(error)[:200]}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise HubError(
-            f"what answers for {repository} is no hub ({error!r:.200}); check HF_ENDPOINT"
-        ) from error
+        raise HubError(f"what answers for {repository} is no hub ({error!r:.200}); check HF_ENDPOINT") from error
+    except (OSError, failed) as error:
+        why = f"it could not be fetched ({type(error).__name__}: {str(error)[:200]})"
+        return _cached(repository, revision, error, why)
 
 
 def _snapshot(repository: str, revision: str | None, wanted: list[str], *, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
 
     return Path(
-        snapshot_download(
-            repository, revision=revision, allow_patterns=wanted, local_files_only=local_files_only
-        )
+        snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=local_files_only)
     )
 
 
@@ -180,8 +174,7 @@ def _refusal(repository: str, revision: str | None, error: Exception, status: in
         )
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return (
-            f"{hub} does not let you read {repository} ({status}): {login}, or check the token you have set"
+            f"{hub} does not show {repository} ({status}): it is private, or not there. Check the spelling, "
+            f"then {login}, or check the token that you have set"
         )
-    return (
-        f"{hub} refused {repository} ({status}): {str(error)[:300]}. Try again later, or pass a folder's path"
-    )
+    return f"{hub} refused {repository} ({status}): {str(error)[:300]}. Try again later, or pass a folder's path"

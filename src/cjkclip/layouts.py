@@ -135,9 +135,7 @@ def _take(tensor: np.ndarray, op: Op, name: str, source: str) -> np.ndarray:
     if op == "transpose":
         return tensor.T
     if tensor.ndim == 0 or len(tensor) % 3:
-        raise LayoutError(
-            f"{source}: {name} has shape {tensor.shape}; a fused q, k, v needs a multiple of 3 rows"
-        )
+        raise LayoutError(f"{source}: {name} has shape {tensor.shape}; a fused q, k, v needs a multiple of 3 rows")
     third = len(tensor) // 3
     return tensor[_THIRDS[op] * third :][:third]
 

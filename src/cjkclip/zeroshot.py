@@ -31,9 +31,7 @@ def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     if isinstance(labels, str) or isinstance(templates, str):
         raise TextError("labels and templates are lists of strings, got one string: pass [text]")
     if not labels or not templates:
-        raise InputError(
-            f"got {len(labels)} labels and {len(templates)} templates, expected at least one of each"
-        )
+        raise InputError(f"got {len(labels)} labels and {len(templates)} templates, expected at least one of each")
     for template in templates:
         if "{}" not in template:
             raise TextError(f"template {template!r} has no place for the label: write {{}} where it belongs")
@@ -59,7 +57,5 @@ def softmax(logits: Float[np.ndarray, "n C"]) -> Float[np.ndarray, "n C"]:
 def predictions(logits: Float[np.ndarray, "n C"], labels: Sequence[str]) -> list[list[Prediction]]:
     """Per picture every label with its probability, best first; equal ones stay in the caller's order."""
     scores = softmax(logits)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return [
-        [Prediction(labels[c], float(row[c])) for c in best] for row, best in zip(scores, order, strict=True)
-    ]
+    order: list[list[int]] = np.argsort(-scores, axis=1, kind="stable").tolist()
+    return [[Prediction(labels[c], float(row[c])) for c in best] for row, best in zip(scores, order, strict=True)]

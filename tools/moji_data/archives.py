@@ -63,9 +63,7 @@ def words(concepts: list[Emoji], captions: Captions) -> bytes:
     return f'{{"languages":{json.dumps(LANGUAGES)},"concepts":[\n{body}\n]}}\n'.encode()
 
 
-def build(
-    concepts: list[Emoji], captions: Captions, drawn: Mapping[Design, Mapping[str, Rgba]]
-) -> dict[Path, bytes]:
+def build(concepts: list[Emoji], captions: Captions, drawn: Mapping[Design, Mapping[str, Rgba]]) -> dict[Path, bytes]:
     """Every file to ship: path -> bytes. `drawn` holds the shipped designs at `SIZE`."""
     files = {FOLDER / "captions.json": words(concepts, captions)}
     for design, pictures in drawn.items():

@@ -91,9 +91,7 @@ def base(cp: str, group: str) -> str:
         return cp
     if sum(part in PEOPLE for part in parts) > 1:
         return _together(parts)
-    links = [
-        p for p in parts if p != JOINER and p not in SIGNS | HAIR | ({RIGHT} if parts[-1] == RIGHT else set())
-    ]
+    links = [p for p in parts if p != JOINER and p not in SIGNS | HAIR | ({RIGHT} if parts[-1] == RIGHT else set())]
     if len(links) > 1 and links[0] in (MAN, WOMAN):
         links[0] = ADULT
     return f"-{JOINER}-".join(links)

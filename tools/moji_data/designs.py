@@ -52,9 +52,7 @@ def icons_by_name(emoji: list[Emoji], english: Mapping[str, str]) -> dict[str, d
     found: dict[str, dict[str, str]] = {}
     for design in DESIGNS:
         icons = read_icons(design)
-        table = (
-            match(design.name, icons, lists) if design.chars is None else _told(design.chars, icons, lists[0])
-        )
+        table = match(design.name, icons, lists) if design.chars is None else _told(design.chars, icons, lists[0])
         found[design.name] = {cp: icon for cp, icon in table.items() if cp in known}
     return found
 

@@ -44,9 +44,7 @@ def name_lists(emoji: Iterable[Emoji], english: Mapping[str, str], told: Iterabl
         cp_of = {icon: plain(cp) for cp, icon in chars.items()}
         designs += cp_of.items()
         aliases = icons.get("aliases", {}).items()
-        designs += [
-            (a, cp_of[to["parent"]]) for a, to in aliases if to["parent"] in cp_of and to.keys() == {"parent"}
-        ]
+        designs += [(a, cp_of[to["parent"]]) for a, to in aliases if to["parent"] in cp_of and to.keys() == {"parent"}]
     unicode = [(unicodedata.name(e.char[0], ""), e.cp) for e in emoji if "-" not in e.cp]
     return [_unambiguous(pairs) for pairs in (today, designs, unicode)]
 

@@ -1,6 +1,6 @@
 """The command line: `cjkclip COMMAND`, the same words as in Python.
 
-Each command is a thin table over public functions. No error that cjkclip raises on purpose ends in a traceback.
+Each command is a thin table over public functions. What cjkclip raises on purpose never ends in a traceback.
 """
 
 import re

@@ -7,7 +7,6 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,8 @@ import cjkclip
 from cjkclip import engines
 from cjkclip.engines import ENGINES
 from cjkclip.errors import CheckpointError, EngineError
-from cjkclip.gallery.fonts import ADVICE, Fonts, find_fonts
+from cjkclip.gallery.fontfile import Face
+from cjkclip.gallery.fonts import ADVICE, find_fonts
 
 Result = tuple[Literal["ok", "note", "fail"], str]
 
@@ -87,22 +87,23 @@ def hub_state() -> Result:
     return "ok", f"{state}; {models} models in {cache_folder}"
 
 
-@cache
-def _fonts() -> Fonts:
-    return find_fonts()
+def fonts() -> Result:
+    """Whether a contact sheet can be written in each language, and with which face."""
+    found = find_fonts()
+    runs = {language: found.runs(text, language) for language, text in SAMPLES.items()}
+    lacking = [language for language, parts in runs.items() if parts is None]
+    if lacking:
+        return "note", f"none for {', '.join(lacking)}: {ADVICE}"
+    faces = {language: dict.fromkeys(_family(face) for _, face in parts or ()) for language, parts in runs.items()}
+    return "ok", "; ".join(f"{language}: {', '.join(names)}" for language, names in faces.items())
 
 
-def font(language: str) -> Result:
-    """Whether a contact sheet can be written in a language, and with which face."""
-    runs = _fonts().runs(SAMPLES[language], language)
-    if runs is None:
-        return "note", ADVICE
-    families = dict.fromkeys("built in" if face is None else face.family for _, face in runs)
-    return "ok", ", ".join(families)
+def _family(face: Face | None) -> str:
+    return "built in" if face is None else face.family
 
 
 def model_checks(model: str, engine: str) -> Iterator[tuple[str, Callable[[], Result]]]:
-    """Load the model, encode with it, and compare with the NumPy engine, which is written to be right, not fast."""
+    """Load the model, encode, and compare with the NumPy engine, which is written to be right, not fast."""
     loaded: list[cjkclip.Clip] = []
 
     def load() -> Result:
@@ -133,9 +134,7 @@ def _encodes(run: Callable[[], np.ndarray]) -> Result:
     vectors = run()
     took = (time.perf_counter() - start) * 1000 / len(vectors)
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
-        raise CheckpointError(
-            "the vectors are not of unit length: the weights are damaged, or not for this layout"
-        )
+        raise CheckpointError("the vectors are not of unit length: the weights are damaged, or not for this layout")
     return "ok", f"{vectors.shape[1]} numbers each, {took:.1f} ms"
 
 
@@ -143,9 +142,7 @@ def _agrees(model: str, clip: "cjkclip.Clip") -> Result:
     oracle = cjkclip.load(model, engine="numpy")
     apart = float(np.abs(clip.encode_image([_picture()]) - oracle.encode_image([_picture()])).max())
     if not apart < _CLOSE:
-        raise EngineError(
-            f"{clip.engine.name} is {apart:.1e} away from the NumPy engine: pass --engine numpy"
-        )
+        raise EngineError(f"{clip.engine.name} is {apart:.1e} away from the NumPy engine: pass --engine numpy")
     return "ok", f"{clip.engine.name} and numpy differ by {apart:.0e}"
 
 

@@ -1,43 +1,34 @@
 """`cjkclip classify`: which label fits a picture best."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 import cjkclip
-from cjkclip.cli.inputs import Asked, gather_labels, skipping_bad, sort_inputs
+from cjkclip.cli.inputs import gather_labels, picture_paths, skipping_bad
 from cjkclip.cli.options import Engine, Json, Model, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.errors import ImageError
 
 BATCH = 32
-BAR = 20  # characters of the bar for a probability of 1
+BEST = 5  # labels of the table; JSON has them all
+BAR = 20  # characters for a probability of 1
 
-Pictures = Annotated[
-    list[str], typer.Argument(metavar="PICTURE...", help="Picture files, or folders of them.")
-]
+Pictures = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Picture files, or folders of them.")]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--labels", metavar="TEXT", help="Labels between commas; these count as commas: , ， 、"),
-]
-Label = Annotated[
-    list[str] | None,
-    typer.Option("--label", "-l", metavar="TEXT", help="One label, commas and all. May be repeated."),
+    typer.Option("--labels", "-l", metavar="TEXT", help="Labels between commas: , or ， or 、. May be repeated."),
 ]
 LabelFile = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--label-file", metavar="FILE", help="A UTF-8 file with one label per line; - is standard input."
-    ),
+    typer.Option("--label-file", metavar="FILE", help="A UTF-8 file, one label per line; - is standard input."),
 ]
 Template = Annotated[
     list[str] | None,
     typer.Option("--template", metavar="TEXT", help="A sentence with {} for the label. May be repeated."),
-]
-Top = Annotated[
-    int, typer.Option("--top", "-k", min=1, metavar="N", help="How many labels to show per picture.")
 ]
 
 
@@ -45,64 +36,54 @@ def classify(
     pictures: Pictures,
     *,
     labels: Labels = None,
-    label: Label = None,
     label_file: LabelFile = None,
     template: Template = None,
     language: Speech = None,
-    top: Top = 5,
     model: Model = "moji",
     engine: Engine = "auto",
     json: Json = False,
 ) -> None:
-    """Say which label fits each picture best, with a probability among the labels given.
+    """Say which label fits each picture best, with its probability among the labels given.
 
     Example: cjkclip classify photo.jpg --labels "猫,犬,鳥" --language ja
     """
-    words = gather_labels(labels or [], label or [], label_file or [])
-    if not words:
-        raise typer.BadParameter("no labels: pass --labels '猫,犬', --label, or --label-file")
+    if not labels and not label_file:
+        raise typer.BadParameter("no labels: pass --labels '猫,犬' or --label-file FILE")
     with Report("classify", as_json=json) as report:
-        asked = sort_inputs(pictures, "picture", folders=True)
+        words = gather_labels(labels or [], label_file or [])
+        paths = picture_paths(pictures)
         clip = cjkclip.load(model, engine=engine)
+
+        def ask(batch: Sequence[Path]) -> list[list[cjkclip.Prediction]]:
+            return clip.classify(batch, words, language=language, templates=template)
+
         report.answer |= {"model": model, "labels": words, "language": language, "results": []}
-        with report.progress("reading pictures", len(asked)) as progress:
-            for start in range(0, len(asked), BATCH):
-                _batch(report, clip, asked[start : start + BATCH], words, (language, template))
-                progress(min(start + BATCH, len(asked)))
+        with report.progress("reading pictures", len(paths)) as progress:
+            for start in range(0, len(paths), BATCH):
+                batch = paths[start : start + BATCH]
+                done, bad = skipping_bad(lambda rows, batch=batch: ask([batch[i] for i in rows]), len(batch))
+                for index, (path, found) in enumerate(zip(batch, done, strict=True)):
+                    if found is None:
+                        report.problem(str(path), ImageError(bad[index]))
+                    else:
+                        report.answer["results"].append(_result(path, found))
+                progress(start + len(batch))
         report.require_results()
-        _show(report, top)
+        for result in report.answer["results"]:
+            report.show_titled(result["picture"], _table(result))
 
 
-def _batch(
-    report: Report,
-    clip: "cjkclip.Clip",
-    asked: list[Asked],
-    labels: list[str],
-    wording: tuple[str | None, list[str] | None],
-) -> None:
-    language, templates = wording
-
-    def run(rows: list[int]) -> list[list[cjkclip.Prediction]]:
-        return clip.classify([asked[i].picture for i in rows], labels, language=language, templates=templates)
-
-    done, bad = skipping_bad(run, len(asked))
-    for index, (one, found) in enumerate(zip(asked, done, strict=True)):
-        if found is None:
-            report.problem(one.name, ImageError(bad[index]))
-        else:
-            ranked = [{"label": label, "score": score} for label, score in found]
-            report.answer["results"].append({"picture": one.name, "predictions": ranked})
+def _result(path: Path, found: list[cjkclip.Prediction]) -> dict[str, Any]:
+    return {"picture": str(path), "predictions": [{"label": one.label, "score": one.score} for one in found]}
 
 
-def _show(report: Report, top: int) -> None:
-    for result in report.answer["results"]:
-        table = Table(
-            title=cell(result["picture"], "bold"), title_justify="left", box=None, padding=(0, 2, 0, 0)
-        )
-        for heading, justify in (("label", "left"), ("probability", "right"), ("", "left")):
-            table.add_column(heading, justify=justify, header_style="dim")
-        for rank, found in enumerate(result["predictions"][:top]):
-            style = "bold" if rank == 0 else ""
-            bar = "█" * round(BAR * found["score"])
-            table.add_row(cell(found["label"], style), f"{found['score']:.1%}", cell(bar, "cyan"))
-        report.show(table, "")
+def _table(result: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("label", header_style="dim", overflow="fold")
+    table.add_column("probability", header_style="dim", justify="right")
+    table.add_column("", no_wrap=True)
+    for rank, found in enumerate(result["predictions"][:BEST]):
+        bar = "█" * round(BAR * found["score"])
+        label = cell(found["label"], "bold" if rank == 0 else "")
+        table.add_row(label, f"{found['score']:.1%}", cell(bar, "cyan"))
+    return table

@@ -1,6 +1,6 @@
 """`cjkclip doctor`: what is installed here, what would be used, and whether a model works.
 
-Each check is a line: its name, whether it is well, and what was found. A check that fails does not stop the others.
+Each check is a line: its name, whether it is well, what was found. One that fails does not stop the others.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,8 +53,7 @@ def _checks(model: str, engine: str) -> Iterator[tuple[str, Callable[[], checks.
     yield "engines", checks.installed_engines
     yield "engine chosen", lambda: checks.chosen_engine(engine)
     yield "hub", checks.hub_state
-    for language in checks.SAMPLES:
-        yield f"font for {language}", lambda language=language: checks.font(language)
+    yield "fonts", checks.fonts
     yield from checks.model_checks(model, engine)
 
 

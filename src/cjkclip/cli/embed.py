@@ -7,8 +7,8 @@ import numpy as np
 import typer
 
 import cjkclip
-from cjkclip.cli.inputs import Asked, read_lines, sort_inputs
-from cjkclip.cli.options import As, Engine, Json, Model, Out
+from cjkclip.cli.inputs import Asked, is_folder, picture_paths, read_lines, sort_inputs, worded
+from cjkclip.cli.options import As, Engine, Json, Kind, Model, Out
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery import Gallery
@@ -39,47 +39,56 @@ def embed(
 ) -> None:
     """Turn pictures and texts into unit vectors, one row each, and write them to a file.
 
-    FILE.safetensors is a gallery that 'cjkclip search --in' reads; FILE.npz holds names and vectors for NumPy;
-    FILE.npy holds the vectors alone. Inputs that cannot be used are left out and reported.
+    FILE.safetensors is a gallery that 'cjkclip search --in' reads; FILE.npz holds names and vectors for
+    NumPy; FILE.npy holds the vectors alone. Inputs that cannot be used are left out and reported.
 
     Example: cjkclip embed photos/ --out photos.safetensors
     """
-    asked = sort_inputs(inputs or [], kind, folders=kind != "text")
     if out.suffix not in ENDINGS:
         raise typer.BadParameter(f"--out {str(out)!r} must end in one of {' '.join(ENDINGS)}")
-    if not asked and not lines:
+    if not inputs and not lines:
         raise typer.BadParameter("nothing to embed: name pictures, folders or texts, or pass --lines FILE")
     with Report("embed", as_json=json) as report:
-        asked += [Asked(name=line) for path in lines or [] for line in read_lines(path)]
+        asked = [*_expand(inputs or [], kind), *(line for path in lines or [] for line in read_lines(path))]
         if not out.parent.is_dir():
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
         clip = cjkclip.load(model, engine=engine)
         vectors = _vectors(report, clip, asked)
-        good = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        if not len(good):
+        good = [int(i) for i in np.flatnonzero(np.isfinite(vectors).all(axis=1))]
+        if not good:
             raise InputError(f"none of the {len(asked)} inputs could be used")
-        names = [asked[i].name for i in good]
+        names = [str(asked[i]) for i in good]
         _write(out, names, vectors[good], clip.fingerprint)
         shape = {"rows": len(good), "width": vectors.shape[1], "names": names}
         report.answer |= {"model": model, "fingerprint": clip.fingerprint, "out": str(out), **shape}
         report.show(f"{len(good)} rows of {vectors.shape[1]} numbers written to {safe(str(out))}")
 
 
+def _expand(inputs: list[str], kind: Kind) -> list[Asked]:
+    """With auto, a folder stands for the pictures in it."""
+    if kind != "auto":
+        return sort_inputs(inputs, kind)
+    expanded: list[Asked] = []
+    for word in inputs:
+        expanded += picture_paths([word]) if is_folder(word) else sort_inputs([word], kind)
+    return expanded
+
+
 def _vectors(report: Report, clip: "cjkclip.Clip", asked: list[Asked]) -> np.ndarray:
     """One row per input; NaN where it could not be used."""
     vectors = np.full((len(asked), clip.embed_dim), np.nan, dtype=np.float32)
-    texts = [i for i, one in enumerate(asked) if one.picture is None]
-    pictures = [(i, one.picture) for i, one in enumerate(asked) if one.picture is not None]
+    texts = {i: one for i, one in enumerate(asked) if isinstance(one, str) and worded(report, one)}
     if texts:
-        vectors[texts] = clip.encode_text([asked[i].name for i in texts])
+        vectors[list(texts)] = clip.encode_text(list(texts.values()))
+    pictures = {i: one for i, one in enumerate(asked) if isinstance(one, Path)}
+    paths = list(pictures.values())
 
     def heard(index: int, error: ImageError) -> None:
-        report.problem(asked[pictures[index][0]].name, error)
+        report.problem(str(paths[index]), error)
 
-    if pictures:
-        with report.progress("reading pictures", len(pictures)) as progress:
-            paths = [path for _, path in pictures]
-            vectors[[i for i, _ in pictures]] = encode(clip, paths, on_error=heard, progress=progress)
+    if paths:
+        with report.progress("reading pictures", len(paths)) as progress:
+            vectors[list(pictures)] = encode(clip, paths, on_error=heard, progress=progress)
     return vectors
 
 

@@ -1,28 +1,23 @@
 """What people type, made into labels, texts and pictures.
 
-Refuses: words that are blank, names of pictures that do not exist, label files that are not UTF-8.
+Refuses: folders without pictures, label files that are not UTF-8.
 """
 
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from cjkclip.cli.options import Kind
-from cjkclip.errors import ImageError, InputError
+from cjkclip.cli.screen import Report
+from cjkclip.errors import ImageError, InputError, TextError
 from cjkclip.gallery.files import find_pictures, is_picture_name
+from cjkclip.text import require_words
 
 _T = TypeVar("_T")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One thing to be encoded: a text, or the path of a picture."""
-
-    name: str
-    picture: Path | None = None
+Asked = str | Path  # one thing to be encoded: a text, or the path of a picture
 
 
 def split_labels(text: str) -> list[str]:
@@ -46,26 +41,27 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def gather_labels(joined: Sequence[str], single: Sequence[str], files: Sequence[Path]) -> list[str]:
-    """All labels in the order given, each once."""
-    lines = [line for path in files for line in read_lines(path)]
-    labels = [label for text in joined for label in split_labels(text)]
-    return list(dict.fromkeys([*labels, *(label.strip() for label in single if label.strip()), *lines]))
+def gather_labels(typed: Sequence[str], files: Sequence[Path]) -> list[str]:
+    """All labels in the order given, each once. Lines of a file are whole labels, commas and all."""
+    labels = [label for text in typed for label in split_labels(text)]
+    return list(dict.fromkeys([*labels, *(line for path in files for line in read_lines(path))]))
 
 
-def sort_inputs(words: Sequence[str], kind: Kind, *, folders: bool) -> list[Asked]:
-    """Which inputs are pictures and which are texts; with `folders`, a folder stands for its pictures."""
-    asked: list[Asked] = []
+def picture_paths(words: Sequence[str]) -> list[Path]:
+    """The pictures named; a folder stands for all in it. Raises InputError for a folder without any."""
+    paths: list[Path] = []
     for word in words:
-        if kind == "text" or not word:
-            asked.append(Asked(name=word))
-        elif folders and Path(word).is_dir():
-            asked += [Asked(name=str(path), picture=path) for path in find_pictures(Path(word))]
-        elif kind == "picture" or is_picture_name(word) or _is_file(word):
-            asked.append(Asked(name=word, picture=Path(word)))
-        else:
-            asked.append(Asked(name=word))
-    return asked
+        paths += find_pictures(Path(word)) if is_folder(word) else [Path(word)]
+    return paths
+
+
+def sort_inputs(words: Sequence[str], kind: Kind) -> list[Asked]:
+    """Pictures as paths, texts as they are. auto: files and picture-like names are pictures."""
+    if kind == "text":
+        return list(words)
+    if kind == "picture":
+        return list(picture_paths(words))
+    return [Path(word) if is_picture_name(word) or _is_file(word) else word for word in words]
 
 
 def skipping_bad(run: Callable[[list[int]], list[_T]], count: int) -> tuple[list[_T | None], dict[int, str]]:
@@ -90,8 +86,26 @@ def skipping_bad(run: Callable[[list[int]], list[_T]], count: int) -> tuple[list
     return results, bad
 
 
+def worded(report: Report, query: str) -> bool:
+    """Whether a text holds anything to look for; if not, the report hears of it."""
+    try:
+        require_words(query)
+    except TextError as error:
+        report.problem(query, error)
+        return False
+    return True
+
+
+def is_folder(word: str) -> bool:
+    """Whether a word names a folder. What cannot be a name (too long, or with a NUL) does not."""
+    try:
+        return Path(word).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def _is_file(word: str) -> bool:
     try:
         return Path(word).is_file()
-    except (OSError, ValueError):  # too long for a name, or with a NUL in it: no file, so a text
+    except (OSError, ValueError):
         return False

@@ -8,7 +8,7 @@ from cjkclip.families import Family, Release, families
 
 
 def models(*, json: Json = False) -> None:
-    """List the models that can be loaded by name, with their languages and licences.
+    """List the models that load by name, with their languages and licences.
 
     Any folder, file or Hugging Face repository of a known layout loads too.
 
@@ -17,13 +17,14 @@ def models(*, json: Json = False) -> None:
     with Report("models", as_json=json) as report:
         known = [(family, release) for family in families() for release in family.releases]
         report.answer["models"] = [_record(family, release) for family, release in known]
-        table = Table(title="models that load by name", title_justify="left")
-        for heading in ("name", "short names", "languages", "licence", "what it is"):
-            table.add_column(heading, overflow="fold")
-        for family, release in known:
-            languages = " ".join(release.languages)
-            short = "\n".join(release.aliases)
-            table.add_row(cell(release.name, "bold"), short, languages, release.licence, cell(release.note))
+        table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+        for heading in ("name", "languages", "licence"):
+            table.add_column(heading)
+        for _, release in known:
+            name = cell(release.name, "bold")
+            also = f", short name {release.aliases[0]}" if release.aliases else ""
+            name.append(f"\n  {release.note}{also}", style="not bold")
+            table.add_row(name, " ".join(release.languages), release.licence)
         report.show(table)
 
 

@@ -1,7 +1,7 @@
 """What every command shares: results and problems, tables for people, JSON for machines, exit codes.
 
-Results go to standard output, everything else to standard error. With --json, standard output holds one JSON object
-and nothing else. Control characters in names and queries are shown as escapes, never sent to the terminal.
+Results go to standard output, everything else to standard error. With --json, standard output holds one JSON
+object and nothing else. Control characters in names and queries are shown as escapes, never sent as they are.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from typing import Any, Self
 import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
@@ -25,11 +26,13 @@ SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
 
-EXIT_CODES = """Exit codes: 0 all answered · 1 some inputs could not be used, the others were answered ·
-2 wrong usage · 3 a model or gallery could not be loaded · 4 no input could be used ·
-5 something is not installed or not possible here · 130 interrupted"""
+EXIT_CODES = (
+    "Exit codes: 0 all answered; 1 some inputs could not be used, the others were answered; 2 wrong usage; "
+    "3 a model or gallery could not be loaded; 4 no input could be used; 5 something is not installed or not "
+    "possible here; 130 interrupted."
+)
 
-# Controls, marks that reorder or hide text, line separators, and lone surrogates (undecodable bytes of a name).
+# Controls, marks that reorder or hide text, line separators, lone surrogates (undecodable bytes of a name).
 _UNSAFE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff]"
 )
@@ -71,7 +74,7 @@ def exit_code(error: CjkclipError) -> int:
 
 
 class Report:
-    """The answer of one command, in the making. Used as a context; leaving it prints and sets the exit code."""
+    """The answer of one command, in the making. A context; leaving it prints and sets the exit code."""
 
     def __init__(self, command: str, *, as_json: bool) -> None:
         """`command` names the report in JSON."""
@@ -91,7 +94,7 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Print what there is to say. A CjkclipError becomes a message and an exit code, never a traceback."""
+        """Print what there is to say. A CjkclipError becomes a message and an exit code."""
         self._warnings.__exit__(kind, error, trace)
         if error is not None and not isinstance(error, CjkclipError):
             return
@@ -122,14 +125,18 @@ class Report:
             raise InputError(f"none of the {len(self.problems)} inputs could be used")
 
     def show(self, *shown: RenderableType) -> None:
-        """Print tables for people; nothing with --json."""
+        """Print lines and tables for people; nothing with --json."""
         if not self.as_json:
             console = Console(highlight=False, markup=False)
             for one in shown:
                 console.print(one)
 
+    def show_titled(self, title: str, table: Table) -> None:
+        """A table under its title, and a blank line."""
+        self.show(cell(title, "bold"), table, "")
+
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    def progress(self, what: str, total: int) -> Generator[Callable[[int], None]]:
         """A bar on standard error, if that is a terminal; the function takes how many are done."""
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

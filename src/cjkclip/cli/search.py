@@ -8,28 +8,27 @@ import typer
 from rich.table import Table
 
 import cjkclip
-from cjkclip.cli.inputs import Asked, skipping_bad, sort_inputs
-from cjkclip.cli.options import As, Design, Engine, Json, Model, Speech
+from cjkclip import moji
+from cjkclip.cli.inputs import Asked, skipping_bad, sort_inputs, worded
+from cjkclip.cli.options import Engine, Json, Model, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.cli.sheets import write_sheet
-from cjkclip.errors import ImageError, TextError
+from cjkclip.errors import ImageError
 from cjkclip.gallery import Bundled, Gallery, Hit, bundled, find_pictures, guess_language
-from cjkclip.text import require_words
 
-Queries = Annotated[
-    list[str], typer.Argument(metavar="QUERY...", help="Words in any language, or a picture file.")
-]
+Queries = Annotated[list[str], typer.Argument(metavar="QUERY...", help="Words in any language, or a picture file.")]
 Inside = Annotated[
-    Path | None,
+    str,
     typer.Option(
-        "--in", metavar="FOLDER", help="A folder of pictures, or a gallery written by 'cjkclip embed'."
+        "--in",
+        metavar="PLACE",
+        help="A folder of pictures, a gallery of 'cjkclip embed', or the package's pictures: noto, fluent.",
     ),
 ]
 Best = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many pictures to show per query.")]
 SheetFile = Annotated[
-    Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the answers as a picture.")
+    Path | None, typer.Option("--sheet", metavar="FILE", help="Draw the answers as a .png, .webp or .jpg.")
 ]
-DesignOption = Annotated[Design, typer.Option("--design", help="Which bundled pictures to search.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,114 +37,102 @@ class Place:
 
     gallery: Gallery
     folder: Path | None = None
-    inside: Bundled | None = None
+    package: Bundled | None = None
 
 
 def search(
     queries: Queries,
     *,
-    inside: Inside = None,
+    inside: Inside = "noto",
     k: Best = 5,
     sheet: SheetFile = None,
     language: Speech = None,
-    kind: As = "auto",
-    design: DesignOption = "noto",
     model: Model = "moji",
     engine: Engine = "auto",
     json: Json = False,
 ) -> None:
-    """Find the pictures that fit each query best: in the pictures of the package, a folder, or a gallery file.
+    """Find the pictures that fit each query best: in the package's pictures, a folder, or a gallery file.
 
     The names of the package's pictures are shown in --language, or in the language that the query looks like.
 
     Example: cjkclip search "笑う猫" --in photos/ -k 10 --sheet found.png
     """
     with Report("search", as_json=json) as report:
-        asked = sort_inputs(queries, kind, folders=False)
+        asked = sort_inputs(queries, "auto")
         clip = cjkclip.load(model, engine=engine)
-        place = _place(report, clip, inside, design)
-        report.answer |= {"model": model, "pictures": len(place.gallery), "results": []}
+        report.answer |= {"model": model, "in": inside, "results": []}
+        place = _place(report, clip, inside)
         found = _search(report, clip, place.gallery, asked, k)
-        for one, hits in found:
-            spoken = language or ("en" if one.picture else guess_language(one.name))
+        for query, hits in found:
+            is_picture = isinstance(query, Path)
+            spoken = language or ("en" if isinstance(query, Path) else guess_language(query))
             shown = [_hit(place, hit, rank, spoken) for rank, hit in enumerate(hits, start=1)]
-            about = {"kind": "picture" if one.picture else "text", "language": spoken}
-            report.answer["results"].append({"query": one.name, **about, "hits": shown})
+            about = {"kind": "picture" if is_picture else "text", "language": spoken}
+            report.answer["results"].append({"query": str(query), **about, "hits": shown})
         report.require_results()
         for result in report.answer["results"]:
-            report.show(_table(result), "")
+            report.show_titled(result["query"], _table(result))
         if sheet is not None:
-            pictures = place.inside.pictures if place.inside else None
+            pictures = place.package.pictures if place.package else None
             write_sheet(report, sheet, [[hit.index for hit in hits] for _, hits in found], pictures)
 
 
-def _place(report: Report, clip: "cjkclip.Clip", inside: Path | None, design: str) -> Place:
-    if inside is None:
-        with report.progress("reading the package's pictures", len(cjkclip.moji.concepts())) as progress:
-            whole = bundled(clip, design, progress=progress)
-        return Place(gallery=whole.gallery, inside=whole)
-    if inside.is_file():
-        return Place(gallery=Gallery.load(inside))
-    paths = find_pictures(inside)
-    names = [path.relative_to(inside).as_posix() for path in paths]
+def _place(report: Report, clip: "cjkclip.Clip", inside: str) -> Place:
+    path = Path(inside)
+    if inside in moji.DESIGNS and not path.exists():
+        with report.progress("reading the package's pictures", len(moji.concepts())) as progress:
+            whole = bundled(clip, inside, progress=progress)
+        return Place(gallery=whole.gallery, package=whole)
+    if path.is_file():
+        return Place(gallery=Gallery.load(path))
+    paths = find_pictures(path)
+    names = [each.relative_to(path).as_posix() for each in paths]
 
     def heard(index: int, error: ImageError) -> None:
         report.problem(str(paths[index]), error)
 
     with report.progress("reading pictures", len(paths)) as progress:
         gallery = Gallery.from_pictures(clip, paths, names, on_error=heard, progress=progress)
-    return Place(gallery=gallery, folder=inside)
+    return Place(gallery=gallery, folder=path)
 
 
 def _search(
     report: Report, clip: "cjkclip.Clip", gallery: Gallery, asked: list[Asked], k: int
 ) -> list[tuple[Asked, list[Hit]]]:
-    """Hits of the queries that could be used; the others are reported."""
-    good: list[Asked] = []
-    for one in asked:
-        try:
-            good.append(one if one.picture else Asked(name=require_words(one.name)))
-        except TextError as error:
-            report.problem(one.name, error)
-    texts = [one for one in good if one.picture is None]
-    pictures = [one for one in good if one.picture is not None]
+    """Hits of the queries that could be used, in their order; the others are reported."""
     found: dict[int, list[Hit]] = {}
+    texts = {i: query for i, query in enumerate(asked) if isinstance(query, str) and worded(report, query)}
     if texts:
-        hits = gallery.search_texts(clip, [one.name for one in texts], k)
-        found |= {id(one): best for one, best in zip(texts, hits, strict=True)}
-
-    def run(rows: list[int]) -> list[list[Hit]]:
-        return gallery.search_pictures(clip, [path for i in rows if (path := pictures[i].picture)], k)
-
-    done, bad = skipping_bad(run, len(pictures))
+        found |= zip(texts, gallery.search_texts(clip, list(texts.values()), k), strict=True)
+    places = [i for i, query in enumerate(asked) if isinstance(query, Path)]
+    paths = [query for query in asked if isinstance(query, Path)]
+    done, bad = skipping_bad(lambda rows: gallery.search_pictures(clip, [paths[i] for i in rows], k), len(paths))
     for index, message in bad.items():
-        report.problem(pictures[index].name, ImageError(message))
-    found |= {id(one): best for one, best in zip(pictures, done, strict=True) if best is not None}
-    return [(one, found[id(one)]) for one in good if id(one) in found]
+        report.problem(str(paths[index]), ImageError(message))
+    found |= {place: hits for place, hits in zip(places, done, strict=True) if hits is not None}
+    return [(query, found[i]) for i, query in enumerate(asked) if i in found]
 
 
 def _hit(place: Place, hit: Hit, rank: int, language: str) -> dict[str, Any]:
     shown: dict[str, Any] = {"rank": rank, "name": hit.name, "score": hit.score}
-    if place.inside is not None:
-        concept = place.inside.concepts[hit.index]
-        names = {"name": concept.names[language], "char": concept.char, "names": dict(concept.names)}
-        return shown | names
-    path = place.folder / hit.name if place.folder else Path(hit.name)
-    return shown | {"path": str(path)}
+    if place.package is not None:
+        concept = place.package.concepts[hit.index]
+        return shown | {"name": concept.names[language], "char": concept.char, "names": dict(concept.names)}
+    return shown | {"path": str(place.folder / hit.name if place.folder else Path(hit.name))}
 
 
 def _table(result: dict[str, Any]) -> Table:
-    table = Table(title=cell(result["query"], "bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    bundled_pictures = any("char" in hit for hit in result["hits"])
+    drawn = any("char" in hit for hit in result["hits"])
+    translated = drawn and result["language"] != "en"
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", justify="right", style="dim")
-    table.add_column("picture", header_style="dim", overflow="fold")
-    if bundled_pictures and result["language"] != "en":
-        table.add_column("in English", header_style="dim", style="dim", overflow="fold")
-    table.add_column("score", header_style="dim", justify="right")
+    table.add_column("picture", overflow="fold")
+    if translated:
+        table.add_column("in English", style="dim", overflow="fold")
+    table.add_column("score", justify="right")
+    table.add_column("", no_wrap=True)  # last, since terminals do not agree how wide an emoji is
     for hit in result["hits"]:
-        name = f"{hit['char']}  {hit['name']}" if bundled_pictures else hit["name"]
-        english = [cell(hit["names"]["en"])] if bundled_pictures and result["language"] != "en" else []
-        table.add_row(
-            str(hit["rank"]), cell(name, "bold" if hit["rank"] == 1 else ""), *english, f"{hit['score']:.3f}"
-        )
+        name = cell(hit["name"], "bold" if hit["rank"] == 1 else "")
+        english = [cell(hit["names"]["en"])] if translated else []
+        table.add_row(str(hit["rank"]), name, *english, f"{hit['score']:.3f}", hit.get("char", ""))
     return table

@@ -1,6 +1,6 @@
 """From what a search found to a contact sheet in a file.
 
-Refuses: a file whose ending Pillow cannot write. Where no font has the characters, it says which package has one.
+Refuses: a file whose ending is no picture's. Where no font has the characters, it says which package has one.
 """
 
 import io
@@ -18,12 +18,11 @@ from cjkclip.image import open_picture
 
 
 def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Sequence[bytes] | None) -> None:
-    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if they are bundled."""
+    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if bundled."""
     if out.suffix.lower() not in {".png", ".webp", ".jpg", ".jpeg"}:
         raise InputError(f"--sheet {str(out)!r} must end in .png, .webp or .jpg")
     rows = [
-        _row(report, result, places[i], pictures, number=i + 1)
-        for i, result in enumerate(report.answer["results"])
+        _row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(report.answer["results"])
     ]
     sheet = draw_sheet(rows, find_fonts())
     try:
@@ -32,9 +31,7 @@ def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Se
         raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
     report.answer["sheet"] = str(out)
     if sheet.left_out:
-        report.note(
-            f"{len(sheet.left_out)} texts are not on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}"
-        )
+        report.note(f"{len(sheet.left_out)} texts are not on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}")
     report.show(f"contact sheet written to {safe(str(out))}")
 
 
@@ -48,9 +45,7 @@ def _row(
 ) -> Row:
     found = [
         Found(
-            picture=_open(report, hit["path"])
-            if pictures is None
-            else Image.open(io.BytesIO(pictures[place])),
+            picture=_open(report, hit["path"]) if pictures is None else Image.open(io.BytesIO(pictures[place])),
             name=hit["name"],
             score=hit["score"],
             plain=hit.get("names", {}).get("en", ""),

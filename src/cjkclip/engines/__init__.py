@@ -104,6 +104,4 @@ def _driver() -> bool:
 
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
-    return platform.system() == "Windows" or any(
-        Path(f"/dev/{d}").exists() for d in ("nvidiactl", "kfd", "dxg")
-    )
+    return platform.system() == "Windows" or any(Path(f"/dev/{d}").exists() for d in ("nvidiactl", "kfd", "dxg"))

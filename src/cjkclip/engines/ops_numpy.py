@@ -120,4 +120,4 @@ def _sigmoid(x: Array) -> Array:
 
 def _erf(x: Array) -> Array:
     """The error function: NumPy has none. math.erf value by value, in double precision."""
-    return np.frompyfunc(math.erf, 1, 1)(x).astype(np.float32)
+    return np.array([math.erf(value) for value in x.ravel()], np.float32).reshape(x.shape)

@@ -3,7 +3,7 @@
 Graphs have a dynamic batch and, for text, a dynamic length. OpenVINO is imported by whoever asks for this engine.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import openvino as ov
@@ -81,7 +81,7 @@ class OpenvinoOps:
     def prepend(self, first: Node | np.ndarray, x: Node) -> Node:
         if isinstance(first, np.ndarray):
             batch = op.gather(op.shape_of(x), _ints(0), _index(0))
-            first = op.broadcast(first, op.concat([batch, _ints(*first.shape[1:])], 0))
+            first = op.broadcast(first, op.concat([batch, np.array(first.shape[1:], np.int64)], 0))
         return op.concat([first, x], 1)
 
     def first(self, x: Node, keep: bool) -> Node:
@@ -104,9 +104,7 @@ class OpenvinoEngine:
         self.precision = precision
         self._config = config
         self._params = {
-            k: np.ascontiguousarray(v, dtype=np.float32)
-            for k, v in params.items()
-            if v.dtype.kind == "f" and v.ndim
+            k: np.ascontiguousarray(v, dtype=np.float32) for k, v in params.items() if v.dtype.kind == "f" and v.ndim
         }
         self._compiled: dict[tuple[str, bool], ov.CompiledModel] = {}
 
@@ -149,7 +147,7 @@ class OpenvinoEngine:
             result = op.result(node)
             result.output(0).get_tensor().set_names({name})
             results.append(result)
-        return ov.Model(results, [inputs], f"cjkclip_{tower}")
+        return cast(Any, ov.Model)(results, [inputs], f"cjkclip_{tower}")  # its stub lacks this constructor
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:

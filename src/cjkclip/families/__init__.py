@@ -37,9 +37,7 @@ class Family:
     name: str
     formats: tuple[Format, ...]
     languages: tuple[str, ...]
-    templates: Mapping[
-        str, tuple[str, ...]
-    ]  # language -> sentences for labels; a language without any: the bare label
+    templates: Mapping[str, tuple[str, ...]]  # language -> sentences for labels; a language without any: the bare label
     releases: tuple[Release, ...]
 
 
@@ -67,9 +65,7 @@ def find_release(name: str) -> tuple[Family, Release] | None:
 
 def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> tuple[Family, Format]:
     """The first format that a checkpoint matches. Raises LayoutError that says what the file looks like."""
-    fitting = [
-        (each, form) for each in among for form in each.formats if form.layout.matches(checkpoint.tensors)
-    ]
+    fitting = [(each, form) for each in among for form in each.formats if form.layout.matches(checkpoint.tensors)]
     for each, form in fitting:
         if form.config_file is None or (checkpoint.folder / form.config_file).is_file():
             return each, form
@@ -94,8 +90,6 @@ def find_layout(name: str, params: Iterable[str]) -> Format:
     forms = [form for each in families() for form in each.formats]
     named = [form for form in forms if form.layout.name == name]
     if not named:
-        raise LayoutError(
-            f"layout {name!r} does not exist; choose one of {sorted({f.layout.name for f in forms})}"
-        )
+        raise LayoutError(f"layout {name!r} does not exist; choose one of {sorted({f.layout.name for f in forms})}")
     params = list(params)
     return max(named, key=lambda form: sum(published(form.layout, p) is not None for p in params))

@@ -38,11 +38,7 @@ def _origin(checkpoint: Checkpoint) -> Origin:
 
 def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
     rules = _record(checkpoint).get("tokenizer")
-    return (
-        None
-        if rules is None or config.text is None
-        else Bpe.load(checkpoint.folder, BpeRules.from_dict(rules))
-    )
+    return None if rules is None or config.text is None else Bpe.load(checkpoint.folder, BpeRules.from_dict(rules))
 
 
 def _write(parts: Parts, folder: Path) -> None:

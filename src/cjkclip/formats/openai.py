@@ -6,8 +6,8 @@ Facts: github.com/openai/CLIP at d05afc4, github.com/mlfoundations/open_clip at 
 """
 
 import json
-from functools import partial
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -170,10 +170,7 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
     read |= {"act": act, "eps": 1e-5, "vocab": vocab, "context": text["context_length"]}
     read |= {"pool": "largest-id", "eot": vocab - 1}
     rules = whole.get("preprocess_cfg", {})
-    if (
-        rules.get("interpolation", "bicubic") != "bicubic"
-        or rules.get("resize_mode", "shortest") != "shortest"
-    ):
+    if rules.get("interpolation", "bicubic") != "bicubic" or rules.get("resize_mode", "shortest") != "shortest":
         raise FactsError(
             f"open_clip_config.json: preprocess_cfg {rules} is not the shortest-side bicubic that is known"
         )
@@ -226,9 +223,7 @@ def _write_open_clip(parts: Parts, folder: Path, *, custom: bool = False) -> Non
     whole: dict[str, Any] = {"model_cfg": model | ({"custom_text": True} if custom else {})}
     if image is not None:
         if (image.resize, image.filter) != ("short-side", "bicubic"):
-            raise LayoutError(
-                f"open_clip's config cannot say resize={image.resize!r} with filter={image.filter!r}"
-            )
+            raise LayoutError(f"open_clip's config cannot say resize={image.resize!r} with filter={image.filter!r}")
         rules = {"mean": image.mean, "std": image.std, "interpolation": "bicubic", "resize_mode": "shortest"}
         whole["preprocess_cfg"] = rules
     (folder / "open_clip_config.json").write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
@@ -241,9 +236,7 @@ def _write_openai(parts: Parts, folder: Path) -> None:
     del parts, folder
 
 
-def _form(
-    name: str, prefix: str, config_file: str | None, write: Callable[[Parts, Path], None]
-) -> list[Format]:
+def _form(name: str, prefix: str, config_file: str | None, write: Callable[[Parts, Path], None]) -> list[Format]:
     """One format per kind of image tower: visual.conv1 is the patches of one and the stem of the other."""
     towers = (("visual.proj", VISUAL), ("visual.attnpool.q_proj.weight", VISUAL_RESNET))
     return [

@@ -27,10 +27,7 @@ _FILTERS: dict[int, Literal["bicubic", "bilinear"]] = {2: "bilinear", 3: "bicubi
 def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
     ours, theirs = ours + ".blocks.{i}", theirs + ".encoder.layers.{i}"
     return (
-        *(
-            Row(f"{ours}.attn.{n}.{{p}}", f"{theirs}.self_attn.{n}_proj.{{p}}")
-            for n in ("q", "k", "v", "out")
-        ),
+        *(Row(f"{ours}.attn.{n}.{{p}}", f"{theirs}.self_attn.{n}_proj.{{p}}") for n in ("q", "k", "v", "out")),
         *(Row(f"{ours}.ln{n}.{{p}}", f"{theirs}.layer_norm{n}.{{p}}") for n in "12"),
         *(Row(f"{ours}.mlp.fc{n}.{{p}}", f"{theirs}.mlp.fc{n}.{{p}}") for n in "12"),
     )
@@ -52,11 +49,22 @@ TEXT_ROWS = (
     *_block_rows("text", "text_model"),
     Row("text.proj.weight", "text_projection.weight"),
 )
-_SHARED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_hidden_layers": 12}
-VISION_DEFAULTS = _SHARED | {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
-VISION_DEFAULTS |= {"image_size": 224, "patch_size": 32}
-TEXT_DEFAULTS = _SHARED | {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
-TEXT_DEFAULTS |= {"vocab_size": 49_408, "max_position_embeddings": 77, "eos_token_id": 49_407}
+_SHARED: dict[str, Any] = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_hidden_layers": 12}
+VISION_DEFAULTS: dict[str, Any] = _SHARED | {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "image_size": 224,
+    "patch_size": 32,
+}
+TEXT_DEFAULTS: dict[str, Any] = _SHARED | {
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_attention_heads": 8,
+    "vocab_size": 49_408,
+    "max_position_embeddings": 77,
+    "eos_token_id": 49_407,
+}
 
 
 def _encoder(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,9 +86,7 @@ def _read(checkpoint: Checkpoint) -> dict[str, Any]:
     )
     if vision.get("num_channels", 3) != 3:
         raise FactsError(f"{checkpoint.source}: num_channels is {vision['num_channels']}; only 3 is read")
-    seen = {"kind": "vit", "image_size": vision["image_size"], "patch": vision["patch_size"]} | _encoder(
-        vision
-    )
+    seen = {"kind": "vit", "image_size": vision["image_size"], "patch": vision["patch_size"]} | _encoder(vision)
     eos = text["eos_token_id"]
     read = {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
     read |= {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | _encoder(text)
@@ -98,9 +104,7 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
     steps = ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")
     off = [step for step in steps if record.get(step) is False]
     if off or record.get("do_pad"):
-        raise FactsError(
-            f"{checkpoint.source}: its preprocessing turns off {off or 'no padding'}; that is not read"
-        )
+        raise FactsError(f"{checkpoint.source}: its preprocessing turns off {off or 'no padding'}; that is not read")
     size, resample = record.get("size", 224), record.get("resample", 3)
     size = {"shortest_edge": size} if isinstance(size, int) else size
     short = "shortest_edge" in size

@@ -28,7 +28,7 @@ class Bundled:
 def bundled(
     clip: "Clip", design: str = "noto", *, progress: Callable[[int], None] | None = None, batch_size: int = 64
 ) -> Bundled:
-    """Encode the bundled pictures of `design` ("noto" or "fluent") with `clip`. Raises InputError for another one."""
+    """Encode the bundled pictures of `design`, "noto" or "fluent". Raises InputError for another one."""
     shown = moji.gallery(design)
     concepts, pictures = tuple(concept for concept, _ in shown), tuple(picture for _, picture in shown)
     names = [concept.names["en"] for concept in concepts]
@@ -57,7 +57,5 @@ def guess_language(text: str) -> str:
 
 @cache
 def _letters(language: str) -> frozenset[str]:
-    words = (
-        word for concept in moji.concepts() for word in (concept.names[language], *concept.keywords[language])
-    )
+    words = (word for concept in moji.concepts() for word in (concept.names[language], *concept.keywords[language]))
     return frozenset(char for word in words for char in word)

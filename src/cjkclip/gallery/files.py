@@ -1,7 +1,7 @@
 """From what a person points at to a list of picture files.
 
-Refuses: a folder that does not exist or holds no picture. Looks into folders below, skips hidden ones, and does not
-follow links to folders, so no folder is walked twice.
+Refuses: a folder that does not exist or holds no picture. Looks into folders below, skips hidden ones, and
+does not follow links to folders, so no folder is walked twice.
 """
 
 import os
@@ -10,7 +10,22 @@ from pathlib import Path
 from cjkclip.errors import InputError
 
 ENDINGS = frozenset(
-    ".avif .bmp .gif .ico .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .qoi .tga .tif .tiff .webp".split()
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".ico",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+    }
+    | {".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"}
 )
 
 

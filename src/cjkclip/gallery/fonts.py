@@ -97,9 +97,7 @@ def find_fonts(folders: Iterable[Path] | None = None) -> Fonts:
     named = [Path(name) for name in os.environ.get("CJKCLIP_FONT", "").split(os.pathsep) if name]
     for file in named:
         if not file.is_file():
-            raise InputError(
-                f"CJKCLIP_FONT names {str(file)!r}, which is no file: name a .ttf, .otf or .ttc file"
-            )
+            raise InputError(f"CJKCLIP_FONT names {str(file)!r}, which is no file: name a .ttf, .otf or .ttc file")
     if folders is not None:
         return Fonts(_files(folders), first=named)
     files = dict.fromkeys([*_files(_usual_folders()), *_fontconfig()])
@@ -185,9 +183,7 @@ def _fontconfig() -> list[Path]:
     if program is None:
         return []
     try:
-        done = subprocess.run(
-            [program, "--format", "%{file}\n"], capture_output=True, timeout=10, check=False
-        )
+        done = subprocess.run([program, "--format", "%{file}\n"], capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
     files = [Path(os.fsdecode(line)) for line in done.stdout.splitlines() if line]

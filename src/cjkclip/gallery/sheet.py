@@ -70,9 +70,7 @@ def draw_sheet(rows: Sequence[Row], fonts: Fonts) -> Sheet:
         _heading(pen, row, y, width - 2 * MARGIN)
         for i, found in enumerate(row.found):
             x = MARGIN + i % columns * (CARD + GAP)
-            _card(
-                pen, found, (x, y + HEADING + i // columns * (CARD_HEIGHT + GAP)), row.language, best=i == 0
-            )
+            _card(pen, found, (x, y + HEADING + i // columns * (CARD_HEIGHT + GAP)), row.language, best=i == 0)
         y += _height(row, columns)
     return Sheet(image=image, left_out=tuple(pen.left_out))
 
@@ -166,9 +164,7 @@ class _Pen:
         """`text` on one line or two: broken at a space where there is one, the second line shortened."""
         if self.width(text, size, language) <= width:
             return [text]
-        fits = max(
-            i for i in range(1, len(text) + 1) if i == 1 or self.width(text[:i], size, language) <= width
-        )
+        fits = max(i for i in range(1, len(text) + 1) if i == 1 or self.width(text[:i], size, language) <= width)
         space = text.rfind(" ", 0, fits + 1)
         cut = space if space > 0 else fits
         return [text[:cut].rstrip(), self.shorten(text[cut:].lstrip(), size, language, width)]

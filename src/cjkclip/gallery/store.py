@@ -1,14 +1,14 @@
 """The store: names and unit vectors in memory, searched exactly. n pictures, q queries, E joint width.
 
-Refuses: an empty gallery, names and vectors that do not fit each other, vectors that are not finite, and queries
-made by another model than the gallery's.
+Refuses: an empty gallery, names and vectors that do not fit each other, vectors that are not of unit length,
+and queries made by another model than the gallery's.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -34,11 +34,9 @@ class Hit:
 
 
 class Gallery:
-    """Pictures as names and unit vectors. `fingerprint` is that of the model that made the vectors, if known."""
+    """Pictures as names and unit vectors. `fingerprint`: of the model that made the vectors, if known."""
 
-    def __init__(
-        self, names: Sequence[str], vectors: Float[np.ndarray, "n E"], *, fingerprint: str = ""
-    ) -> None:
+    def __init__(self, names: Sequence[str], vectors: Float[np.ndarray, "n E"], *, fingerprint: str = "") -> None:
         """Keep `names` and a float32 copy of `vectors`. Raises InputError if they do not fit."""
         if vectors.ndim != 2 or not len(vectors) or not vectors.shape[1]:
             raise InputError(f"a gallery needs vectors of shape (n, E) with n > 0, got {vectors.shape}")
@@ -47,9 +45,7 @@ class Gallery:
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         if not np.allclose(lengths, 1, atol=1e-3):
             worst = int(np.argmax(np.abs(np.nan_to_num(lengths, nan=np.inf) - 1)))
-            raise InputError(
-                f"vector {worst} has length {lengths[worst]:.4g}: a gallery needs unit vectors, normalise them"
-            )
+            raise InputError(f"vector {worst} has length {lengths[worst]:.4g}, expected unit vectors: normalise them")
         self.names = tuple(names)
         self.vectors: Float32[np.ndarray, "n E"] = np.array(vectors, dtype=np.float32)
         self.fingerprint = fingerprint
@@ -75,29 +71,25 @@ class Gallery:
     ) -> "Gallery":
         """Encode `pictures`. Names default to the paths, or to the place in the list.
 
-        A bad picture is handed to `on_error(index, error)` and left out; without `on_error`, ImageError names all
-        of them. `progress(n)` is told after each batch how many pictures are done. Raises InputError when none is
-        left.
+        A bad picture is handed to `on_error(index, error)` and left out; without `on_error`, ImageError names
+        the bad ones. `progress(n)` hears after each batch how many pictures are done. Raises InputError when
+        none is left.
         """
         if names is None:
-            names = [p if isinstance(p, str) else str(i) for i, p in enumerate(map(_path, pictures))]
+            names = [_name(i, picture) for i, picture in enumerate(pictures)]
         if len(names) != len(pictures):
-            raise InputError(
-                f"got {len(names)} names for {len(pictures)} pictures: give one name per picture"
-            )
+            raise InputError(f"got {len(names)} names for {len(pictures)} pictures: give one name per picture")
         vectors = encode(clip, pictures, on_error=on_error, progress=progress, batch_size=batch_size)
-        good = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        if not len(good):
+        good = [int(i) for i in np.flatnonzero(np.isfinite(vectors).all(axis=1))]
+        if not good:
             raise InputError(f"none of {len(pictures)} pictures could be read: a gallery needs at least one")
         return cls([names[i] for i in good], vectors[good], fingerprint=clip.fingerprint)
 
-    def search(
-        self, queries: Float[np.ndarray, "q E"], k: int = 5, *, fingerprint: str = ""
-    ) -> list[list[Hit]]:
+    def search(self, queries: Float[np.ndarray, "q E"], k: int = 5, *, fingerprint: str = "") -> list[list[Hit]]:
         """The `k` best pictures for each query vector, best first; of equal ones, the earlier picture first.
 
         Scores are cosines, rounded to float32 after they were summed in float64, so equal pictures have equal
-        scores. With fewer than `k` pictures, all are returned. `fingerprint` says which model made the queries.
+        scores. With fewer than `k` pictures, all are returned. `fingerprint`: of the queries' model.
         """
         self._check(queries, k, fingerprint)
         wide = queries.astype(np.float64)
@@ -107,12 +99,12 @@ class Gallery:
         return [[self._hit(row, i) for i in _best(row, k)] for row in scores]
 
     def search_texts(self, clip: "Clip", texts: Sequence[str], k: int = 5) -> list[list[Hit]]:
-        """The `k` best pictures for each text. Raises CheckpointError if `clip` did not make this gallery."""
+        """The `k` best pictures for each text. Raises CheckpointError for another model's gallery."""
         self._same_model(clip.fingerprint)
         return self.search(clip.encode_text(texts), k)
 
     def search_pictures(self, clip: "Clip", pictures: Sequence[Picture], k: int = 5) -> list[list[Hit]]:
-        """The `k` best pictures for each picture. Raises CheckpointError if `clip` did not make this gallery."""
+        """The `k` best pictures for each picture. Raises CheckpointError for another model's gallery."""
         self._same_model(clip.fingerprint)
         return self.search(clip.encode_image(pictures), k)
 
@@ -124,13 +116,11 @@ class Gallery:
 
     @classmethod
     def load(cls, path: Path) -> "Gallery":
-        """Read what `save` wrote. Raises CheckpointError when there is no such file or it holds something else."""
+        """Read what `save` wrote. Raises CheckpointError when there is none or it holds something else."""
         tensors = weights.read(Path(path))
         metadata = tensors.metadata or {}
         if metadata.get("format") != _KIND["format"] or set(tensors) != {"vectors", "names"}:
-            raise CheckpointError(
-                f"{path} is not a gallery: write one with 'cjkclip embed PICTURES --out {path}'"
-            )
+            raise CheckpointError(f"{path} is not a gallery: write one with 'cjkclip embed PICTURES --out {path}'")
         if metadata.get("version") != _KIND["version"]:
             raise CheckpointError(
                 f"{path} is a gallery of version {metadata.get('version')!r}, this cjkclip reads version 1: "
@@ -145,7 +135,7 @@ class Gallery:
         width = self.vectors.shape[1]
         if queries.ndim != 2 or queries.shape[1] != width:
             raise InputError(
-                f"got queries of shape {queries.shape}, expected (q, {width}): encode them with the gallery's model"
+                f"got queries of shape {queries.shape}, expected (q, {width}): use the gallery's own model"
             )
         if not np.isfinite(queries).all():
             raise InputError("a query vector is not finite: leave out the queries that could not be encoded")
@@ -155,8 +145,8 @@ class Gallery:
     def _same_model(self, fingerprint: str) -> None:
         if self.fingerprint and fingerprint != self.fingerprint:
             raise CheckpointError(
-                f"the gallery was made by another model (fingerprint {self.fingerprint[:12]}, this model has "
-                f"{fingerprint[:12]}): their vectors do not compare. Load that model, or make the gallery again"
+                f"the gallery was made by another model (fingerprint {self.fingerprint[:12]}, this one has "
+                f"{fingerprint[:12]}): vectors of two models do not compare. Load that model, or embed again"
             )
 
     def _hit(self, scores: np.ndarray, index: int) -> Hit:
@@ -171,7 +161,7 @@ def encode(
     progress: Callable[[int], None] | None = None,
     batch_size: int = 32,
 ) -> Float32[np.ndarray, "n E"]:
-    """Unit vectors of `pictures`, batch by batch; the rows of bad ones are NaN where `on_error` hears of them."""
+    """Unit vectors of `pictures`, batch by batch; with `on_error`, the rows of bad ones are NaN."""
     rows: list[np.ndarray] = []
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
@@ -191,8 +181,8 @@ def _best(scores: np.ndarray, k: int) -> list[int]:
     return [int(i) for i in np.argsort(-scores, kind="stable")[:k]]
 
 
-def _path(picture: Picture) -> Any:
-    return str(picture) if isinstance(picture, str | Path) else picture
+def _name(index: int, picture: Picture) -> str:
+    return str(picture) if isinstance(picture, str | Path) else str(index)
 
 
 def _names(path: Path, raw: np.ndarray) -> list[str]:

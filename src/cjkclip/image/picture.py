@@ -28,9 +28,7 @@ from cjkclip.errors import ImageError
 
 Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 
-LONGEST = (
-    65_535  # pixels on a side, JPEG's own limit: a strip of a million pixels would cost gigabytes to resize
-)
+LONGEST = 65_535  # pixels on a side, JPEG's own limit: a strip of a million pixels would cost gigabytes to resize
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -174,9 +172,7 @@ def _check_size(width: int, height: int) -> None:
     if min(width, height) < 1:
         raise ImageError(f"{width} x {height} holds no pixels")
     if max(width, height) > LONGEST:
-        raise ImageError(
-            f"{width} x {height} is too long; expected sides of at most {LONGEST} pixels: cut it"
-        )
+        raise ImageError(f"{width} x {height} is too long; expected sides of at most {LONGEST} pixels: cut it")
     if most is not None and width * height > most:
         raise ImageError(
             f"{width} x {height} is too large; expected at most {most} pixels: "
@@ -202,9 +198,7 @@ def _levels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if array.dtype.kind != "f":
-        raise ImageError(
-            f"got values of type {array.dtype}, expected uint8, uint16 or floating point in [0, 1]"
-        )
+        raise ImageError(f"got values of type {array.dtype}, expected uint8, uint16 or floating point in [0, 1]")
     if not np.isfinite(array).all():
         raise ImageError("holds NaN or infinite values")
     if array.min() < 0 or array.max() > 1:

@@ -16,7 +16,7 @@ from cjkclip.errors import ImageError
 from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb
 
-WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is resized whole, then cropped
+WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is enlarged whole, then cropped
 
 _FILTERS = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR}
 
@@ -71,7 +71,7 @@ def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
     short = min(image.size)
     width, height = (side if length == short else side * length // short for length in image.size)
     left, top = _halve(width - side, rules), _halve(height - side, rules)
-    if width * height <= WHOLE:
+    if short >= side or width * height <= WHOLE:
         return _rgb(image.resize((width, height), how).crop((left, top, left + side, top + side)), rules)
     if image.mode not in strip.MODES:
         image = _rgb(image, rules)

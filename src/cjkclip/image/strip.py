@@ -1,12 +1,12 @@
-"""The middle of a long strip, resized without the rest of it. n pixels a side, K pixels of the source matter.
+"""The middle of a long strip, enlarged without the rest of it. n pixels a side, K pixels of the source matter.
 
 A picture of 1 x 5000 pixels resized to a short side of 224 has 1 120 000 rows, of which the crop keeps 224.
 Pillow can resize a box of the source, but reads the box in single precision, so the middle would differ from
 the original's in a few levels. Here the long axis is resampled with Pillow's own fixed-point arithmetic (its
-Resample.c: two passes, the horizontal one first, 22-bit weights, each pass rounded to 8 bits), for the kept
-rows or columns only.
+Resample.c: two passes, 22-bit weights, each pass rounded to 8 bits), for the kept rows or columns only.
 
-Refuses modes without plain 8-bit channels: make those RGB first.
+Enlarges only: then Pillow takes the horizontal pass first, while its order for reductions differs between its
+versions. Refuses modes without plain 8-bit channels: make those RGB first.
 """
 
 from typing import Literal
@@ -24,7 +24,7 @@ _ONE = 1 << 22
 def middle(
     image: PIL.Image.Image, length: int, start: int, side: int, name: Literal["bicubic", "bilinear"]
 ) -> PIL.Image.Image:
-    """Pixels start..start + side of the long axis, as if the whole were resized and cropped."""
+    """Pixels start..start + side of the long axis, as if the whole were enlarged and cropped."""
     if image.mode in _PREMULTIPLIED:
         premultiplied = image.convert(_PREMULTIPLIED[image.mode])
         return middle(premultiplied, length, start, side, name).convert(image.mode)
@@ -38,18 +38,15 @@ def middle(
     return _image(_resample(columns, weights).swapaxes(0, 1), image.mode).resize((side, side), how)
 
 
-def _weights(
-    source: int, target: int, start: int, count: int, name: str
-) -> tuple[int, Float64[np.ndarray, "n K"]]:
+def _weights(source: int, target: int, start: int, count: int, name: str) -> tuple[int, Float64[np.ndarray, "n K"]]:
     """Where the source pixels that count begin, and the whole-number weight of each for every kept pixel."""
     scale = source / target
-    widen = max(scale, 1.0)  # a reduction averages: the filter grows with it
-    reach = (2.0 if name == "bicubic" else 1.0) * widen
+    reach = 2.0 if name == "bicubic" else 1.0
     centre = (start + np.arange(count) + 0.5) * scale
     first = np.maximum((centre - reach + 0.5).astype(int), 0)
     end = np.minimum((centre + reach + 0.5).astype(int), source)
     at = int(first[0]) + np.arange(int(end[-1] - first[0]))
-    away = np.abs((at - centre[:, None] + 0.5) * (1.0 / widen))
+    away = np.abs(at - centre[:, None] + 0.5)
     weights = _bicubic(away) if name == "bicubic" else np.maximum(1.0 - away, 0.0)
     weights *= (at >= first[:, None]) & (at < end[:, None])
     weights /= np.cumsum(weights, axis=1)[:, -1:]  # summed from left to right, as Pillow does
@@ -76,6 +73,4 @@ def _array(image: PIL.Image.Image) -> UInt8[np.ndarray, "H W C"]:
 
 
 def _image(pixels: UInt8[np.ndarray, "H W C"], mode: str) -> PIL.Image.Image:
-    return PIL.Image.frombytes(
-        mode, (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(pixels).tobytes()
-    )
+    return PIL.Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(pixels).tobytes())

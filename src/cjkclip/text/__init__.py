@@ -18,9 +18,7 @@ from cjkclip.errors import TextError
 Truncate = Literal["cut", "error"]
 
 _SILENT = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})  # controls, joiners and marks of direction, spaces
-_BLANK = frozenset(
-    "\u115f\u1160\u2800\u3164\uffa0"
-)  # letters by category that draw nothing: Hangul fillers, Braille
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters by category that draw nothing: Hangul fillers, Braille
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +84,7 @@ def require_words(text: str) -> str:
     return text
 
 
-def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: Truncate) -> Tokens:
+def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: str) -> Tokens:
     """Rows of ids, each with its start and end token, as arrays of length `context`.
 
     A row that is too long keeps its end token as the last one, or TextError names it (truncate="error").

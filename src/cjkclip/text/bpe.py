@@ -54,9 +54,7 @@ class Bpe:
         return cls(files.openai_vocab(merges, rules.sot, rules.eot), merges, rules)
 
     @classmethod
-    def from_transformers(
-        cls, folder: Path, *, cleaning: Cleaning = "hf", context: int | None = None
-    ) -> "Bpe":
+    def from_transformers(cls, folder: Path, *, cleaning: Cleaning = "hf", context: int | None = None) -> "Bpe":
         """Read a transformers folder: tokenizer.json, or vocab.json and merges.txt, and what names specials.
 
         `cleaning="hf"` gives transformers' own ids. Raises FactsError if nothing tells the context length.
@@ -165,16 +163,12 @@ class Bpe:
 
     def _special(self, name: str) -> int:
         if name not in self.vocab:
-            raise CheckpointError(
-                f"the vocabulary of {len(self.vocab)} symbols does not hold the special {name!r}"
-            )
+            raise CheckpointError(f"the vocabulary of {len(self.vocab)} symbols does not hold the special {name!r}")
         return self.vocab[name]
 
 
 @functools.cache
 def clip_bpe(rules: BpeRules = OPENAI) -> Bpe:
     """The published CLIP vocabulary (49,408 ids), which comes with the package, under `rules`."""
-    bpe = Bpe.from_merges(
-        Path(__file__).with_name("clip_merges.txt.gz"), replace(OPENAI, context=rules.context)
-    )
+    bpe = Bpe.from_merges(Path(__file__).with_name("clip_merges.txt.gz"), replace(OPENAI, context=rules.context))
     return bpe.under(rules)

@@ -21,7 +21,7 @@ CLIP_MERGES = 48_894  # OpenAI reads this many and leaves the rest of its file: 
 
 Merge = tuple[str, str]
 
-_MOST = 1 << 26  # characters of a merge table: the whole of OpenAI's has 3 million
+_MOST = 1 << 26  # bytes of a merge table: the whole of OpenAI's has 3 million
 _FOREIGN = (
     "dropout",
     "continuing_subword_prefix",
@@ -68,9 +68,8 @@ def base_symbols() -> list[str]:
 def read_merges(path: Path, *, at_most: int = CLIP_MERGES) -> list[Merge]:
     """Merges of OpenAI's table or of a merges.txt: one header line, then pairs; gzipped or not."""
     try:
-        with path.open("rb") as file:
-            packed = file.peek(2)[:2] == b"\x1f\x8b"
-            text = (gzip.open(file).read(_MOST) if packed else file.read(_MOST)).decode("utf-8")
+        with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
+            text = (unpacked if file.peek(2)[:2] == b"\x1f\x8b" else file).read(_MOST).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not a readable merge table ({error})") from error
     lines = text.split("\n")[1 : at_most + 1]
@@ -105,14 +104,10 @@ def read_vocab(folder: Path) -> tuple[dict[str, int], list[Merge]]:
         vocab = read_json(folder / "vocab.json")
         merges = read_merges(folder / "merges.txt", at_most=10**9)
     else:
-        raise CheckpointError(
-            f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.json and merges.txt"
-        )
+        raise CheckpointError(f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.json and merges.txt")
     for symbol, i in vocab.items():
         if type(i) is not int or not 0 <= i < 2**31 or not symbol.isprintable():
-            raise CheckpointError(
-                f"{folder}: {symbol!r} with id {i!r} is not an entry of a byte-level vocabulary"
-            )
+            raise CheckpointError(f"{folder}: {symbol!r} with id {i!r} is not an entry of a byte-level vocabulary")
     if len(set(vocab.values())) != len(vocab):
         raise CheckpointError(f"{folder}: two symbols of the vocabulary have the same id")
     for merge in merges:
@@ -162,8 +157,8 @@ def _from_tokenizer_json(path: Path) -> tuple[dict[str, Any], list[Merge]]:
     steps = json.dumps([data.get("normalizer"), data.get("pre_tokenizer")])
     if not all(f'"{step}"' in steps for step in ("NFC", "Lowercase", "Split", "ByteLevel")):
         raise CheckpointError(
-            f"{path}: its normaliser and word pattern are not CLIP's: {steps[:200]}. If vocab.json and merges.txt "
-            "are beside it, they are read once it is gone"
+            f"{path}: its normaliser and word pattern are not CLIP's: {steps[:200]}. If vocab.json and "
+            "merges.txt are beside it, they are read once it is gone"
         )
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
@@ -204,8 +199,7 @@ def _folded(folder: Path, config: dict[str, Any], found: dict[str, str]) -> tupl
 def _added(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
     added: Any = data.get("added_tokens") or []
     if not isinstance(added, list) or not all(
-        isinstance(token, dict) and isinstance(cast(Any, token).get("content"), str)
-        for token in cast(Any, added)
+        isinstance(token, dict) and isinstance(cast(Any, token).get("content"), str) for token in cast(Any, added)
     ):
         raise CheckpointError(f"{path}: added_tokens is not a list of tokens with their spelling")
     return cast(list[dict[str, Any]], added)
@@ -220,12 +214,9 @@ def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge]) ->
 
 def write_config(folder: Path, roles: dict[str, str], folded: Sequence[str], context: int) -> None:
     """Write tokenizer_config.json: which token is "bos", "eos", "pad", "unk", and how long a row may be."""
-    record = {"__type": "AddedToken", "normalized": True} | dict.fromkeys(
-        ("lstrip", "rstrip", "single_word"), False
-    )
+    record = {"__type": "AddedToken", "normalized": True} | dict.fromkeys(("lstrip", "rstrip", "single_word"), False)
     config = {
-        f"{role}_token": {"content": name, **record} if name in folded else name
-        for role, name in roles.items()
+        f"{role}_token": {"content": name, **record} if name in folded else name for role, name in roles.items()
     } | {"model_max_length": context, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
     write_text(folder / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=2))
 

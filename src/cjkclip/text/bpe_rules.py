@@ -41,9 +41,7 @@ class BpeRules:
         """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or unfit field."""
         known = {f.name for f in fields(cls)}
         if known != set(data):
-            raise FactsError(
-                f"tokenizer rules lack {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}"
-            )
+            raise FactsError(f"tokenizer rules lack {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
         fits = {
             "cleaning": data["cleaning"] in ("openai", "hf"),
             "context": type(data["context"]) is int and data["context"] >= 2,
@@ -51,9 +49,7 @@ class BpeRules:
             "folded": isinstance(data["folded"], list | tuple),
         } | {name: isinstance(data[name], str) for name in ("sot", "eot", "pad")}
         if not all(fits.values()):
-            raise FactsError(
-                f"tokenizer rules: {[f'{k}: {data[k]!r}' for k, fit in fits.items() if not fit]} unfit"
-            )
+            raise FactsError(f"tokenizer rules: {[f'{k}: {data[k]!r}' for k, fit in fits.items() if not fit]} unfit")
         record: dict[str, Any] = {**data, "folded": tuple(data["folded"])}
         return cls(**record)
 
@@ -128,10 +124,6 @@ def build(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], rules: Bp
     if hf:
         space = normalizers.Replace(Regex(r"\s+"), " ")
         rust.normalizer = normalizers.Sequence([normalizers.NFC(), space, normalizers.Lowercase()])
-        names = dict.fromkeys(
-            name for name in (rules.sot, rules.eot, rules.pad, rules.unk) if name is not None
-        )
-        rust.add_special_tokens(
-            [AddedToken(name, special=True, normalized=name in rules.folded) for name in names]
-        )
+        names = dict.fromkeys(name for name in (rules.sot, rules.eot, rules.pad, rules.unk) if name is not None)
+        rust.add_special_tokens([AddedToken(name, special=True, normalized=name in rules.folded) for name in names])
     return rust

@@ -7,8 +7,8 @@ import html
 import re
 
 # ftfy changes none of these characters, alone or together: it acts on '&', on control characters, and on
-# letters and marks outside these ranges (tests/test_text.py tries every one). Kana without the combining marks,
-# ideographs of the first block, Hangul syllables: all of them are in normal form C already.
+# letters and marks outside these ranges (tests/test_text.py tries every one). They hold kana without the
+# combining marks, ideographs of the first block and Hangul syllables, all in normal form C already.
 _PLAIN = re.compile(r"[\t\n\r -%'-~\u3001-\u3011ぁ-ゖァ-ー一-鿿가-힣]*")
 
 

@@ -9,7 +9,7 @@ Refuses: vocabularies too small for the bytes, and texts that are no strings.
 import json
 from collections.abc import Iterable
 
-from cjkclip.errors import TextError
+from cjkclip.errors import InputError
 from cjkclip.text import check_texts
 from cjkclip.text.bpe import Bpe
 from cjkclip.text.bpe_files import END, Merge, base_symbols
@@ -21,13 +21,13 @@ def train_bpe(texts: Iterable[str], vocab_size: int, rules: BpeRules, *, min_fre
     """Learn merges from `texts`, each used as often as it is given, until there are `vocab_size` ids.
 
     Fewer ids come out when no pair of symbols is left that occurs `min_frequency` times. The same texts in
-    any order give the same vocabulary. Raises TextError if `vocab_size` leaves no room for a merge.
+    any order give the same vocabulary. Raises InputError if `vocab_size` leaves no room for a merge.
     """
     from tokenizers import trainers
 
     base = base_symbols()
     if vocab_size < len(base) + 3:
-        raise TextError(
+        raise InputError(
             f"vocab_size is {vocab_size}, expected at least {len(base) + 3}: 512 bytes, a merge, 2 specials"
         )
     words = check_texts(texts)

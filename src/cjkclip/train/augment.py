@@ -95,9 +95,7 @@ def warp(pictures: Tensor, size: int, how: Augment, generator: Generator, mirror
         coarse = torch.randn(n, 2, 4, 4, generator=generator) * how.bend
         grid = grid + F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
     padding = "zeros" if pictures.shape[1] == 4 else "border"
-    return F.grid_sample(
-        pictures, grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode=padding, align_corners=False
-    )
+    return F.grid_sample(pictures, grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def _split(pictures: Tensor) -> tuple[Tensor, Tensor | None]:

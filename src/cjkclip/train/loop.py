@@ -6,8 +6,8 @@ gives the same weights again on the same machine with the same number of threads
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,7 +79,8 @@ def fit(
     batches = corpus.batches(recipe.batch, views=recipe.views, captions=recipe.captions, seed=recipe.seed)
     prepared = _prepared(corpus, batches, towers.config.image, recipe)
     losses, since, seen = list[Tensor](), time.perf_counter(), 0
-    with ThreadPoolExecutor(1) as side:
+    # fused attention's backward is the slower one for short texts on a CPU
+    with sdpa_kernel(SDPBackend.MATH), ThreadPoolExecutor(1) as side:
         ready = side.submit(next, prepared)
         for step in range(1, recipe.steps + 1):
             pixels, batch = ready.result()
@@ -106,15 +107,17 @@ def fit(
                 speed = seen / (time.perf_counter() - since)
                 mean = float(torch.stack(losses).mean())
                 scale = float(towers.logit_scale.detach().exp())
-                listen(Progress(step=step, steps=recipe.steps, loss=mean, lr=lr, scale=scale, pictures_per_second=speed), average)
+                listen(
+                    Progress(step=step, steps=recipe.steps, loss=mean, lr=lr, scale=scale, pictures_per_second=speed),
+                    average,
+                )
                 losses, since, seen = [], time.perf_counter(), 0
     return average.eval()
 
 
 def encode(tower: torch.nn.Module, inputs: Tensor, recipe: Recipe) -> Tensor:
     """Features of one tower, float32, with their graph."""
-    # the fused attention's backward is the slower one for short texts on a CPU
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=uses_bf16(recipe)), sdpa_kernel(SDPBackend.MATH):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=uses_bf16(recipe)):
         return tower(inputs).float()
 
 
@@ -126,7 +129,9 @@ def rate(step: int, recipe: Recipe) -> float:
     return recipe.lr * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-3 * recipe.lr
 
 
-def batch_loss(image: Tensor, text: Tensor, logit_scale: Tensor, batch: Batch, recipe: Recipe, anchors: Tensor, corpus: Corpus) -> Tensor:
+def batch_loss(
+    image: Tensor, text: Tensor, logit_scale: Tensor, batch: Batch, recipe: Recipe, anchors: Tensor, corpus: Corpus
+) -> Tensor:
     """The loss of one batch of features (N, E) and (M, E)."""
     image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
     scale = logit_scale.exp()
@@ -144,15 +149,13 @@ def batch_loss(image: Tensor, text: Tensor, logit_scale: Tensor, batch: Batch, r
 
 
 def uses_bf16(recipe: Recipe) -> bool:
-    """"auto": only where the processor multiplies bfloat16 itself."""
+    """ "auto": only where the processor multiplies bfloat16 itself."""
     if recipe.precision == "auto":
         return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported())
     return recipe.precision == "bf16"
 
 
-def _prepared(
-    corpus: Corpus, batches: Iterator[Batch], image: Image, recipe: Recipe
-) -> Iterator[tuple[Tensor, Batch]]:
+def _prepared(corpus: Corpus, batches: Iterator[Batch], image: Image, recipe: Recipe) -> Iterator[tuple[Tensor, Batch]]:
     """Batches with their pixels: read, blended, augmented, normalised."""
     generator = Generator().manual_seed(recipe.seed)
     mean, std = (torch.tensor(v)[:, None, None] for v in (image.mean, image.std))

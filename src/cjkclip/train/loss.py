@@ -30,9 +30,7 @@ def soft_cross_entropy(logits: Float[Tensor, "N M"], right: Bool[Tensor, "N M"])
     return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-def same_thing(
-    image: Float[Tensor, "N E"], scale: Float[Tensor, ""], thing: Tensor
-) -> Float[Tensor, ""]:
+def same_thing(image: Float[Tensor, "N E"], scale: Float[Tensor, ""], thing: Tensor) -> Float[Tensor, ""]:
     """Cross entropy of finding the other pictures of the same thing among the batch's pictures.
 
     `thing` (N,) numbers what each picture shows; pictures that are alone in the batch ask nothing.

@@ -55,13 +55,10 @@ def find(folder: Path) -> Path:
     for name in FILES:
         if (folder / name).is_file():
             return folder / name
-    left = sorted(
-        p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file() and p.name not in NOT_WEIGHTS
-    )
+    left = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file() and p.name not in NOT_WEIGHTS)
     if not left:
         raise ModelNotFoundError(
-            f"{folder} holds no weight file: expected {', '.join(FILES)}, "
-            f"or one file ending in {', '.join(SUFFIXES)}"
+            f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {', '.join(SUFFIXES)}"
         )
     if len(left) > 1:
         names = ", ".join(p.name for p in left[:20])
@@ -108,9 +105,7 @@ def _read_one(data: mmap.mmap) -> Tensors:
     if data[257:262] == b"ustar":
         looks = "a tar archive (torch before 0.1.10, or NeMo)"
     looks = looks or f"nothing known (it begins with the bytes {data[:8].hex(' ')})"
-    raise WeightsError(
-        f"this looks like {looks}. Expected safetensors, or a file of torch.save or torch.jit.save"
-    )
+    raise WeightsError(f"this looks like {looks}. Expected safetensors, or a file of torch.save or torch.jit.save")
 
 
 def _read_index(path: Path, data: mmap.mmap) -> Tensors:

@@ -144,9 +144,7 @@ class Machine:
         try:
             self.push(function.function(*cast(tuple[Any, ...], args)))
         except TypeError as error:
-            raise WeightsError(
-                f"its pickle makes an object of the wrong parts: {str(error)[:200]}"
-            ) from error
+            raise WeightsError(f"its pickle makes an object of the wrong parts: {str(error)[:200]}") from error
 
     def build(self, _: Any) -> None:
         """Give an object its state: kept for a `Built`, dropped for a dict (torch's `_metadata`)."""
@@ -164,9 +162,7 @@ def _damaged(why: str) -> NoReturn:
 
 def _key(key: Any) -> Any:
     # tuples as keys could take for ever to hash, and huge numbers can all be made to hash alike
-    if not isinstance(key, str | bytes | bool | float | None) and not (
-        isinstance(key, int) and key.bit_length() <= 64
-    ):
+    if not isinstance(key, str | bytes | bool | float | None) and not (isinstance(key, int) and key.bit_length() <= 64):
         _damaged(f"{short(key)} as a key")
     return key
 

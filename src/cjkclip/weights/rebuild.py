@@ -146,20 +146,14 @@ def _untyped(storage: object, offset: object, shape: object, stride: object, *re
     return _tensor(storage, (offset, shape, stride), rest[2] if len(rest) > 2 else None, rest[3:])
 
 
-def _tensor(
-    storage: object, place: tuple[object, ...], element: object, flags: tuple[object, ...]
-) -> Strided:
+def _tensor(storage: object, place: tuple[object, ...], element: object, flags: tuple[object, ...]) -> Strided:
     offset, shape, stride = place
     if not isinstance(storage, Storage) or not isinstance(element, Element):
         raise WeightsError("a tensor of it has no storage or no element type")
     if any(flags):  # conjugate or negative views: the stored values are not the tensor's
-        raise WeightsError(
-            "a tensor of it is stored negated or conjugated; save it again after .contiguous()"
-        )
+        raise WeightsError("a tensor of it is stored negated or conjugated; save it again after .contiguous()")
     if not _counts((offset,)) or not _counts(shape) or not _counts(stride):
-        raise WeightsError(
-            "a tensor of it has impossible sizes (negative, no integers, or too many dimensions)"
-        )
+        raise WeightsError("a tensor of it has impossible sizes (negative, no integers, or too many dimensions)")
     sizes, steps = cast(tuple[int, ...], shape), cast(tuple[int, ...], stride)
     if len(sizes) != len(steps):
         raise WeightsError(f"a tensor of it has shape {sizes} but {len(steps)} strides")

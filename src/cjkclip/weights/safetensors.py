@@ -99,25 +99,19 @@ def _row(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
         raise WeightsError(f"its header does not describe tensor {short(name)}")
     dtype, shape, offsets = found["dtype"], found["shape"], found["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise WeightsError(
-            f"tensor {short(name)} has element type {short(dtype)}; known are {', '.join(DTYPES)}"
-        )
+        raise WeightsError(f"tensor {short(name)} has element type {short(dtype)}; known are {', '.join(DTYPES)}")
     if not _is_counts(shape) or not _is_counts(offsets) or len(offsets) != 2:
         raise WeightsError(f"its header gives tensor {short(name)} an impossible shape or place")
     size = DTYPES[dtype].itemsize
     for side in shape:
         size *= side
     if offsets[1] - offsets[0] != size:
-        raise WeightsError(
-            f"tensor {short(name)} needs {size} bytes, its header gives {offsets[1] - offsets[0]}"
-        )
+        raise WeightsError(f"tensor {short(name)} needs {size} bytes, its header gives {offsets[1] - offsets[0]}")
     return dtype, tuple(shape), offsets[0], offsets[1]
 
 
 def _is_counts(values: object) -> bool:
-    return isinstance(values, list) and all(
-        type(v) is int and 0 <= v < 1 << 63 for v in cast(list[object], values)
-    )
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < 1 << 63 for v in cast(list[object], values))
 
 
 def _is_text(metadata: object) -> bool:

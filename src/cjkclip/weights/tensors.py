@@ -66,9 +66,7 @@ class Tensors(dict[str, np.ndarray]):
         self[name] = stored
 
 
-def view(
-    data: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
-):
+def view(data: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None = None):
     """Array over the bytes of `data` from `start` on, without a copy; `strides` count elements."""
     kind = DTYPES[dtype]
     if len(shape) > MAX_DIMS:
@@ -79,9 +77,7 @@ def view(
             return np.empty(shape, kind)
         return np.ndarray(shape, kind, buffer=data, offset=start, strides=steps)
     except (ValueError, OverflowError) as error:
-        raise WeightsError(
-            f"a tensor of shape {shape} does not fit the bytes it is said to lie in"
-        ) from error
+        raise WeightsError(f"a tensor of shape {shape} does not fit the bytes it is said to lie in") from error
 
 
 def widen(bits: np.ndarray) -> np.ndarray:

@@ -64,11 +64,7 @@ def read_legacy(data: mmap.mmap) -> Tensors:
         raise WeightsError("it has another version or byte order than torch.save writes on today's machines")
     tensors = tensors_of(machine.run(stream))
     listed = machine.run(stream)
-    keys = (
-        [key for key in cast(list[object], listed) if isinstance(key, str)]
-        if isinstance(listed, list)
-        else []
-    )
+    keys = [key for key in cast(list[object], listed) if isinstance(key, str)] if isinstance(listed, list) else []
     if sorted(keys) != sorted(known.storages):
         raise WeightsError("the list of its storages is not that of its tensors")
     place = stream.tell()
@@ -96,9 +92,7 @@ def _tensors(data: mmap.mmap, strided: dict[str, Strided]) -> Tensors:
         if total > MAX_SHARING * len(data):
             raise WeightsError(f"its tensors claim more than {MAX_SHARING} times the bytes of the file")
         start = storage.start + tensor.offset * item
-        tensors.put(
-            name, tensor.element.name, view(data, start, tensor.element.name, tensor.shape, tensor.stride)
-        )
+        tensors.put(name, tensor.element.name, view(data, start, tensor.element.name, tensor.shape, tensor.stride))
     return tensors
 
 
@@ -163,9 +157,7 @@ class _Window(io.RawIOBase):
         return self.place
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self.place = max(
-            0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: len(self.data)}[whence]
-        )
+        self.place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: len(self.data)}[whence])
         return self.place
 
     def read(self, size: int = -1, /) -> bytes:

@@ -1,0 +1,110 @@
+"""Measures of retrieval, in plain NumPy. Q queries, C candidates; `right[q, c]`: candidate c answers query q.
+
+Ties always count against the model: a right answer ranks below every wrong one with the same score. Refuses:
+queries without a right answer, scores that are not numbers.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from cjkclip.errors import InputError
+
+Scores = Float[np.ndarray, "Q C"]
+Right = Bool[np.ndarray, "Q C"]
+Interval = tuple[float, float]
+
+
+def first_ranks(scores: Scores, right: Right) -> Int[np.ndarray, "Q"]:
+    """The rank of each query's best right answer among the wrong ones, counted from 1.
+
+    >>> first_ranks(np.array([[0.9, 0.1, 0.5], [0.5, 0.5, 0.1]]), np.array([[0, 0, 1], [1, 0, 0]], bool)).tolist()
+    [2, 2]
+    """
+    _check(scores, right)
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    return ((scores >= best) & ~right).sum(axis=1) + 1
+
+
+def recall_at(k: int, ranks: Int[np.ndarray, "Q"]) -> float:
+    """Share of queries whose best right answer is among the k best.
+
+    >>> recall_at(1, np.array([1, 2, 1, 7]))
+    0.5
+    """
+    return float((ranks <= k).mean())
+
+
+def median_rank(ranks: Int[np.ndarray, "Q"]) -> float:
+    """The rank that half of the queries reach.
+
+    >>> median_rank(np.array([1, 2, 1, 7]))
+    1.5
+    """
+    return float(np.median(ranks))
+
+
+def average_precisions(scores: Scores, right: Right) -> Float[np.ndarray, "Q"]:
+    """Per query the mean, over its right answers, of the precision at that answer's rank.
+
+    >>> average_precisions(np.array([[0.9, 0.8, 0.7]]), np.array([[1, 0, 1]], bool)).round(4).tolist()
+    [0.8333]
+    """
+    _check(scores, right)
+    # sorted by score, wrong before right where scores tie
+    order = np.lexsort((right, -scores), axis=1)
+    hits = np.take_along_axis(right, order, axis=1)
+    precision = hits.cumsum(axis=1) / np.arange(1, scores.shape[1] + 1)
+    return (precision * hits).sum(axis=1) / hits.sum(axis=1)
+
+
+def mean_average_precision(scores: Scores, right: Right) -> float:
+    """Mean of `average_precisions`.
+
+    >>> mean_average_precision(np.array([[0.9, 0.8], [0.9, 0.8]]), np.array([[1, 0], [0, 1]], bool))
+    0.75
+    """
+    return float(average_precisions(scores, right).mean())
+
+
+def wilson(share: float, n: int, z: float = 1.96) -> Interval:
+    """The 95 % interval of a share that was observed over n independent cases (Wilson 1927).
+
+    >>> [round(end, 3) for end in wilson(0.7, 1121)]
+    [0.673, 0.726]
+    """
+    if n < 1:
+        raise InputError(f"wilson: n is {n}, expected at least one case")
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(
+    values: Sequence[float] | Float[np.ndarray, "Q"],
+    measure: Callable[..., np.ndarray] = np.mean,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """The 95 % interval of `measure(values, axis=1)` by drawing the queries again with replacement.
+
+    >>> low, high = bootstrap([0.0, 1.0] * 50)
+    >>> 0.38 <= low < 0.5 < high <= 0.62
+    True
+    """
+    data = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(len(data), size=(draws, len(data)))
+    low, high = np.quantile(measure(data[drawn], axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _check(scores: Scores, right: Right) -> None:
+    if scores.shape != right.shape:
+        raise InputError(f"scores have shape {scores.shape} and right answers {right.shape}; they must be equal")
+    if np.isnan(scores).any():
+        raise InputError("scores hold NaN; encode with on_error=None, or leave out pictures that could not be read")
+    lacking = np.flatnonzero(~right.any(axis=1))
+    if len(lacking):
+        raise InputError(f"query {lacking[0]} has no right answer ({len(lacking)} such queries); leave them out")

@@ -1,0 +1,218 @@
+"""Byte-pair vocabularies: saved and loaded again, damaged files, and training."""
+
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+
+from cjkclip.errors import CheckpointError, FactsError, InputError
+from cjkclip.text import bpe_files
+from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
+from cjkclip.text.train import train_bpe
+
+TOKENS = Path(__file__).parent / "golden" / "tokens"
+STRINGS: list[str] = json.loads((TOKENS / "bpe.json").read_text("utf-8"))["strings"]
+CAPTIONS = [
+    *("a photo of a grinning cat", "cat with tears of joy", "red heart", "hot beverage", "a cat and a dog"),
+    *("咧嘴笑的猫", "笑出眼泪的猫", "红心", "热饮", "咧嘴笑的猫和狗", "咧嘴笑的貓", "笑出眼淚的貓", "紅心", "熱飲"),
+    *("にっこり笑う猫", "うれし泣きする猫", "赤いハート", "ホットドリンク", "笑う猫と犬"),
+    *("활짝 웃는 고양이", "기쁨의 눈물을 흘리는 고양이", "빨간 하트", "뜨거운 음료", "웃는 고양이와 개"),
+]
+MOJI = replace(OPENAI, context=32)
+
+
+def same(a: Bpe, b: Bpe) -> bool:
+    ids = all((a([text]).ids == b([text]).ids).all() for text in STRINGS[:40])
+    return (a.vocab, a.merges, a.rules) == (b.vocab, b.merges, b.rules) and ids
+
+
+@pytest.mark.parametrize("rules", [OPENAI, OPEN_CLIP, HF], ids=["openai", "open_clip", "hf"])
+def test_saved_and_loaded_again_it_is_the_same(rules: BpeRules, tmp_path: Path) -> None:
+    clip_bpe(rules).save(tmp_path / "new" / "folder")
+    assert os.listdir(tmp_path / "new" / "folder") == ["tokenizer.json"]
+    assert same(Bpe.load(tmp_path / "new" / "folder", rules), clip_bpe(rules))
+
+
+def test_the_saved_file_is_complete_for_the_tokenizers_library(tmp_path: Path) -> None:
+    """It gives transformers' ids, start and end included, and an exclamation mark is no special token in it."""
+    clip_bpe(OPENAI).save(tmp_path)
+    alone = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    hf = clip_bpe(HF)
+    for text in ["Wow! 소파", *STRINGS]:
+        [row], [keep] = hf([text]).ids, hf([text]).mask
+        ids = alone.encode(text).ids
+        assert [*ids[:76], 49407][: len(ids)] == row[keep == 1].tolist()
+
+
+@pytest.mark.parametrize("case", ["hf-clip-eos2", "koclip", "koclip-naive-eos1", "open-clip"])
+def test_transformers_folders_are_written_as_they_were_read(case: str, tmp_path: Path) -> None:
+    bpe = Bpe.from_transformers(TOKENS / case)
+    bpe.save_transformers(tmp_path)
+    assert same(Bpe.from_transformers(tmp_path), bpe)
+    (tmp_path / "tokenizer.json").unlink()
+    assert same(Bpe.from_transformers(tmp_path), bpe)
+
+
+def test_open_clips_rules_are_written_with_transformers_spelling(tmp_path: Path) -> None:
+    clip_bpe(OPEN_CLIP).save_transformers(tmp_path)
+    assert same(Bpe.from_transformers(tmp_path), clip_bpe(HF))
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
+    assert config["pad_token"] == config["eos_token"] == "<|endoftext|>"
+    assert (tmp_path / "merges.txt").read_text("utf-8").startswith("#version: 0.2\ni n\nt h\n")
+
+
+def test_the_context_length_must_be_known(tmp_path: Path) -> None:
+    bpe = Bpe.from_transformers(TOKENS / "koclip", context=5)
+    assert bpe(["소파 위의 고양이"]).ids.shape == (1, 5)
+    clip_bpe(HF).save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1000000000000000019884624838656}')
+    with pytest.raises(FactsError, match="give `context`"):
+        Bpe.from_transformers(tmp_path)
+
+
+def test_gzipped_or_not_a_table_reads_the_same(tmp_path: Path) -> None:
+    packed = TOKENS / "openai-vit" / "bpe_toy.txt.gz"
+    (tmp_path / "merges.txt").write_bytes(gzip.decompress(packed.read_bytes()) + b"\n")
+    assert bpe_files.read_merges(tmp_path / "merges.txt") == bpe_files.read_merges(packed)
+    assert len(bpe_files.read_merges(packed)) == 100
+    assert len(bpe_files.read_merges(packed, at_most=7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(b"head\na b\n" * 99)[:40], "not a readable merge table"),
+        (b"\x1f\x8bnothing", "not a readable merge table"),
+        (b"head\n\xff\xfe b\n", "not a readable merge table"),
+        (b"head\na b\nabc\nd e\n", "line 3 is 'abc'"),
+        (b"head\na b\n\nd e\n", "line 3 is ''"),
+        (b"head\n", "line 2 is ''"),
+        (b"", "line 2 is ''"),
+        (b"head\na b\na b\n", "makes 'ab' twice"),
+    ],
+)
+def test_damaged_merge_tables_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "table").write_bytes(data)
+    with pytest.raises(CheckpointError, match=message):
+        Bpe.from_merges(tmp_path / "table", OPENAI)
+    with pytest.raises(CheckpointError, match="No such file"):
+        Bpe.from_merges(tmp_path / "absent", OPENAI)
+
+
+def set_in(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
+    """A change to one place of a JSON object."""
+
+    def change(data: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            data = data[key]
+        data[keys[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_in("model", to=None), "not CLIP's kind of model"),
+        (set_in("model", "end_of_word_suffix", to=None), "not CLIP's kind of model"),
+        (set_in("model", "dropout", to=0.1), "not CLIP's kind of model"),
+        (set_in("model", "byte_fallback", to=True), "not CLIP's kind of model"),
+        (set_in("normalizer", to={"type": "BertNormalizer"}), "not CLIP's"),
+        (set_in("pre_tokenizer", to=None), "not CLIP's"),
+        (set_in("model", "vocab", to=[]), "holds no vocabulary"),
+        (set_in("model", "merges", to=[["a", "b", "c"]]), "not a merge of two symbols"),
+        (set_in("model", "merges", to=[3]), "not a merge of two symbols"),
+        (set_in("model", "merges", to=["고 양"]), "needs a symbol"),
+        (set_in("model", "vocab", "!", to="0"), "not an entry"),
+        (set_in("model", "vocab", "!", to=True), "not an entry"),
+        (set_in("model", "vocab", "!", to=1 << 40), "not an entry"),
+        (set_in("model", "vocab", "\ud800", to=1200), "not an entry"),
+        (set_in("model", "vocab", "!", to=1), "same id"),
+        (set_in("added_tokens", to=[{"id": 3}]), "added_tokens"),
+    ],
+)
+def test_damaged_tokenizer_files_are_refused(change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
+    data = json.loads((TOKENS / "koclip" / "tokenizer.json").read_text("utf-8"))
+    change(data)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        Bpe.load(tmp_path, HF)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, '"x"'])
+def test_files_that_hold_no_object_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        Bpe.load(tmp_path, HF)
+
+
+def test_folders_without_what_is_needed_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no tokenizer here"):
+        Bpe.from_transformers(tmp_path)
+    clip_bpe(HF).save(tmp_path)
+    with pytest.raises(CheckpointError, match="does not hold the special '<start_of_text>'"):
+        Bpe.load(tmp_path, OPEN_CLIP)
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 77, "eos_token": {"id": 3}}')
+    with pytest.raises(CheckpointError, match="expected its spelling"):
+        Bpe.from_transformers(tmp_path)
+    with pytest.raises(CheckpointError, match="another symbol"):
+        clip_bpe(OPENAI).under(replace(OPENAI, eot="cat"))
+
+
+def test_training_gives_openais_layout() -> None:
+    bpe = train_bpe(CAPTIONS, 600, MOJI)
+    assert bpe.vocab_size == len(bpe.vocab) == 600
+    assert [bpe.vocab[symbol] for symbol in bpe_files.base_symbols()] == list(range(512))
+    assert [bpe.vocab[a + b] for a, b in bpe.merges] == list(range(512, 598))
+    assert (bpe.sot, bpe.eot, bpe.pad, bpe.lacking) == (598, 599, 0, ())
+    assert bpe.vocab == bpe_files.openai_vocab(bpe.merges, OPENAI.sot, OPENAI.eot)
+
+
+@pytest.mark.parametrize("rules", [MOJI, HF], ids=["openai", "hf"])
+def test_trained_texts_come_back_and_get_shorter(rules: BpeRules, tmp_path: Path) -> None:
+    bpe = train_bpe(CAPTIONS, 700, rules)
+    tokens = bpe(CAPTIONS)
+    bytes_only = Bpe({s: i for s, i in bpe.vocab.items() if i < 512 or i >= 698}, [], rules)
+    assert tokens.mask.sum() < 0.6 * bytes_only(CAPTIONS).mask.sum()
+    for text, ids, keep in zip(CAPTIONS, tokens.ids, tokens.mask, strict=True):
+        assert bpe.decode(ids[keep == 1].tolist()[1:-1]).strip() == text
+    unseen = "Ωmega 🦑 ຕົວ"
+    ids = bpe([unseen]).ids[0].tolist()
+    assert bpe.decode(ids[1 : ids.index(bpe.eot)]).split() == unseen.lower().split()
+    bpe.save(tmp_path)
+    assert same(Bpe.load(tmp_path, rules), bpe)
+
+
+def test_training_is_the_same_every_time(tmp_path: Path) -> None:
+    """In other processes, whose hash tables have other orders, and from shuffled captions."""
+    code = (
+        "import sys, json; from pathlib import Path; from dataclasses import replace\n"
+        "from cjkclip.text.bpe import OPENAI; from cjkclip.text.train import train_bpe\n"
+        "texts = json.load(sys.stdin)\n"
+        "train_bpe(texts, 680, replace(OPENAI, context=32)).save(Path(sys.argv[1]))"
+    )
+    train_bpe(CAPTIONS, 680, MOJI).save(tmp_path)
+    expected = (tmp_path / "tokenizer.json").read_bytes()
+    for run in range(3):
+        texts = random.Random(run).sample(CAPTIONS, len(CAPTIONS))
+        argv = [sys.executable, "-c", code, str(tmp_path / str(run))]
+        subprocess.run(argv, input=json.dumps(texts), text=True, check=True)
+        assert (tmp_path / str(run) / "tokenizer.json").read_bytes() == expected
+
+
+def test_training_stops_where_no_pair_is_left() -> None:
+    assert 515 < train_bpe(["cat cat", "dog dog"], 5000, MOJI).vocab_size < 530
+    assert train_bpe(["cat dog"], 5000, MOJI, min_frequency=2).vocab_size == 514
+    with pytest.raises(InputError, match="at least 515"):
+        train_bpe(CAPTIONS, 514, MOJI)
+    with pytest.raises(InputError, match="text 1"):
+        train_bpe(["a", "\ud800"], 600, MOJI)
