@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import random
 import subprocess
 import sys
@@ -26,7 +25,7 @@ CAPTIONS = [
     *("咧嘴笑的猫", "笑出眼泪的猫", "红心", "热饮", "咧嘴笑的猫和狗", "咧嘴笑的貓", "笑出眼淚的貓", "紅心", "熱飲"),
     *("にっこり笑う猫", "うれし泣きする猫", "赤いハート", "ホットドリンク", "笑う猫と犬"),
     *("활짝 웃는 고양이", "기쁨의 눈물을 흘리는 고양이", "빨간 하트", "뜨거운 음료", "웃는 고양이와 개"),
-]
+] * 2
 MOJI = replace(OPENAI, context=32)
 
 
@@ -38,7 +37,7 @@ def same(a: Bpe, b: Bpe) -> bool:
 @pytest.mark.parametrize("rules", [OPENAI, OPEN_CLIP, HF], ids=["openai", "open_clip", "hf"])
 def test_saved_and_loaded_again_it_is_the_same(rules: BpeRules, tmp_path: Path) -> None:
     clip_bpe(rules).save(tmp_path / "new" / "folder")
-    assert os.listdir(tmp_path / "new" / "folder") == ["tokenizer.json"]
+    assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == ["tokenizer.json"]
     assert same(Bpe.load(tmp_path / "new" / "folder", rules), clip_bpe(rules))
 
 
@@ -90,7 +89,7 @@ def test_gzipped_or_not_a_table_reads_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (gzip.compress(b"head\na b\n" * 99)[:40], "not a readable merge table"),
+        (gzip.compress(bytes(range(256)))[:40], "not a readable merge table"),
         (b"\x1f\x8bnothing", "not a readable merge table"),
         (b"head\n\xff\xfe b\n", "not a readable merge table"),
         (b"head\na b\nabc\nd e\n", "line 3 is 'abc'"),
@@ -185,7 +184,7 @@ def test_trained_texts_come_back_and_get_shorter(rules: BpeRules, tmp_path: Path
     assert tokens.mask.sum() < 0.6 * bytes_only(CAPTIONS).mask.sum()
     for text, ids, keep in zip(CAPTIONS, tokens.ids, tokens.mask, strict=True):
         assert bpe.decode(ids[keep == 1].tolist()[1:-1]).strip() == text
-    unseen = "Ωmega 🦑 ຕົວ"
+    unseen = "Ωmega 🦑 ლომი"
     ids = bpe([unseen]).ids[0].tolist()
     assert bpe.decode(ids[1 : ids.index(bpe.eot)]).split() == unseen.lower().split()
     bpe.save(tmp_path)

@@ -2,7 +2,7 @@
 
 >>> import cjkclip
 >>> sorted(cjkclip.__all__)[:3]
-['Clip', 'Prediction', 'Tokens']
+['Clip', 'Gallery', 'Prediction']
 
 Everything is imported when it is first used: `import cjkclip` loads no framework.
 """

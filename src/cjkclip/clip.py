@@ -1,32 +1,25 @@
-"""load() and class Clip: the only file that knows families and engines. n items, L tokens, S pixels, E joint width.
+"""load() and class Clip: the only file that knows checkpoints and engines. n items, L tokens, S pixels, E joint width.
 
-Refuses: names that are nothing, checkpoints with tensors left over or missing, facts that nobody tells.
+Refuses: pixels or ids that the towers were not made for; everything that checkpoints.py refuses.
 """
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float32
 
-from cjkclip import engines, hub, layouts, weights, zeroshot
-from cjkclip.config import Image, Model
-from cjkclip.errors import (
-    FactsError,
-    ImageError,
-    InputError,
-    ModelNotFoundError,
-    TruncatedTextWarning,
-)
-from cjkclip.families import Family, Release, families, family, find_format, find_layout, find_release
-from cjkclip.formats import Checkpoint, Facts, Parts, settle
+from cjkclip import checkpoints, engines, zeroshot
+from cjkclip.checkpoints import Found
+from cjkclip.config import Image
+from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning
+from cjkclip.formats import Facts
 from cjkclip.image import Picture, blame, load_pixels
-from cjkclip.parameters import shapes
-from cjkclip.text import Tokenizer, Tokens, Truncate
+from cjkclip.text import Tokens, Truncate
 from cjkclip.zeroshot import Prediction
 
 OnError = Callable[[int, ImageError], None]
@@ -50,81 +43,20 @@ def load(
     "cuda", "mps". Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
     """
     chosen = engines.choose(engine, precision, device)
-    found = find_release(str(name))
-    release = found[1] if found else None
-    checkpoint = _open(_locate(str(name), release, revision), str(name))
-    among = families() if family is None else (_family(family),)
-    owner, form = find_format(checkpoint, among)
-    origin = form.origin(checkpoint)
-    if origin.family is not None:
-        owner = _family(origin.family)
-        release = next((r for r in owner.releases if r.name == origin.release), None)
-    stated = {**(release.facts if release else {}), **(facts or {})}
-    config = _config(settle(form.read(checkpoint), stated), checkpoint.source)
-    params = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
-    layouts.check(params, shapes(config), checkpoint.source)
-    stored = getattr(checkpoint.tensors, "dtypes", {})
-    homes = {name: layouts.published(form.layout, name) for name in params}
-    dtypes = {name: stored[home[0]] for name, home in homes.items() if home is not None and home[0] in stored}
-    tokenizer = form.tokenizer(checkpoint, config)
-    if tokenizer is not None and config.text is not None and tokenizer.vocab_size > config.text.vocab:
-        raise FactsError(
-            f"{checkpoint.source}: its tokenizer has {tokenizer.vocab_size} ids, the text tower {config.text.vocab}: "
-            "they do not belong together"
-        )
-    tensors = weights.Tensors(params, dtypes=dtypes)
-    return Clip(config, tensors, tokenizer, family=owner, release=release, engine=chosen)
-
-
-def _family(name: str) -> Family:
-    return family(name)
-
-
-def _locate(name: str, release: Release | None, revision: str | None) -> Path:
-    if release is not None and release.name == "moji":
-        return Path(__file__).parent / "moji"
-    known = [n for each in families() for r in each.releases for n in (r.name, *r.aliases)]
-    try:
-        return hub.locate(release.name if release else name, revision=revision)
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(f"{error}{hub.suggest(name, known)}") from error
-
-
-def _open(path: Path, source: str) -> Checkpoint:
-    file = weights.find(path) if path.is_dir() else path
-    return Checkpoint(source=source, folder=file.parent, tensors=weights.read(file))
-
-
-def _config(record: Mapping[str, Any], source: str) -> Model:
-    try:
-        return Model.from_dict(record)
-    except FactsError as error:
-        raise FactsError(
-            f"{source}: {error}. State what the file cannot tell, for example "
-            "load(..., facts={'vision.act': 'quick_gelu', 'text.act': 'quick_gelu'})"
-        ) from error
+    return Clip(checkpoints.read(str(name), family=family, revision=revision, facts=facts or {}), chosen)
 
 
 class Clip:
     """A loaded model. Features are float32 NumPy arrays, one row per item, of unit length unless asked otherwise."""
 
-    def __init__(
-        self,
-        config: Model,
-        params: weights.Tensors,
-        tokenizer: Tokenizer | None,
-        *,
-        family: Family,
-        release: Release | None,
-        engine: tuple[str, str, str],
-    ) -> None:
-        """Take parts that fit; `load` is the way to make one."""
-        self.config, self.params, self.tokenizer = config, params, tokenizer
-        self.family, self.release = family, release
-        self.languages = release.languages if release else family.languages
-        self.embed_dim = config.embed
-        self.logit_scale = float(np.exp(params["logit_scale"].astype(np.float64)).reshape(()))
-        self._chosen = engine
+    def __init__(self, found: Found, engine: tuple[str, str, str]) -> None:
+        """Take the parts of a checkpoint and the chosen engine; `load` is the way to make one."""
+        self.config, self.params, self.tokenizer = found.config, found.params, found.tokenizer
+        self.family, self.release = found.family, found.release
+        self.languages = found.release.languages if found.release else found.family.languages
+        self.embed_dim = found.config.embed
+        self.logit_scale = float(np.exp(found.params["logit_scale"].astype(np.float64)).reshape(()))
+        self._found, self._chosen = found, engine
 
     @cached_property
     def engine(self) -> engines.Engine:
@@ -267,16 +199,7 @@ class Clip:
         layout: "cjkclip", "transformers", "openai", "open_clip", "open_clip_custom". Raises LayoutError if it cannot
         hold this model.
         """
-        form, folder = find_layout(layout, self.params), Path(folder)
-        tensors = layouts.write(form.layout, self.params)
-        homes = {name: layouts.published(form.layout, name) for name in self.params.dtypes}
-        dtypes = {home[0]: self.params.dtypes[name] for name, home in homes.items() if home is not None}
-        folder.mkdir(parents=True, exist_ok=True)
-        release = self.release.name if self.release else None
-        parts = Parts(config=self.config, tokenizer=self.tokenizer, family=self.family.name, release=release)
-        form.write(parts, folder)
-        weights.write(folder / form.weights_file, weights.Tensors(tensors, dtypes=dtypes))
-        return folder
+        return checkpoints.write(self._found, Path(folder), layout)
 
     def _rules(self) -> Image:
         if self.config.image is None:

@@ -106,6 +106,20 @@ class Model:
         )
 
 
+def unknown(data: Mapping[str, Any]) -> dict[str, str]:
+    """The fields that a record for `Model.from_dict` leaves out: dotted name -> what belongs there."""
+    parts: dict[str, Any] = {"text": Text, "image": Image}
+    kind = (data.get("vision") or {}).get("kind")
+    parts["vision"] = {"vit": Vit, "resnet": ResNet}.get(kind)
+    return {
+        f"{part}.{field.name}": _spell(field.type)
+        for part, kind in parts.items()
+        if data.get(part) is not None and kind is not None
+        for field in fields(kind)
+        if field.name not in data[part]
+    }
+
+
 def _read_vision(record: Mapping[str, Any]) -> Vision:
     kinds: dict[str, type[Vit] | type[ResNet]] = {"vit": Vit, "resnet": ResNet}
     kind = record.get("kind")

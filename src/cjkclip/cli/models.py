@@ -6,6 +6,8 @@ from cjkclip.cli.options import Json
 from cjkclip.cli.screen import Report, cell
 from cjkclip.families import Family, Release, families
 
+BUNDLED = "moji"
+
 
 def models(*, json: Json = False) -> None:
     """List the models that load by name, with their languages and licences.
@@ -18,13 +20,13 @@ def models(*, json: Json = False) -> None:
         known = [(family, release) for family in families() for release in family.releases]
         report.answer["models"] = [_record(family, release) for family, release in known]
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
-        for heading in ("name", "languages", "licence"):
+        for heading in ("name", "short name"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("languages", "licence"):
             table.add_column(heading)
         for _, release in known:
-            name = cell(release.name, "bold")
-            also = f", short name {release.aliases[0]}" if release.aliases else ""
-            name.append(f"\n  {release.note}{also}", style="not bold")
-            table.add_row(name, " ".join(release.languages), release.licence)
+            short = "bundled" if release.name == BUNDLED else "".join(release.aliases[:1])
+            table.add_row(cell(release.name, "bold"), short, " ".join(release.languages), release.licence)
         report.show(table)
 
 
@@ -35,6 +37,6 @@ def _record(family: Family, release: Release) -> dict[str, object]:
         "family": family.name,
         "languages": list(release.languages),
         "licence": release.licence,
-        "bundled": release.name == "moji",
+        "bundled": release.name == BUNDLED,
         "note": release.note,
     }

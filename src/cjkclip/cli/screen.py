@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
@@ -85,7 +85,7 @@ class Report:
         self._warnings = warnings.catch_warnings(record=True)
         self._seen: list[warnings.WarningMessage] = []
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Report":
         """Listen to warnings."""
         self._seen = self._warnings.__enter__() or []
         warnings.simplefilter("always", UserWarning)

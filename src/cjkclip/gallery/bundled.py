@@ -39,8 +39,8 @@ def bundled(
 def guess_language(text: str) -> str:
     """The language of a short text, as far as its letters tell: kana are Japanese, Hangul is Korean.
 
-    Han alone may be any of three: the one whose bundled words know most of the characters, Simplified Chinese
-    first. What has none of these counts as English.
+    Han alone may be any of three: the one whose bundled words use most of the characters, then the one that has
+    the word, then Simplified Chinese. What has none of these counts as English.
 
     >>> [guess_language(text) for text in ("ねこ", "고양이", "貓咪", "猫咪", "cat")]
     ['ja', 'ko', 'zh-Hant', 'zh', 'en']
@@ -52,10 +52,21 @@ def guess_language(text: str) -> str:
     han = re.findall("[\\u3400-\\u9fff\\uf900-\\ufaff\\U00020000-\\U0003ffff]", text)
     if not han:
         return "en"
-    return max(("zh", "zh-Hant", "ja"), key=lambda language: sum(char in _letters(language) for char in han))
+    return max(("zh", "zh-Hant", "ja"), key=lambda language: _known(text, han, language))
+
+
+def _known(text: str, han: list[str], language: str) -> tuple[int, bool]:
+    """How many of the characters a language's bundled words use, and whether the text is one of the words."""
+    return sum(char in _letters(language) for char in han), text in _words(language)
+
+
+@cache
+def _words(language: str) -> frozenset[str]:
+    return frozenset(
+        word for concept in moji.concepts() for word in (concept.names[language], *concept.keywords[language])
+    )
 
 
 @cache
 def _letters(language: str) -> frozenset[str]:
-    words = (word for concept in moji.concepts() for word in (concept.names[language], *concept.keywords[language]))
-    return frozenset(char for word in words for char in word)
+    return frozenset(char for word in _words(language) for char in word)

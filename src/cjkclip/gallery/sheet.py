@@ -139,10 +139,10 @@ class _Pen:
         self.left_out[text] = None
         return plain if self.fonts.runs(plain, "en") is not None else ""
 
-    def width(self, text: str, size: int, language: str) -> float:
+    def width(self, text: str, size: int, language: str) -> float | int:
         return sum(open_face(face, size).getlength(part) for part, face in self._runs(text, language))
 
-    def write(self, at: tuple[float, float], text: str, size: int, language: str, colour: str) -> None:
+    def write(self, at: tuple[float | int, int], text: str, size: int, language: str, colour: str) -> None:
         """Write on the baseline that starts at `at`; all faces of a text share it."""
         x, y = at
         for part, face in self._runs(text, language):
@@ -150,7 +150,7 @@ class _Pen:
             self.draw.text((x, y), part, fill=colour, font=font, anchor="ls")
             x += font.getlength(part)
 
-    def shorten(self, text: str, size: int, language: str, width: float) -> str:
+    def shorten(self, text: str, size: int, language: str, width: float | int) -> str:
         """`text`, or as much of its beginning as fits before an ellipsis."""
         if self.width(text, size, language) <= width:
             return text

@@ -42,7 +42,7 @@ class Gallery:
             raise InputError(f"a gallery needs vectors of shape (n, E) with n > 0, got {vectors.shape}")
         if len(names) != len(vectors):
             raise InputError(f"got {len(names)} names for {len(vectors)} vectors: give one name per vector")
-        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        lengths = np.sqrt(np.einsum("ne,ne->n", vectors, vectors))  # no copy of a large gallery
         if not np.allclose(lengths, 1, atol=1e-3):
             worst = int(np.argmax(np.abs(np.nan_to_num(lengths, nan=np.inf) - 1)))
             raise InputError(f"vector {worst} has length {lengths[worst]:.4g}, expected unit vectors: normalise them")

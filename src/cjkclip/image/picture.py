@@ -41,7 +41,7 @@ _TURNS = {
     8: Transpose.ROTATE_90,
 }
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
-# what Pillow's readers raise on damaged files, found by damaging files (see the tests)
+# What Pillow's readers raise on damaged files, found by damaging files. Caught around Pillow's own code only.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -49,7 +49,10 @@ _DAMAGE = (
     TypeError,
     LookupError,
     ArithmeticError,
+    AttributeError,
+    AssertionError,
     EOFError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )

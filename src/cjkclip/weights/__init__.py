@@ -119,7 +119,10 @@ def _read_index(path: Path, data: mmap.mmap) -> Tensors:
             raise WeightsError(f"it names a shard {short(shard)}, which is not a file beside it")
         if not (path.parent / shard).is_file():
             raise WeightsError(f"its shard {short(shard)} is missing")
-        part = _read_one(_map(path.parent / shard))
+        try:
+            part = _read_one(_map(path.parent / shard))
+        except WeightsError as error:
+            raise WeightsError(f"shard {short(shard)}: {error}") from error
         if set(part) != {name for name, place in places.items() if place == shard}:
             raise WeightsError(f"shard {short(shard)} does not hold the tensors that the index says")
         tensors.update(part)

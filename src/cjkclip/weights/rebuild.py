@@ -11,7 +11,8 @@ from cjkclip.errors import WeightsError
 from cjkclip.weights.pickle import Built, Call
 from cjkclip.weights.tensors import DTYPES, MAX_DIMS, short
 
-MAX_VISITS = 1_000_000  # parts of a TorchScript module; sharing could make a small file look endless
+MAX_PARTS = 200_000  # of a TorchScript module, which shared parts could make look endless
+MAX_NAME = 1000  # characters of a part's name, and of the path to a module
 
 
 @dataclass(frozen=True)
@@ -109,23 +110,30 @@ def tensors_of(root: object) -> dict[str, Strided]:
 
 
 def _attributes(root: Built) -> dict[str, Strided]:
+    """The tensors of a module and of the modules in it, named by their path, in the order of the file."""
     tensors: dict[str, Strided] = {}
     left: list[tuple[str, object]] = [("", root)]
-    for _ in range(MAX_VISITS):
-        if not left:
-            return tensors
+    seen = 0
+    while left:
         path, value = left.pop()
         if isinstance(value, Strided):
             if path in tensors:
                 raise WeightsError(f"two tensors have the name {short(path)}")
             tensors[path] = value
         elif isinstance(value, Built):
-            if len(path) > 2000:
-                raise WeightsError("its modules lie inside each other without end")
-            parts = cast(dict[object, object], value.state) if isinstance(value.state, dict) else {}
-            named = [(f"{path}.{name}".removeprefix("."), part) for name, part in parts.items()]
-            left.extend(reversed(named))
-    raise WeightsError(f"its module has more than {MAX_VISITS} parts")
+            state = cast(object, value.state)
+            parts = cast(dict[object, object], state) if isinstance(state, dict) else {}
+            seen += len(parts)
+            if seen > MAX_PARTS or len(path) > MAX_NAME:
+                raise WeightsError(f"its module has more than {MAX_PARTS} parts, or too deep ones; no CLIP has")
+            left.extend((_join(path, name), part) for name, part in reversed(parts.items()))
+    return tensors
+
+
+def _join(path: str, name: object) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        raise WeightsError(f"a part of its module is named {short(name)}")
+    return f"{path}.{name}" if path else name
 
 
 def _counts(values: object, limit: int = MAX_DIMS) -> bool:

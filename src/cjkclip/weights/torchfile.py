@@ -122,7 +122,7 @@ def _records(data: mmap.mmap, entries: list[zipfile.ZipInfo]) -> dict[str, tuple
     free = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         name, at = entry.filename, entry.header_offset
-        if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
+        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
             raise WeightsError(f"its archive has a record {short(name)} that climbs out of it")
         if name in records:
             raise WeightsError(f"its archive has two records named {short(name)}")

@@ -1,0 +1,110 @@
+"""From a name to the parts of a model, and from the parts to a folder. Knows families and formats, no engine.
+
+Refuses: names that are nothing, tensors left over or missing, facts that nobody tells, layouts that cannot hold it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cjkclip import hub, layouts, weights
+from cjkclip.config import Model, unknown
+from cjkclip.errors import FactsError, ModelNotFoundError
+from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
+from cjkclip.families import family as family_named
+from cjkclip.formats import Checkpoint, Facts, Format, Parts, settle
+from cjkclip.parameters import shapes
+from cjkclip.text import Tokenizer
+
+BUNDLED = Path(__file__).parent / "moji"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A checkpoint, read and checked: parameters under canonical names, as they were stored."""
+
+    config: Model
+    params: weights.Tensors
+    tokenizer: Tokenizer | None
+    family: Family
+    release: Release | None
+
+
+def read(name: str, *, family: str | None, revision: str | None, facts: Facts) -> Found:
+    """Find, read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
+    known = find_release(name)
+    release = known[1] if known else None
+    checkpoint = _open(_locate(name, release, revision), name)
+    owner, form = find_format(checkpoint, families() if family is None else (family_named(family),))
+    origin = form.origin(checkpoint)
+    if origin.family is not None:
+        owner = family_named(origin.family)
+        release = next((r for r in owner.releases if r.name == origin.release), None)
+    stated = {**(release.facts if release else {}), **facts}
+    config = _config(settle(form.read(checkpoint), stated), checkpoint.source)
+    params = _params(form, checkpoint)
+    layouts.check(params, shapes(config), checkpoint.source)
+    tokenizer = _tokenizer(form, checkpoint, config)
+    return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
+
+
+def write(found: Found, folder: Path, layout: str) -> Path:
+    """Write a checkpoint in a layout. See `Clip.save`."""
+    form = find_layout(layout, found.params)
+    tensors = layouts.write(form.layout, found.params)
+    homes = {name: layouts.published(form.layout, name) for name in found.params.dtypes}
+    dtypes = {home[0]: found.params.dtypes[name] for name, home in homes.items() if home is not None}
+    folder.mkdir(parents=True, exist_ok=True)
+    release = found.release.name if found.release else None
+    form.write(Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release), folder)
+    weights.write(folder / form.weights_file, weights.Tensors(tensors, dtypes=dtypes))
+    return folder
+
+
+def _locate(name: str, release: Release | None, revision: str | None) -> Path:
+    if release is not None and release.name == "moji":
+        return BUNDLED
+    known = [n for each in families() for r in each.releases for n in (r.name, *r.aliases)]
+    try:
+        return hub.locate(release.name if release else name, revision=revision)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"{error}. {hub.suggest(name, known)}") from error
+
+
+def _open(path: Path, source: str) -> Checkpoint:
+    file = weights.find(path) if path.is_dir() else path
+    return Checkpoint(source=source, folder=file.parent, tensors=weights.read(file))
+
+
+def _config(record: Mapping[str, Any], source: str) -> Model:
+    lacks = unknown(record)
+    if lacks:
+        stated = ", ".join(f"{name!r}: {kind}" for name, kind in lacks.items())
+        raise FactsError(
+            f"{source}: neither its files nor a release record tell {', '.join(lacks)}. They cannot be read off the "
+            f"weights, and a wrong guess gives wrong numbers. State them: load(..., facts={{{stated}}})"
+        )
+    try:
+        return Model.from_dict(record)
+    except FactsError as error:
+        raise FactsError(f"{source}: {error}") from error
+
+
+def _params(form: Format, checkpoint: Checkpoint) -> weights.Tensors:
+    """Canonical parameters, with the stored types that NumPy lacks carried over to the canonical names."""
+    params = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
+    stored = getattr(checkpoint.tensors, "dtypes", {})
+    homes = {name: layouts.published(form.layout, name) for name in params}
+    dtypes = {name: stored[home[0]] for name, home in homes.items() if home is not None and home[0] in stored}
+    return weights.Tensors(params, dtypes=dtypes)
+
+
+def _tokenizer(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+    tokenizer = form.tokenizer(checkpoint, config)
+    if tokenizer is not None and config.text is not None and tokenizer.vocab_size > config.text.vocab:
+        raise FactsError(
+            f"{checkpoint.source}: its tokenizer has {tokenizer.vocab_size} ids, the text tower {config.text.vocab}: "
+            "they do not belong together"
+        )
+    return tokenizer

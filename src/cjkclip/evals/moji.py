@@ -1,0 +1,113 @@
+"""The tests of the bundled model: pictures in a design nobody trained on, words in five languages.
+
+A seen concepts in the held-out design; B concepts never trained on, in that design; C keywords, which have several
+right answers; E the gap between the best and the worst language on A. Queries are bare names and keywords.
+Refuses: a set of pictures that lacks a concept of the tests.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cjkclip.clip import Clip
+from cjkclip.errors import InputError
+from cjkclip.evals import metrics
+from cjkclip.image import Picture
+from cjkclip.moji import Concept
+
+LANGUAGES = ("zh", "zh-Hant", "ja", "ko", "en")
+TESTS: dict[str, str] = {"A": "train", "B": "test"}  # test -> split of its concepts
+DEPTHS = (1, 5, 10)
+Direction = Literal["text to image", "image to text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One test in one language and direction: `n` queries among `candidates`."""
+
+    test: str
+    language: str
+    direction: Direction
+    n: int
+    candidates: int
+    figures: dict[str, Measured]  # "R@1", "R@5", "R@10" (shares), "median rank"; for test C "mAP"
+
+
+def evaluate(
+    clip: Clip, pictures: Mapping[str, Picture], concepts: Sequence[Concept], languages: Sequence[str] = LANGUAGES
+) -> list[Row]:
+    """All rows of tests A, B and C. `pictures` are of one design, by code points; see `gap` for test E."""
+    rows: list[Row] = []
+    for test, split in TESTS.items():
+        asked = [concept for concept in concepts if concept.split == split]
+        images = clip.encode_image([_picture(pictures, concept) for concept in asked])
+        for language in languages:
+            scores = clip.encode_text([concept.names[language] for concept in asked]) @ images.T
+            rows += _retrieval(test, language, scores)
+            if test == "A":
+                rows.append(_keywords(clip, language, asked, images))
+    return rows
+
+
+def gap(rows: Sequence[Row]) -> tuple[float, str, str]:
+    """Test E: (best minus worst, best language, worst language) of R@1, text to image, on A."""
+    shares = {r.language: r.figures["R@1"].value for r in rows if (r.test, r.direction) == ("A", "text to image")}
+    best, worst = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+    return shares[best] - shares[worst], best, worst
+
+
+def _picture(pictures: Mapping[str, Picture], concept: Concept) -> Picture:
+    if concept.cp not in pictures:
+        raise InputError(f"no picture of {concept.cp} ({concept.names['en']}) among the {len(pictures)} given")
+    return pictures[concept.cp]
+
+
+def _retrieval(test: str, language: str, scores: np.ndarray) -> Iterator[Row]:
+    """Name i belongs to picture i; both directions."""
+    own = np.eye(len(scores), dtype=bool)
+    directions: tuple[Direction, Direction] = ("text to image", "image to text")
+    for direction, oriented in zip(directions, (scores, scores.T), strict=True):
+        ranks = metrics.first_ranks(oriented, own)
+        figures = {f"R@{k}": _share(metrics.recall_at(k, ranks), len(ranks)) for k in DEPTHS}
+        low, high = metrics.bootstrap(ranks.astype(np.float64), np.median)
+        figures["median rank"] = Measured(value=metrics.median_rank(ranks), low=low, high=high)
+        yield Row(
+            test=test, language=language, direction=direction, n=len(ranks), candidates=len(ranks), figures=figures
+        )
+
+
+def _keywords(clip: Clip, language: str, asked: Sequence[Concept], images: np.ndarray) -> Row:
+    """Test C: every keyword of the concepts asked finds all concepts that have it, as a keyword or as the name."""
+    words = sorted({word for concept in asked for word in concept.keywords[language]})
+    column = {word: row for row, word in enumerate(words)}
+    right = np.zeros((len(words), len(asked)), dtype=bool)
+    for place, concept in enumerate(asked):
+        for word in {*concept.keywords[language], concept.names[language]} & column.keys():
+            right[column[word], place] = True
+    values = metrics.average_precisions(clip.encode_text(words) @ images.T, right)
+    low, high = metrics.bootstrap(values)
+    found = Measured(value=float(values.mean()), low=low, high=high)
+    return Row(
+        test="C",
+        language=language,
+        direction="text to image",
+        n=len(words),
+        candidates=len(asked),
+        figures={"mAP": found},
+    )
+
+
+def _share(value: float, n: int) -> Measured:
+    low, high = metrics.wilson(value, n)
+    return Measured(value=value, low=low, high=high)

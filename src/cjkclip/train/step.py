@@ -1,0 +1,127 @@
+"""One step of training: features, loss, gradients, new weights. N pictures, M texts, L tokens, E joint width, T things.
+
+The two towers work side by side: the text tower runs in a second thread while the image tower has the first, forwards
+and backwards. Each operation then needs one core only, and no core waits inside an operation for another.
+"""
+
+import math
+from concurrent.futures import Executor
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from cjkclip.engines.torch.towers import Towers
+from cjkclip.train.data import Batch, Corpus
+from cjkclip.train.loss import contrastive, same_thing, soft_cross_entropy
+from cjkclip.train.recipe import Recipe
+
+
+class Learner:
+    """Towers on their way: the weights, their average, the optimiser and the anchors (T, E)."""
+
+    def __init__(self, towers: Towers, corpus: Corpus, recipe: Recipe) -> None:
+        torch.manual_seed(recipe.seed)
+        self.towers = towers.train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.corpus, self.recipe = corpus, recipe
+        self.device = towers.logit_scale.device
+        self.average = copy(towers)
+        # as long as they are short, a step turns them far enough
+        anchors = torch.randn(len(corpus.things) if recipe.anchors else 0, towers.config.embed) * 0.2
+        self.anchors = torch.nn.Parameter(anchors.to(self.device))
+        groups = [*_groups(towers, recipe.weight_decay), {"params": [self.anchors], "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
+        self.steps = 0
+
+    def step(self, pixels: Float[Tensor, "N 3 S S"], ids: Int[Tensor, "M L"], batch: Batch, side: Executor) -> Tensor:
+        """Learn from one batch; its loss. `side` runs one call at a time, in another thread."""
+        self.steps += 1
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.steps, self.recipe)
+        self.optimiser.zero_grad()
+        texts = side.submit(self.encode, self.towers.text, ids)
+        image = self.encode(self.towers.vision, pixels)
+        text = texts.result()
+        ends = [image.detach().requires_grad_(), text.detach().requires_grad_()]
+        loss = self.loss(*ends, batch)
+        loss.backward()
+        back = side.submit(text.backward, ends[1].grad)
+        image.backward(ends[0].grad)
+        back.result()
+        torch.nn.utils.clip_grad_norm_(self.towers.parameters(), self.recipe.clip_norm)
+        self.optimiser.step()
+        self._follow()
+        return loss.detach()
+
+    def encode(self, tower: torch.nn.Module | None, inputs: Tensor) -> Tensor:
+        """Features of one tower, float32, with their graph."""
+        assert tower is not None
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=uses_bf16(self.recipe, self.device)):
+            return tower(inputs.to(self.device)).float()
+
+    def loss(self, image: Float[Tensor, "N E"], text: Float[Tensor, "M E"], batch: Batch) -> Float[Tensor, ""]:
+        """The weighted sum of the recipe's losses; features need no unit length."""
+        image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
+        scale = self.towers.logit_scale.exp()
+        thing = torch.from_numpy(batch.thing).to(self.device)
+        loss = contrastive(image, text, scale, torch.from_numpy(batch.right).to(self.device))
+        if self.recipe.anchors:
+            points = F.normalize(self.anchors, dim=1)
+            named = self.corpus.right(np.arange(len(points)), batch.captions).T
+            named = torch.from_numpy(named.copy()).to(self.device)
+            loss = loss + self.recipe.anchors * (
+                F.cross_entropy(scale * image @ points.T, thing) + soft_cross_entropy(scale * text @ points.T, named)
+            )
+        if self.recipe.same_thing:
+            loss = loss + self.recipe.same_thing * same_thing(image, scale.detach(), thing)
+        return loss
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Hold the logit scale in its range; move the average towards the weights and the batch statistics."""
+        self.towers.logit_scale.clamp_(0, math.log(self.recipe.scale_limit))
+        keep = min(self.recipe.average, self.steps / (self.steps + 9))
+        for ours, theirs in zip(self.average.state_dict().values(), self.towers.state_dict().values(), strict=True):
+            if ours.is_floating_point():
+                ours.lerp_(theirs, 1 - keep)
+            else:
+                ours.copy_(theirs)
+
+
+def rate(step: int, recipe: Recipe) -> float:
+    """The learning rate of a step, counted from 1: up in a line, down in a cosine, never quite zero.
+
+    >>> recipe = Recipe(steps=100, lr=1.0, warmup=10)
+    >>> [round(rate(step, recipe), 3) for step in (1, 10, 55, 100)]
+    [0.1, 1.0, 0.5, 0.001]
+    """
+    if step <= recipe.warmup:
+        return recipe.lr * step / recipe.warmup
+    done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
+    return recipe.lr * max(0.5 + 0.5 * math.cos(math.pi * done), 1e-3)
+
+
+def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
+    """Does this recipe compute in bfloat16 here?"""
+    if recipe.precision == "auto":
+        return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    return recipe.precision == "bf16"
+
+
+def copy(towers: Towers) -> Towers:
+    """The same towers in evaluation mode, sharing nothing and without gradients."""
+    twin = Towers(towers.config)
+    twin.load_state_dict(towers.state_dict())
+    return twin.to(towers.logit_scale.device).eval().requires_grad_(False)
+
+
+def _groups(towers: Towers, decay: float) -> list[dict[str, object]]:
+    """Weight decay for matrices only: not for biases, norms, positions, nor the scale."""
+    decayed = {n: p.ndim > 1 and "position" not in n for n, p in towers.named_parameters()}
+    named = dict(towers.named_parameters())
+    return [
+        {"params": [named[n] for n, d in decayed.items() if d is which], "weight_decay": decay if which else 0.0}
+        for which in (True, False)
+    ]

@@ -1,0 +1,195 @@
+"""Fonts and the contact sheet: right face per language, no empty boxes, long names shortened."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.tinyfont import tiny_collection, tiny_font
+
+from cjkclip.errors import InputError
+from cjkclip.gallery.fontfile import read_faces
+from cjkclip.gallery.fonts import Fonts, find_fonts, open_face
+from cjkclip.gallery.sheet import CARD, CARD_HEIGHT, COLUMNS, Found, Row, draw_sheet
+
+LATIN = "".join(map(chr, range(0x21, 0x7F)))
+FACES = [
+    ("Noto Sans CJK JP", LATIN + "猫ねこ骨", 300),
+    ("Noto Sans CJK KR", LATIN + "고양이骨", 400),
+    ("Noto Sans CJK SC", LATIN + "猫骨", 500),
+    ("Noto Sans CJK TC", LATIN + "貓骨", 600),
+]
+LANGUAGES = {"ja": "JP", "ko": "KR", "zh": "SC", "zh-Hant": "TC"}
+
+
+@pytest.fixture(autouse=True)
+def no_named_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CJKCLIP_FONT", raising=False)
+
+
+@pytest.fixture
+def fonts(tmp_path: Path) -> Fonts:
+    tiny_collection(tmp_path / "NotoSansCJK-Regular.ttc", FACES)
+    return find_fonts([tmp_path])
+
+
+def nothing() -> Fonts:
+    return Fonts([])
+
+
+def row(query: str = "猫", name: str = "猫", language: str = "zh", count: int = 3, plain: str = "") -> Row:
+    found = [Found(picture=Image.new("RGB", (64, 64), "red"), name=name, score=0.5, plain=plain)] * count
+    return Row(query=query, language=language, found=found, plain="query 1")
+
+
+def ink(image: Image.Image, box: tuple[int, int, int, int]) -> int:
+    """Dark pixels in a box."""
+    return int((np.asarray(image.crop(box).convert("L")) < 100).sum())
+
+
+@pytest.mark.parametrize("form", [4, 12])
+def test_a_font_file_says_which_characters_it_has(tmp_path: Path, form: int) -> None:
+    [face] = read_faces(tiny_font(tmp_path / "x.ttf", "猫ab고", family="猫 Sans", form=form))
+    assert (face.family, face.style, face.index, face.variable) == ("猫 Sans", "Regular", 0, False)
+    assert [char for char in "a猫고bc犬고\U0001f431" if face.has(char)] == ["a", "猫", "고", "b", "고"]
+
+
+def test_a_damaged_font_file_is_no_font(tmp_path: Path) -> None:
+    whole = tiny_collection(tmp_path / "x.ttc", FACES).read_bytes()
+    rng = random.Random(0)
+    for _ in range(300):
+        changed = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.5 else whole)
+        for _ in range(rng.randrange(8)):
+            changed[rng.randrange(min(len(changed), 400) or 1) if changed else 0 :][:1] = b""
+            if changed:
+                changed[rng.randrange(min(len(changed), 400))] = rng.randrange(256)
+        (tmp_path / "y.ttc").write_bytes(changed)
+        try:
+            faces = read_faces(tmp_path / "y.ttc")
+        except InputError:
+            continue
+        assert all(face.readable() for face in faces)
+
+
+def test_bitmap_fonts_are_left_alone(tmp_path: Path) -> None:
+    path = tiny_font(tmp_path / "x.ttf", "猫")
+    path.write_bytes(path.read_bytes().replace(b"glyf", b"CBDT"))
+    with pytest.raises(InputError, match="outlines"):
+        read_faces(path)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_language_has_its_own_forms(fonts: Fonts, language: str) -> None:
+    [(part, face)] = fonts.runs("骨 abc", language) or []
+    assert part == "骨 abc"
+    assert face is not None
+    assert face.family == f"Noto Sans CJK {LANGUAGES[language]}"
+
+
+def test_a_text_is_cut_into_runs(fonts: Fonts) -> None:
+    runs = fonts.runs("ねこ 고양이 貓", "ja") or []
+    assert [(part, face and face.family[-2:]) for part, face in runs] == [
+        ("ねこ ", "JP"),
+        ("고양이 ", "KR"),
+        ("貓", "TC"),
+    ]
+
+
+def test_decomposed_hangul_is_composed(fonts: Fonts) -> None:
+    assert [part for part, _ in fonts.runs("고", "ko") or []] == ["고"]
+
+
+@pytest.mark.parametrize("text", ["犬", "猫犬", "猫\x1b[31m", "\udcff", "a\u200bb"])
+def test_a_text_with_a_character_of_no_face_is_not_drawn(fonts: Fonts, text: str) -> None:
+    assert fonts.runs(text, "ja") is None
+
+
+def test_without_any_font_there_are_latin_letters() -> None:
+    assert nothing().runs("a cat, 2 dogs!", "en") == [("a cat, 2 dogs!", None)]
+    assert nothing().runs("猫", "zh") is None
+    assert open_face(None, 20).getlength("cat") > 10
+
+
+def test_a_font_of_another_name_is_still_found(tmp_path: Path) -> None:
+    tiny_font(tmp_path / "Kyoukasho.ttf", "猫")
+    tiny_font(tmp_path / "broken.ttf", "猫").write_bytes(b"no font")
+    assert find_fonts([tmp_path]).runs("猫", "ja") is not None
+
+
+def test_the_named_font_comes_first(fonts: Fonts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = tiny_font(tmp_path / "mine.otf", "猫", family="Mine")
+    monkeypatch.setenv("CJKCLIP_FONT", str(named))
+    [(_, face)] = find_fonts([tmp_path]).runs("猫", "ja") or []
+    assert face is not None
+    assert face.family == "Mine"
+    monkeypatch.setenv("CJKCLIP_FONT", str(tmp_path / "none.otf"))
+    with pytest.raises(InputError, match="CJKCLIP_FONT"):
+        find_fonts([tmp_path])
+    (tmp_path / "bad.otf").write_bytes(b"no font at all")
+    monkeypatch.setenv("CJKCLIP_FONT", str(tmp_path / "bad.otf"))
+    with pytest.raises(InputError, match=r"bad\.otf"):
+        find_fonts([tmp_path])
+
+
+def test_the_sheet_shows_queries_pictures_names_and_scores(fonts: Fonts) -> None:
+    sheet = draw_sheet([row(), row("고양이", "고양이", "ko")], fonts)
+    assert sheet.left_out == ()
+    cards = [sheet.image.getpixel((48 + CARD // 2 + i * (CARD + 18), 116 + 90)) for i in range(3)]
+    assert cards == [(255, 0, 0)] * 3
+    name = (48, 116 + CARD - 40, 48 + CARD, 116 + CARD + 12)
+    assert ink(sheet.image, name) > 50
+    assert ink(sheet.image, (48, 60, 248, 100)) > 300
+
+
+def test_other_fonts_give_other_pixels_for_the_same_character(fonts: Fonts) -> None:
+    """The Japanese face's block is lower than the Simplified Chinese one's."""
+    heading = (48, 50, 100, 100)
+    inks = [ink(draw_sheet([row("骨", "cat", language)], fonts).image, heading) for language in ("ja", "ko", "zh")]
+    assert inks == sorted(set(inks))
+
+
+def test_without_a_font_the_english_name_stands_in() -> None:
+    sheet = draw_sheet([row(plain="cat")], nothing())
+    latin = draw_sheet([Row(query="query 1", language="zh", found=row("x", "cat").found)], nothing())
+    assert sheet.left_out == ("猫",)
+    assert sheet.image.tobytes() == latin.image.tobytes()
+
+
+def test_without_a_font_and_an_english_name_there_is_nothing() -> None:
+    sheet = draw_sheet([Row(query="猫", language="zh", found=row().found)], nothing())
+    assert sheet.left_out == ("猫",)
+    assert ink(sheet.image, (48, 50, 248, 100)) == 0
+
+
+def test_long_texts_stay_inside_their_card(fonts: Fonts) -> None:
+    """Two lines at most, then an ellipsis; nothing is written between two cards."""
+    long = "a very long name of a picture that goes on and on " * 20
+    sheet = draw_sheet([row(long, long, "en"), row("猫" * 10_000, "猫" * 500)], fonts)
+    height = 68 + CARD_HEIGHT + 18 + 22
+    for top in (48 + 68, 48 + 68 + height):
+        for i in range(2):
+            x = 48 + CARD + i * (CARD + 18)
+            assert ink(sheet.image, (x, top, x + 18, top + CARD_HEIGHT)) == 0
+    assert ink(sheet.image, (sheet.image.width - 47, 0, sheet.image.width, sheet.image.height)) == 0
+
+
+def test_many_hits_go_to_further_lines(fonts: Fonts) -> None:
+    one, two = (draw_sheet([row(count=n)], fonts).image for n in (COLUMNS, COLUMNS + 1))
+    assert (two.width, two.height) == (one.width, one.height + CARD_HEIGHT + 18)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (64, 64)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "CMYK"])
+def test_pictures_of_any_shape_and_mode_are_shown(size: tuple[int, int], mode: str) -> None:
+    found = [Found(picture=Image.new(mode, size), name="a", score=-0.25)]
+    sheet = draw_sheet([Row(query="a.png", language="en", found=found, picture=found[0].picture)], nothing())
+    assert sheet.left_out == ()
+
+
+def test_an_empty_or_endless_sheet_is_refused() -> None:
+    for rows in ([], [row(count=0)]):
+        with pytest.raises(InputError, match="nothing to show"):
+            draw_sheet(rows, nothing())
+    with pytest.raises(InputError, match="fewer queries"):
+        draw_sheet([row()] * 1000, nothing())
