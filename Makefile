@@ -15,7 +15,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/base  ## search the bundled pictures in five languages; writes demo.png (no network, no torch)
-	@.venv/bin/cjkclip demo --output demo.png
+	@.venv/bin/cjkclip search "消防车" "貓頭鷹" "おにぎり" "눈사람" "a bunch of flowers" -k 6 --sheet demo.png
 
 test: .venv/dev  ## the whole offline suite
 	@$(PYTEST)
@@ -45,7 +45,7 @@ bench: .venv/dev  ## speed, measured beside the peers in the same run
 	@.venv/bin/python -m bench
 
 moji: .venv/dev  ## rebuild the bundled pictures, captions and model from their sources (needs npm and an hour)
-	@.venv/bin/python -m tools.moji
+	@.venv/bin/python -m tools.moji_data
 
 install: .venv/base  ## .venv with cjkclip alone
 

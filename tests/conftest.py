@@ -12,7 +12,7 @@ from typing import Any
 import jaxtyping
 import pytest
 
-jaxtyping.install_import_hook("cjkclip", "beartype.beartype")
+jaxtyping.install_import_hook("cjkclip", "typechecker.check")
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cjkclip-hf-")
 _connect = socket.socket.connect

@@ -108,9 +108,10 @@ class Model:
 
 def unknown(data: Mapping[str, Any]) -> dict[str, str]:
     """The fields that a record for `Model.from_dict` leaves out: dotted name -> what belongs there."""
+    kinds: dict[str, Any] = {"vit": Vit, "resnet": ResNet}
     parts: dict[str, Any] = {"text": Text, "image": Image}
-    kind = (data.get("vision") or {}).get("kind")
-    parts["vision"] = {"vit": Vit, "resnet": ResNet}.get(kind)
+    vision: Mapping[str, Any] = data.get("vision") or {}
+    parts["vision"] = kinds.get(vision.get("kind", ""))
     return {
         f"{part}.{field.name}": _spell(field.type)
         for part, kind in parts.items()

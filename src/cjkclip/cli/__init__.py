@@ -57,7 +57,8 @@ class _Group(TyperGroup):
 def _usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     command = "cjkclip" if context is None else context.command_path
-    message = safe(re.sub(r"\s+", " ", error.format_message()).strip())
+    said = error.message if getattr(error, "param", None) is None else error.format_message()
+    message = safe(re.sub(r"\s+", " ", said).strip())
     sys.stderr.write(f"{command}: {message}\nTry '{command} --help'.\n")
     return USAGE
 

@@ -11,7 +11,7 @@ import cjkclip
 from cjkclip.cli.inputs import gather_labels, picture_paths, skipping_bad
 from cjkclip.cli.options import Engine, Json, Model, Speech
 from cjkclip.cli.screen import Report, cell
-from cjkclip.errors import ImageError
+from cjkclip.errors import ImageError, InputError
 
 BATCH = 32
 BEST = 5  # labels of the table; JSON has them all
@@ -51,6 +51,8 @@ def classify(
         raise typer.BadParameter("no labels: pass --labels '猫,犬' or --label-file FILE")
     with Report("classify", as_json=json) as report:
         words = gather_labels(labels or [], label_file or [])
+        if not words:
+            raise InputError("no labels: there is nothing between the commas, or no line in the file")
         paths = picture_paths(pictures)
         clip = cjkclip.load(model, engine=engine)
 

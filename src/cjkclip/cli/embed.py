@@ -56,7 +56,7 @@ def embed(
         vectors = _vectors(report, clip, asked)
         good = [int(i) for i in np.flatnonzero(np.isfinite(vectors).all(axis=1))]
         if not good:
-            raise InputError(f"none of the {len(asked)} inputs could be used")
+            raise InputError("nothing is left to embed: see above")
         names = [str(asked[i]) for i in good]
         _write(out, names, vectors[good], clip.fingerprint)
         shape = {"rows": len(good), "width": vectors.shape[1], "names": names}

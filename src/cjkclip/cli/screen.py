@@ -22,6 +22,7 @@ from rich.text import Text
 
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
 
+LONGEST_TITLE = 120
 SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
@@ -87,7 +88,8 @@ class Report:
 
     def __enter__(self) -> "Report":
         """Listen to warnings."""
-        self._seen = self._warnings.__enter__() or []
+        seen = self._warnings.__enter__()
+        self._seen = [] if seen is None else seen
         warnings.simplefilter("always", UserWarning)
         return self
 
@@ -122,7 +124,7 @@ class Report:
     def require_results(self) -> None:
         """Raise InputError when every input had a problem."""
         if self.problems and not self.answer["results"]:
-            raise InputError(f"none of the {len(self.problems)} inputs could be used")
+            raise InputError("nothing is left to answer: see above")
 
     def show(self, *shown: RenderableType) -> None:
         """Print lines and tables for people; nothing with --json."""
@@ -132,7 +134,9 @@ class Report:
                 console.print(one)
 
     def show_titled(self, title: str, table: Table) -> None:
-        """A table under its title, and a blank line."""
+        """A table under its title, and a blank line. Of a very long title the beginning is shown."""
+        if len(title) > LONGEST_TITLE:
+            title = f"{title[:LONGEST_TITLE]}… ({len(title):,} characters)"
         self.show(cell(title, "bold"), table, "")
 
     @contextmanager

@@ -12,7 +12,7 @@ from cjkclip import moji
 from cjkclip.cli.inputs import Asked, skipping_bad, sort_inputs, worded
 from cjkclip.cli.options import Engine, Json, Model, Speech
 from cjkclip.cli.screen import Report, cell
-from cjkclip.cli.sheets import write_sheet
+from cjkclip.cli.sheets import check_sheet, write_sheet
 from cjkclip.errors import ImageError
 from cjkclip.gallery import Bundled, Gallery, Hit, bundled, find_pictures, guess_language
 
@@ -59,6 +59,8 @@ def search(
     """
     with Report("search", as_json=json) as report:
         asked = sort_inputs(queries, "auto")
+        if sheet is not None:
+            check_sheet(sheet)
         clip = cjkclip.load(model, engine=engine)
         report.answer |= {"model": model, "in": inside, "results": []}
         place = _place(report, clip, inside)

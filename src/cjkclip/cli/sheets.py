@@ -17,10 +17,16 @@ from cjkclip.gallery.sheet import LANGUAGES, Found, Row, draw_sheet
 from cjkclip.image import open_picture
 
 
-def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Sequence[bytes] | None) -> None:
-    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if bundled."""
+def check_sheet(out: Path) -> None:
+    """Raise InputError if a sheet cannot be written there, before anything is computed."""
     if out.suffix.lower() not in {".png", ".webp", ".jpg", ".jpeg"}:
         raise InputError(f"--sheet {str(out)!r} must end in .png, .webp or .jpg")
+    if not out.parent.is_dir():
+        raise InputError(f"--sheet {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
+
+
+def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Sequence[bytes] | None) -> None:
+    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if bundled."""
     rows = [
         _row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(report.answer["results"])
     ]

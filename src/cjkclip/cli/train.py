@@ -1,7 +1,66 @@
 """`cjkclip train`: go on training a model on your own pairs of picture and text."""
 
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
 from cjkclip.cli.options import Json
+from cjkclip.cli.screen import Report, safe
+from cjkclip.errors import InputError, MissingDependencyError
+
+Pairs = Annotated[
+    Path, typer.Argument(metavar="PAIRS.tsv", help="A UTF-8 file; on each line a picture's path, a tab, its text.")
+]
+Start = Annotated[str, typer.Option("--from", metavar="MODEL", help="The model to start from.")]
+Folder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new folder for the trained model.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="How many steps to train.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Pictures per step.")]
+Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="The highest learning rate.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same model again.")]
 
 
-def train(*, json: Json = False) -> None:
-    """Train."""
+def train(
+    pairs: Pairs,
+    out: Folder,
+    *,
+    start: Start = "moji",
+    steps: Steps = 300,
+    batch: Batch = 64,
+    lr: Rate = 1e-4,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Go on training a model on your own pairs of picture and text; needs torch.
+
+    Paths in the file are relative to it. A picture may stand on several lines, with one text each.
+
+    Example: cjkclip train pairs.tsv --from moji --out my-model --steps 500
+    """
+    with Report("train", as_json=json) as report:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"--out {str(out)!r} is there already: name a new folder, nothing is overwritten")
+        began, heard = time.perf_counter(), list[dict[str, Any]]()
+        finetune, recipe = _training(steps=steps, batch=batch, lr=lr, seed=seed)
+        with report.progress("training", steps) as progress:
+
+            def listen(now: Any) -> None:
+                progress(now.step)
+                heard.append({"step": now.step, "loss": now.loss})
+
+            clip = finetune(start, pairs, out, recipe, listen=listen)
+        report.answer |= {"model": start, "out": str(out), "fingerprint": clip.fingerprint, "losses": heard}
+        fell = f", loss {heard[0]['loss']:.3f} to {heard[-1]['loss']:.3f}" if heard else ""
+        report.show(f"{steps} steps in {time.perf_counter() - began:.0f} s{fell}; written to {safe(str(out))}")
+
+
+def _training(**recipe: Any) -> tuple[Any, Any]:
+    """`finetune` and its recipe, or MissingDependencyError: only training needs torch."""
+    try:
+        from cjkclip.train import Recipe, finetune
+    except ModuleNotFoundError as missing:
+        raise MissingDependencyError(
+            f"training needs {missing.name}, which is not installed: pip install 'cjkclip[train]'"
+        ) from missing
+    return finetune, Recipe(**recipe)

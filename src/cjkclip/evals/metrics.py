@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from cjkclip.errors import InputError
 
 Scores = Float[np.ndarray, "Q C"]
-Right = Bool[np.ndarray, "Q C"]
+Right = Bool[np.ndarray, "_ _"]  # of the shape of the scores, which is checked
 Interval = tuple[float, float]
 
 

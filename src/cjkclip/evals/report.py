@@ -1,4 +1,4 @@
-"""The figures of `cjkclip.evals.moji` for people and for machines: a table, markdown, JSON; beside reference figures."""
+"""The figures of `cjkclip.evals.moji` for people and machines: table, markdown, JSON; beside reference figures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cjkclip.config import Model
-from cjkclip.errors import CheckpointError
+from cjkclip.errors import CheckpointError, FactsError
 from cjkclip.layouts import Layout
 from cjkclip.text import Tokenizer
 
@@ -87,8 +87,10 @@ def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
     settled = {k: dict(cast(dict[str, Any], v)) if isinstance(v, dict) else v for k, v in record.items()}
     for name, value in facts.items():
         part, _, field = name.partition(".")
-        if field:
-            settled.setdefault(part, {})[field] = value
-        else:
+        if not field:
             settled[part] = value
+        elif isinstance(settled.get(part), dict):
+            settled[part][field] = value
+        else:
+            raise FactsError(f"facts state {name!r}, but this checkpoint has no {part!r}; it has {sorted(settled)}")
     return settled

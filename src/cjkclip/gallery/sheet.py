@@ -5,6 +5,7 @@ English name stands in, or nothing. Refuses: sheets of no queries, and sheets to
 """
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -156,18 +157,21 @@ class _Pen:
             return text
         chinese_or_japanese = language in {"zh", "zh-Hant", "ja"} and self.fonts.runs("…", language)
         dots = "…" if chinese_or_japanese else "..."
-        while text and self.width(text + dots, size, language) > width:
-            text = text[:-1]
-        return text.rstrip() + dots
+        return text[: self._fitting(text, size, language, width - self.width(dots, size, language))].rstrip() + dots
 
     def wrap(self, text: str, size: int, language: str, width: int) -> list[str]:
         """`text` on one line or two: broken at a space where there is one, the second line shortened."""
         if self.width(text, size, language) <= width:
             return [text]
-        fits = max(i for i in range(1, len(text) + 1) if i == 1 or self.width(text[:i], size, language) <= width)
+        fits = max(1, self._fitting(text, size, language, width))
         space = text.rfind(" ", 0, fits + 1)
         cut = space if space > 0 else fits
         return [text[:cut].rstrip(), self.shorten(text[cut:].lstrip(), size, language, width)]
+
+    def _fitting(self, text: str, size: int, language: str, width: float | int) -> int:
+        """How many characters of the beginning fit."""
+        lengths = range(1, len(text) + 1)
+        return bisect_right(lengths, width, key=lambda n: self.width(text[:n], size, language))
 
     def _runs(self, text: str, language: str) -> list[Run]:
         return self.fonts.runs(text, language) or []

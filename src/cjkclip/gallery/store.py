@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from cjkclip import weights
-from cjkclip.errors import CheckpointError, ImageError, InputError
+from cjkclip.errors import CheckpointError, ImageError, InputError, WeightsError
 from cjkclip.image import Picture
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ class Gallery:
     @classmethod
     def load(cls, path: Path) -> "Gallery":
         """Read what `save` wrote. Raises CheckpointError when there is none or it holds something else."""
-        tensors = weights.read(Path(path))
+        try:
+            tensors = weights.read(Path(path))
+        except WeightsError as error:
+            raise CheckpointError(f"{path} is not a gallery, nor anything that can be searched: {error}") from error
         metadata = tensors.metadata or {}
         if metadata.get("format") != _KIND["format"] or set(tensors) != {"vectors", "names"}:
             raise CheckpointError(f"{path} is not a gallery: write one with 'cjkclip embed PICTURES --out {path}'")

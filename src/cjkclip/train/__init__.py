@@ -1,0 +1,32 @@
+"""Training: any model that `cjkclip.load` reads, on your own pictures and captions.
+
+    from cjkclip.train import Recipe, finetune
+
+    finetune("moji", "pairs.tsv", "my-model", Recipe(steps=300))    # picture<TAB>caption a line
+    clip = cjkclip.load("my-model")
+
+`fit` is the loop beneath, over any `Corpus`. Needs torch: pip install 'cjkclip[train]'.
+"""
+
+from cjkclip.train.augment import Augment
+from cjkclip.train.data import Corpus, InMemory, Thing
+from cjkclip.train.finetune import finetune, grown, towers_of, write_model
+from cjkclip.train.loop import Progress, fit
+from cjkclip.train.recipe import Recipe
+from cjkclip.train.tsv import corpus_of, read_pairs
+
+__all__ = [
+    "Augment",
+    "Corpus",
+    "InMemory",
+    "Progress",
+    "Recipe",
+    "Thing",
+    "corpus_of",
+    "finetune",
+    "fit",
+    "grown",
+    "read_pairs",
+    "towers_of",
+    "write_model",
+]

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from cjkclip.errors import InputError
+
 
 def contrastive(
     image: Float[Tensor, "N E"], text: Float[Tensor, "M E"], scale: Float[Tensor, ""], right: Bool[Tensor, "N M"]
@@ -19,7 +21,7 @@ def contrastive(
     loss (Radford et al. 2021, figure 3).
     """
     if not (right.any(dim=0).all() and right.any(dim=1).all()):
-        raise ValueError("contrastive: every picture and every text needs a right answer in the batch")
+        raise InputError("contrastive: every picture and every text needs a right answer in the batch")
     logits = scale * image @ text.T
     return (soft_cross_entropy(logits, right) + soft_cross_entropy(logits.T, right.T)) / 2
 

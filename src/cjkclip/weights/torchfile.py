@@ -10,6 +10,7 @@ import io
 import mmap
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from typing import cast
 
@@ -28,13 +29,12 @@ def read_zip(data: mmap.mmap) -> Tensors:
     """The tensors of a zip written by torch.save or torch.jit.save."""
     try:
         with zipfile.ZipFile(_Window(data)) as archive:
-            records = _records(data, archive.infolist())
-            root = _root(records)
-            pickled = archive.read(f"{root}data.pkl") if records[f"{root}data.pkl"][1] <= MAX_BYTES else None
+            entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError) as error:
         raise WeightsError(f"its zip archive is damaged or cut short ({str(error)[:200]})") from error
-    if pickled is None:
-        raise WeightsError(f"its data.pkl has more than {MAX_BYTES} bytes; no checkpoint has")
+    records = _records(data, entries)
+    root = _root(records)
+    pickled = _pickled(data, *records[f"{root}data.pkl"], {e.filename: e.CRC for e in entries}[f"{root}data.pkl"])
     if f"{root}byteorder" in records:
         start, size = records[f"{root}byteorder"]
         if data[start : start + min(size, 9)] != b"little":
@@ -77,6 +77,15 @@ def read_legacy(data: mmap.mmap) -> Tensors:
     if place != len(data):
         raise WeightsError(f"its storages end at byte {place}, the file at {len(data)}")
     return _tensors(data, tensors)
+
+
+def _pickled(data: mmap.mmap, start: int, size: int, checksum: int) -> bytes:
+    if size > MAX_BYTES:
+        raise WeightsError(f"its data.pkl has more than {MAX_BYTES} bytes; no checkpoint has")
+    pickled = data[start : start + size]
+    if checksum and zlib.crc32(pickled) != checksum:  # 0: torch was told to compute none
+        raise WeightsError("its data.pkl is damaged (the checksum differs)")
+    return pickled
 
 
 def _tensors(data: mmap.mmap, strided: dict[str, Strided]) -> Tensors:
@@ -162,7 +171,7 @@ class _Window(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         end = len(self.data) if size < 0 else min(len(self.data), self.place + size)
-        if end - self.place > max(MAX_DIRECTORY, MAX_BYTES):
+        if end - self.place > MAX_DIRECTORY:
             raise zipfile.BadZipFile("its table of contents is too long")
         piece = self.data[self.place : end]
         self.place = max(self.place, end)

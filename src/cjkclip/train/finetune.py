@@ -1,0 +1,97 @@
+"""From a model and pairs to a model folder, and between towers and folders. S pixels a side.
+
+Refuses: models without a tokenizer or without rules for pictures, pairs that cannot be read, sizes the picture tower
+cannot have.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from cjkclip import engines, weights
+from cjkclip.clip import Clip, load
+from cjkclip.config import ResNet
+from cjkclip.engines.torch.towers import Towers, build
+from cjkclip.errors import FactsError, InputError
+from cjkclip.families import family
+from cjkclip.text import Tokenizer
+from cjkclip.train.loop import Progress, fit
+from cjkclip.train.recipe import Recipe
+from cjkclip.train.tsv import corpus_of, read_pairs
+
+
+def finetune(
+    model: str | Path,
+    pairs: str | Path,
+    out: str | Path,
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+    listen: Callable[[Progress], None] | None = None,
+    every: int = 10,
+) -> Clip:
+    """Go on training `model` on the pairs of a TSV file (see `read_pairs`) and write the folder `out`.
+
+    Everything is checked before the first step: the file, the pictures' paths, the captions. `listen` hears of the
+    progress every `every` steps. The result is loaded from `out` and returned; it keeps its tokenizer, its rules for
+    pictures and its layout "cjkclip". Raises InputError, ImageError, TextError, and what `cjkclip.load` raises.
+    """
+    clip = load(model)
+    if clip.config.image is None:
+        raise FactsError(f"{model}: no rules for pictures are known, so it cannot be trained on pictures")
+    corpus = corpus_of(read_pairs(pairs), clip.config.image)
+    tokens = clip.tokenize(corpus.texts)
+    assert clip.tokenizer is not None  # tokenize has refused before
+    towers = towers_of(clip).to(device)
+    heard = None if listen is None else lambda progress, _: listen(progress)
+    trained = fit(towers, corpus, tokens, recipe, listen=heard, every=every)
+    return load(write_model(trained, clip.tokenizer, out, family_name=clip.family.name))
+
+
+def towers_of(clip: Clip) -> Towers:
+    """A loaded model as torch modules with float32 weights of their own."""
+    params = {name: torch.from_numpy(_float32(array)) for name, array in clip.params.items()}
+    return build(clip.config, params)
+
+
+def write_model(
+    towers: Towers,
+    tokenizer: Tokenizer,
+    out: str | Path,
+    *,
+    family_name: str = "moji",
+    half: bool = False,
+) -> Path:
+    """Write towers as a folder that `cjkclip.load` reads. half: float16, but for the statistics of batch norms."""
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in towers.state_dict().items()}
+    if half:
+        kept = ("running_mean", "running_var", "num_batches_tracked", "logit_scale")
+        arrays = {n: a if n.endswith(kept) else a.astype(np.float16) for n, a in arrays.items()}
+    params, owner, engine = weights.Tensors(arrays), family(family_name), engines.choose()
+    return Clip(towers.config, params, tokenizer, family=owner, release=None, engine=engine).save(out)
+
+
+def grown(towers: Towers, size: int) -> Towers:
+    """The same residual towers for pictures of another size: the position table is interpolated.
+
+    Raises InputError for another kind of picture tower, or a size that is no multiple of 32.
+    """
+    config = towers.config
+    if not isinstance(config.vision, ResNet) or config.image is None or size % 32:
+        raise InputError(f"grown: got size {size}, expected a residual tower and a multiple of 32")
+    state = dict(towers.state_dict())
+    table = state["vision.pool.position.weight"]
+    old, new = config.vision.image_size // 32, size // 32
+    grid = table[1:].T.unflatten(1, (old, old))[None]
+    grid = F.interpolate(grid, size=(new, new), mode="bilinear", align_corners=False)[0].flatten(1).T
+    state["vision.pool.position.weight"] = torch.cat([table[:1], grid])
+    resized = replace(config, vision=replace(config.vision, image_size=size), image=replace(config.image, size=size))
+    return build(resized, {name: tensor.clone() for name, tensor in state.items()})
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype.kind == "f" else array.copy()

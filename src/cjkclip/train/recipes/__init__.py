@@ -1,0 +1,1 @@
+"""Recipes of models that this project trains, one file each, as data."""

@@ -1,0 +1,122 @@
+"""Engines: chosen by name, equal to each other, and torch's names equal to the list made from the config alone."""
+
+import numpy as np
+import pytest
+
+from cjkclip.config import Model, ResNet, Text, Vit
+from cjkclip.engines import ENGINES, build, choose
+from cjkclip.errors import EngineError
+from cjkclip.parameters import shapes
+
+TEXT = Text(width=16, depth=2, heads=2, mlp=32, act="gelu", eps=1e-5, vocab=50, context=9, pool="first-eot", eot=49)
+VIT = Vit(width=24, depth=2, heads=3, mlp=48, act="quick_gelu", eps=1e-5, image_size=32, patch=8)
+RESNET = ResNet(image_size=64, width=8, stages=(1, 2, 1, 1), heads=4)
+MODELS = {
+    "vit": Model(vision=VIT, text=TEXT, image=None, embed=12),
+    "resnet": Model(vision=RESNET, text=TEXT, image=None, embed=12),
+}
+BOTH = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+
+
+def random_params(model: Model) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    params = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes(model).items()}
+    for name, array in params.items():
+        if name.endswith("running_var"):
+            params[name] = np.abs(array) + np.float32(0.5)
+        if name.endswith("num_batches_tracked"):
+            params[name] = np.array(3)
+    return params
+
+
+@BOTH
+def test_torch_modules_have_the_canonical_names_and_shapes(model: Model) -> None:
+    from cjkclip.engines.torch.towers import build as build_towers
+
+    found = {name: tuple(tensor.shape) for name, tensor in build_towers(model).state_dict().items()}
+    assert found == shapes(model)
+
+
+@BOTH
+@pytest.mark.parametrize("engine", sorted(set(ENGINES) - {"numpy"}))
+def test_every_stage_equals_the_oracle(model: Model, engine: str) -> None:
+    params, rng = random_params(model), np.random.default_rng(1)
+    assert model.vision is not None
+    pixels = rng.normal(size=(3, 3, model.vision.image_size, model.vision.image_size)).astype(np.float32)
+    ids = rng.integers(0, 49, (4, 9))
+    ids[[0, 1, 2], [3, 8, 0]] = 49  # the last text has no end token at all: every engine reads position 0
+    ours, oracle = (build(model, params, engine=e, precision="fp32", device="cpu") for e in (engine, "numpy"))
+    for got, want in (
+        (ours.image_stages(pixels), oracle.image_stages(pixels)),
+        (ours.text_stages(ids), oracle.text_stages(ids)),
+    ):
+        assert set(got) <= set(want)
+        assert len(got) >= 6
+        for name in got:
+            scale = max(1.0, float(np.abs(want[name]).max()))
+            assert np.abs(got[name] - want[name]).max() <= 4e-6 * scale, name
+
+
+def test_the_first_of_several_end_tokens_is_read() -> None:
+    params, rng = random_params(MODELS["vit"]), np.random.default_rng(1)
+    ids = rng.integers(0, 40, (1, 9))
+    ids[0, 4:] = 49
+    other = ids.copy()
+    other[0, 5:] = 7  # what follows the first end token cannot matter
+    for engine in ENGINES:
+        built = build(MODELS["vit"], params, engine=engine, precision="fp32", device="cpu")
+        np.testing.assert_allclose(built.text(ids), built.text(other), atol=1e-6)
+
+
+def test_shorter_rows_of_ids_give_the_same_features() -> None:
+    params = random_params(MODELS["vit"])
+    ids = np.array([[48, 3, 5, 49, 0, 0, 0, 0, 0]])
+    for engine in ENGINES:
+        built = build(MODELS["vit"], params, engine=engine, precision="fp32", device="cpu")
+        np.testing.assert_allclose(built.text(ids[:, :4]), built.text(ids), atol=1e-6)
+
+
+def test_bf16_is_close_and_not_equal() -> None:
+    params, rng = random_params(MODELS["vit"]), np.random.default_rng(2)
+    pixels = rng.normal(size=(2, 3, 32, 32)).astype(np.float32)
+    exact = build(MODELS["vit"], params, engine="torch", precision="fp32", device="cpu").image(pixels)
+    rough = build(MODELS["vit"], params, engine="torch", precision="bf16", device="cpu").image(pixels)
+    assert 1e-5 < np.abs(exact - rough).max() / np.abs(exact).max() < 0.05
+
+
+def test_a_fresh_model_starts_as_clip_does() -> None:
+    from cjkclip.engines.torch.towers import build as build_towers
+
+    state = build_towers(MODELS["resnet"]).state_dict()
+    assert state["logit_scale"].item() == pytest.approx(np.log(1 / 0.07))
+    assert state["text.token.weight"].std().item() == pytest.approx(0.02, rel=0.2)
+    assert not state["vision.stage1.0.expand.bn.weight"].any()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"engine": "onnx"}, "engine 'onnx' does not exist"),
+        ({"engine": "numpy", "precision": "bf16"}, "no precision 'bf16'"),
+        ({"engine": "openvino", "device": "cuda"}, "no device 'cuda'"),
+        ({"precision": "int3"}, "no precision 'int3'"),
+    ],
+)
+def test_what_does_not_exist_is_refused(asked: dict[str, str], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        choose(**asked)
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        assert choose(device="cuda")[2] == "cuda"
+    else:
+        with pytest.raises(EngineError, match="finds no CUDA device"):
+            build(MODELS["vit"], random_params(MODELS["vit"]), engine="torch", precision="fp32", device="cuda")
+
+
+def test_without_openvino_numpy_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cjkclip.engines.find_spec", lambda name: None)
+    assert choose() == ("numpy", "fp32", "cpu")

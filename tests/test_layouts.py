@@ -1,0 +1,98 @@
+"""Layout rows: read and write are each other's inverse; leftovers, gaps and wrong shapes are named."""
+
+import numpy as np
+import pytest
+
+from cjkclip import layouts
+from cjkclip.errors import FactsError, LayoutError
+from cjkclip.families import REGISTRY, families, family, find_layout
+from cjkclip.formats import settle
+from cjkclip.layouts import Layout, Row
+
+LAYOUT = Layout(
+    name="toy",
+    rows=(
+        Row("a.{i}.q.{p}", "x.{i}.in_proj_{p}", "q"),
+        Row("a.{i}.k.{p}", "x.{i}.in_proj_{p}", "k"),
+        Row("a.{i}.v.{p}", "x.{i}.in_proj_{p}", "v"),
+        Row("proj.weight", "projection", "transpose"),
+    ),
+    marks=("projection",),
+    harmless=("*.position_ids",),
+)
+TENSORS = {
+    "x.0.in_proj_weight": np.arange(12.0).reshape(6, 2),
+    "x.0.in_proj_bias": np.arange(6.0),
+    "projection": np.arange(6.0).reshape(2, 3),
+}
+
+
+def test_reading_and_writing_are_inverse() -> None:
+    params = layouts.read(LAYOUT, TENSORS, "toy.pt")
+    assert sorted(params) == ["a.0.k.bias", "a.0.k.weight", "a.0.q.bias", "a.0.q.weight", "a.0.v.bias", "a.0.v.weight",
+                              "proj.weight"]  # fmt: skip
+    np.testing.assert_array_equal(params["a.0.k.weight"], [[4, 5], [6, 7]])
+    assert params["proj.weight"].shape == (3, 2)
+    back = layouts.write(LAYOUT, params)
+    assert set(back) == set(TENSORS)
+    for name, tensor in TENSORS.items():
+        np.testing.assert_array_equal(back[name], tensor)
+
+
+def test_a_tensor_without_a_place_is_an_error_and_a_harmless_one_is_not() -> None:
+    layouts.read(LAYOUT, {**TENSORS, "text.position_ids": np.arange(3)}, "toy.pt")
+    with pytest.raises(LayoutError, match=r"toy\.pt: 1 tensors have no place in layout 'toy' \(extra\)"):
+        layouts.read(LAYOUT, {**TENSORS, "extra": np.zeros(1)}, "toy.pt")
+
+
+def test_names_are_matched_whole() -> None:
+    with pytest.raises(LayoutError, match="no place"):
+        layouts.read(LAYOUT, {**TENSORS, "module.projection": np.zeros((2, 3))}, "toy.pt")
+    with pytest.raises(LayoutError, match="no place"):
+        layouts.read(LAYOUT, {**TENSORS, "xx0.in_proj_bias": np.zeros(6)}, "toy.pt")
+
+
+def test_a_parameter_without_a_place_is_an_error() -> None:
+    with pytest.raises(LayoutError, match=r"no place for 1 parameters \(b\.weight\)"):
+        layouts.write(LAYOUT, {"b.weight": np.zeros(1)})
+
+
+def test_a_fused_tensor_that_is_no_multiple_of_three_is_an_error() -> None:
+    with pytest.raises(LayoutError, match="multiple of 3"):
+        layouts.read(LAYOUT, {"x.0.in_proj_bias": np.arange(7.0)}, "toy.pt")
+
+
+def test_check_names_both_lists_and_shapes() -> None:
+    expected = {"a": (2,), "b": (3,), "scale": ()}
+    good = {"a": np.zeros(2), "b": np.zeros(3), "scale": np.zeros(1)}
+    layouts.check(good, expected, "f")
+    with pytest.raises(LayoutError, match=r"1 parameters that the file lacks \(b\); the file holds 1 .* \(c\)"):
+        layouts.check({"a": np.zeros(2), "c": np.zeros(3), "scale": np.zeros(())}, expected, "f")
+    with pytest.raises(LayoutError, match=r"b has shape \(4,\), the config says \(3,\)"):
+        layouts.check({**good, "b": np.zeros(4)}, expected, "f")
+
+
+def test_every_row_of_every_layout_is_unambiguous() -> None:
+    """One published name has one meaning, unless it is fused; one canonical name has one home."""
+    for each in families():
+        for form in each.formats:
+            rows = form.layout.rows
+            assert len({row.canonical for row in rows}) == len(rows), form.layout.name
+            whole = [row.published for row in rows if row.op in ("same", "transpose")]
+            assert len(set(whole)) == len(whole), form.layout.name
+
+
+def test_registry_and_layout_names() -> None:
+    assert [each.name for each in families()] == list(REGISTRY)
+    with pytest.raises(LookupError, match="family 'klingon' does not exist"):
+        family("klingon")
+    with pytest.raises(LayoutError, match="layout 'onnx' does not exist"):
+        find_layout("onnx", [])
+
+
+def test_facts_are_laid_over_a_record_and_leave_it_alone() -> None:
+    record = {"vision": {"act": "gelu"}, "embed": 3}
+    assert settle(record, {"vision.act": "quick_gelu", "embed": 4}) == {"vision": {"act": "quick_gelu"}, "embed": 4}
+    assert record == {"vision": {"act": "gelu"}, "embed": 3}
+    with pytest.raises(FactsError, match="vision"):
+        settle({"vision": None}, {"vision.act": "gelu"})

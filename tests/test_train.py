@@ -1,0 +1,300 @@
+"""Training: losses against naive arithmetic, augmentation, the loop on a tiny problem, a user's pairs."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch.nn import functional as F
+
+import cjkclip
+from cjkclip import config
+from cjkclip.engines.torch.towers import build
+from cjkclip.errors import FactsError, InputError
+from cjkclip.text.bpe_rules import OPENAI
+from cjkclip.text.train import train_bpe
+from cjkclip.train import Augment, Corpus, InMemory, Recipe, Thing, finetune, fit, grown, read_pairs, write_model
+from cjkclip.train.augment import augment, plain
+from cjkclip.train.loss import contrastive, same_thing
+from cjkclip.train.recipes import moji
+from cjkclip.train.step import Learner
+
+NAMES = ["猫", "犬", "강아지", "고양이", "apple", "苹果", "りんご", "蘋果"]
+STRONG = Augment(
+    shear=0.1,
+    perspective=0.1,
+    bend=0.05,
+    mix_chance=0.5,
+    grey_chance=0.3,
+    invert_chance=0.3,
+    posterise_chance=0.5,
+    ground_chance=0.5,
+    noise=0.2,
+    erase_chance=0.5,
+)
+
+
+def unit(rows: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(rows, 6, dtype=torch.float64, generator=generator), dim=1)
+
+
+def naive(image: np.ndarray, text: np.ndarray, scale: float, right: np.ndarray) -> float:
+    """Both directions, one query at a time, one right answer at a time."""
+    logits = scale * image @ text.T
+    total = []
+    for scores, answers in ((logits, right), (logits.T, right.T)):
+        per_query = []
+        for row, good in zip(scores, answers, strict=True):
+            log_share = row - math.log(sum(math.exp(x) for x in row))
+            per_query.append(-sum(log_share[c] for c in range(len(row)) if good[c]) / good.sum())
+        total.append(sum(per_query) / len(per_query))
+    return sum(total) / 2
+
+
+RIGHT = np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 1]], bool)
+
+
+def test_the_loss_equals_the_naive_one():
+    image, text = unit(4, 0), unit(5, 1)
+    got = contrastive(image, text, torch.tensor(7.0, dtype=torch.float64), torch.from_numpy(RIGHT))
+    assert float(got) == pytest.approx(naive(image.numpy(), text.numpy(), 7.0, RIGHT), abs=1e-12)
+
+
+def test_with_one_answer_each_it_is_clips_loss():
+    image, text = unit(5, 0), unit(5, 1)
+    logits, places = 7.0 * image @ text.T, torch.arange(5)
+    expected = (F.cross_entropy(logits, places) + F.cross_entropy(logits.T, places)) / 2
+    got = contrastive(image, text, torch.tensor(7.0, dtype=torch.float64), torch.eye(5, dtype=torch.bool))
+    assert float(got) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_the_gradient_of_the_loss():
+    image, text = unit(4, 0).requires_grad_(), unit(5, 1).requires_grad_()
+    scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *x: contrastive(*x, torch.from_numpy(RIGHT)), (image, text, scale))
+
+
+def test_a_query_without_an_answer_is_refused():
+    right = torch.tensor([[True, False], [True, False]])
+    with pytest.raises(InputError, match="needs a right answer"):
+        contrastive(unit(2, 0), unit(2, 1), torch.tensor(1.0), right)
+
+
+def test_pictures_of_the_same_thing_find_each_other():
+    image, thing = unit(5, 0), torch.tensor([3, 1, 3, 2, 3])
+    logits = 4.0 * image @ image.T
+    expected = []
+    for i in (0, 2, 4):
+        others = [j for j in range(5) if j != i]
+        log_share = logits[i] - torch.logsumexp(logits[i, others], dim=0)
+        expected.append(-sum(log_share[j] for j in (0, 2, 4) if j != i) / 2)
+    got = same_thing(image, torch.tensor(4.0, dtype=torch.float64), thing)
+    assert float(got) == pytest.approx(float(sum(expected) / 3), abs=1e-9)
+    assert float(same_thing(image, torch.tensor(4.0), torch.arange(5))) == 0
+
+
+def shapes(size: int = 32) -> np.ndarray:
+    """Eight RGBA pictures that differ in place and colour, (8, 4, S, S)."""
+    pictures = np.zeros((8, 4, size, size), np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = 4 + 12 * (number // 4), 2 + 6 * (number % 4)
+        picture[:3, top : top + 10, left : left + 8] = np.array([40 * number % 256, 250 - 30 * number, 90])[
+            :, None, None
+        ]
+        picture[3, top : top + 10, left : left + 8] = 255
+    return pictures
+
+
+def corpus(captions: tuple[str, ...] = tuple(NAMES)) -> Corpus:
+    things = [Thing(looks=((n,),), captions=(n,), weights=(1.0,)) for n in range(8)]
+    return Corpus(InMemory(pixels=shapes()), things, captions)
+
+
+def test_texts_that_things_share_are_right_for_all_of_them():
+    looks = ((0,),)
+    things = [
+        Thing(looks=looks, captions=(0, 2), weights=(1, 1)),
+        Thing(looks=looks, captions=(1, 2), weights=(1, 1)),
+        Thing(looks=looks, captions=(1,), weights=(1,)),
+    ]
+    found = Corpus(InMemory(pixels=shapes()), things, ["顔", "face", "动物"])
+    right = found.right(np.array([0, 1, 2]), np.array([0, 1, 2]))
+    assert right.tolist() == [[True, False, True], [False, True, True], [False, True, False]]
+    with pytest.raises(InputError, match="thing 1 of 2"):
+        Corpus(found.pictures, [things[0], replace(things[1], captions=())], ["a", "b", "c"])
+
+
+def test_batches_show_everything_once_before_anything_twice():
+    batches = corpus().batches(3, views=1, captions=1, seed=0)
+    drawn = [int(n) for _ in range(8) for n in next(batches).thing]
+    assert sorted(drawn[:8]) == list(range(8))
+    assert sorted(drawn[8:16]) == list(range(8))
+    two = next(corpus().batches(6, views=2, captions=1, seed=0))
+    assert two.thing.tolist() == [n for n in two.thing[::2] for _ in "12"]
+    assert two.right.shape == (6, 3)
+    assert (two.right.sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("size", [32, 24])
+def test_augmentation_keeps_shape_and_range_and_repeats(channels, size):
+    pictures = torch.from_numpy(shapes()[:, :channels]).float() / 255
+    mirror = torch.tensor([True, False] * 4)
+    one, same, other = (
+        augment(pictures, size, STRONG, torch.Generator().manual_seed(seed), mirror) for seed in (5, 5, 6)
+    )
+    assert one.shape == (8, 3, size, size)
+    assert 0 <= float(one.min()) <= float(one.max()) <= 1
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other, atol=0.1)
+
+
+OFF = Augment(
+    scale=0, stretch=0, rotate=0, shift=0, light=0, saturate=0, hue=0, grey_chance=0, blur=0, noise=0, erase_chance=0
+)
+
+
+def test_augmentation_switched_off_changes_nothing():
+    pictures = torch.from_numpy(shapes()).float() / 255
+    still = augment(pictures, 32, OFF, torch.Generator().manual_seed(0), torch.zeros(8, dtype=torch.bool))
+    assert torch.allclose(still, plain(pictures), atol=1e-5)
+
+
+def test_only_pictures_that_may_be_mirrored_are():
+    pictures = torch.from_numpy(np.repeat(shapes()[:1], 64, axis=0)).float() / 255
+    mirror = torch.arange(64) < 32
+    changed = augment(pictures, 32, OFF, torch.Generator().manual_seed(0), mirror)
+    flipped = torch.tensor(
+        [torch.allclose(c, plain(p[None])[0].flip(-1), atol=1e-4) for c, p in zip(changed, pictures, strict=True)]
+    )
+    assert 8 <= int(flipped[:32].sum()) <= 24
+    assert not flipped[32:].any()
+
+
+def test_what_has_a_hand_is_not_mirrored():
+    for name in ("backhand index pointing right", "left-facing fist", "waning crescent moon", "chart decreasing"):
+        assert not moji.mirrors(name, "Objects"), name
+    assert not moji.mirrors("input latin letters", "Symbols")
+    assert moji.mirrors("sailboat", "Travel & Places")
+
+
+def tiny(vocabulary: int, size: int = 32) -> config.Model:
+    model = moji.model(vocabulary, size)
+    assert model.text is not None
+    return replace(
+        model,
+        vision=config.ResNet(image_size=size, width=8, stages=(1, 1, 1, 1), heads=4),
+        text=replace(model.text, width=32, depth=1, heads=2, mlp=64),
+        embed=32,
+    )
+
+
+@pytest.fixture(scope="module")
+def words():
+    return train_bpe(NAMES * 3, 560, replace(OPENAI, context=32))
+
+
+RECIPE = Recipe(
+    steps=60, batch=8, lr=5e-3, warmup=5, average=0.9, anchors=1.0, augment=replace(OFF, shift=0.02), precision="fp32"
+)
+
+
+def trained(words, recipe: Recipe, **kwargs):
+    torch.manual_seed(0)
+    towers = build(tiny(words.vocab_size))
+    found = corpus()
+    return fit(towers, found, words(found.texts), recipe, **kwargs)
+
+
+def test_eight_things_are_learnt_by_heart_and_saved(words, tmp_path):
+    heard = []
+    towers = trained(words, RECIPE, listen=lambda progress, _: heard.append(progress), every=20)
+    assert [p.step for p in heard] == [20, 40, 60]
+    assert heard[-1].loss < heard[0].loss
+    clip = cjkclip.load(write_model(towers, words, tmp_path / "model", half=True))
+    pictures = [PIL.Image.fromarray(p.transpose(1, 2, 0)) for p in shapes()]
+    assert clip.logits(pictures, NAMES).argmax(axis=0).tolist() == list(range(8))
+
+
+def test_a_seed_gives_the_same_weights_twice(words):
+    recipe = replace(RECIPE, steps=4, augment=STRONG, blend_chance=0.5)
+    one, same, other = (trained(words, replace(recipe, seed=seed)).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["vision.stem1.conv.weight"], other["vision.stem1.conv.weight"])
+
+
+def test_the_average_is_what_it_says(words):
+    torch.manual_seed(0)
+    towers, found = build(tiny(words.vocab_size)), corpus()
+    learner = Learner(towers, found, RECIPE)
+    before = learner.average.state_dict()["vision.stem1.conv.weight"].clone()
+    with torch.no_grad():
+        towers.vision.stem1.conv.weight.add_(1)
+    learner.steps = 1
+    learner._follow()  # after the first step, 1 / 10 of the old value is kept
+    after = learner.average.state_dict()["vision.stem1.conv.weight"]
+    assert torch.allclose(after, before + 0.9)
+
+
+def test_a_loss_that_is_no_number_is_told(words):
+    with pytest.raises(InputError, match="lower the recipe's lr"):
+        trained(words, replace(RECIPE, steps=8, lr=1e18, clip_norm=1e30), every=1)
+    with pytest.raises(InputError, match="batch is 0"):
+        replace(RECIPE, batch=0)
+
+
+def test_growing_keeps_every_weight_and_the_old_answers(words):
+    towers = build(tiny(words.vocab_size)).eval()
+    same, larger = grown(towers, 32).eval(), grown(towers, 64).eval()
+    pixels = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(same.vision(pixels), towers.vision(pixels), atol=1e-6)
+    assert larger.vision(torch.randn(2, 3, 64, 64)).shape == (2, 32)
+    assert larger.config.image.size == larger.config.vision.image_size == 64
+    with pytest.raises(InputError, match="multiple of 32"):
+        grown(towers, 48)
+
+
+def pairs_file(folder, text: str):
+    for name, colour in (("red.png", "red"), ("blue.png", "blue")):
+        PIL.Image.new("RGB", (40, 30), colour).save(folder / name)
+    file = folder / "pairs.tsv"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_a_model_goes_on_learning_from_a_users_pairs(words, tmp_path):
+    start = write_model(build(tiny(words.vocab_size)), words, tmp_path / "start")
+    file = pairs_file(tmp_path, "\ufeffred.png\t红色\nred.png\t빨강\r\nblue.png\t青\n\n")
+    clip = finetune(start, file, tmp_path / "out", replace(RECIPE, steps=40, batch=2, augment=OFF, captions=2))
+    scores = clip.logits([tmp_path / "red.png", tmp_path / "blue.png"], ["红色", "빨강", "青"])
+    assert scores.argmax(axis=0).tolist() == [0, 0, 1]
+    assert cjkclip.load(tmp_path / "out").fingerprint == clip.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("red.png\t红\nred.png 红\n", "line 2: 1 fields"),
+        ("red.png\t红\tx\n", "line 1: 3 fields"),
+        ("red.png\t \n", "line 1: 2 fields, expected picture<TAB>caption, neither empty"),
+        ("gone.png\t红\n", "line 1: no file 'gone.png' beside pairs.tsv"),
+        ("\n\n", "0 good pairs"),
+    ],
+)
+def test_lines_that_are_no_pairs_are_told_by_number(tmp_path, text, says):
+    with pytest.raises(InputError, match=says):
+        read_pairs(pairs_file(tmp_path, text))
+
+
+def test_files_that_are_no_pairs_are_told(tmp_path, words):
+    with pytest.raises(InputError, match="no such file"):
+        read_pairs(tmp_path / "none.tsv")
+    (tmp_path / "latin.tsv").write_bytes("red.png\tété".encode("latin-1"))
+    with pytest.raises(InputError, match="not a UTF-8 text file"):
+        read_pairs(tmp_path / "latin.tsv")
+    towers = build(replace(tiny(words.vocab_size), image=None))
+    with pytest.raises(FactsError, match="rules for pictures"):
+        fit(towers, corpus(), words(NAMES), RECIPE)

@@ -1,0 +1,205 @@
+"""Pickles in weight files that bite, lie or never end: always WeightsError, nothing run, time bounded."""
+
+import os
+import pickle
+import struct
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cjkclip.errors import WeightsError
+from cjkclip.weights import read
+from cjkclip.weights.pickle import MAX_STEPS
+from cjkclip.weights.torchfile import LEGACY_MAGIC
+
+STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+DICT = b"ccollections\nOrderedDict\n)R"
+
+
+def text(value: str) -> bytes:
+    """Pickle opcode for a text."""
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def archive(folder: Path, pickled: bytes, *, script: bool = False, **records: bytes) -> Path:
+    """A zip such as torch.save writes: one pickle, one storage of four float32, and `records` besides."""
+    file = folder / "model.pt"
+    contents = {"data.pkl": pickled, "byteorder": b"little", "data/0": np.arange(4, dtype="<f4").tobytes()}
+    contents |= {"constants.pkl": b"\x80\x02)."} if script else {}
+    with zipfile.ZipFile(file, "w") as out:
+        for name, content in (contents | records).items():
+            out.writestr(f"model/{name}", content)
+    return file
+
+
+def tensor(tail: bytes = b"K\x00K\x04\x85K\x01\x85\x89" + DICT) -> bytes:
+    """A pickle of {"w": a tensor}, whose offset, shape, strides and the rest are `tail`."""
+    return b"\x80\x02}" + text("w") + TENSOR + STORAGE + tail + b"tRs."
+
+
+def refused(file: Path, words: str, seconds: float = 10.0) -> None:
+    start = time.perf_counter()
+    with pytest.raises(WeightsError, match=words) as caught:
+        read(file)
+    assert time.perf_counter() - start < seconds
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).startswith(file.name)
+
+
+def test_the_files_of_this_module_are_sound_until_they_are_spoilt(tmp_path):
+    assert read(archive(tmp_path, tensor()))["w"].tolist() == [0, 1, 2, 3]
+
+
+class Bite:
+    """Pickles into a call of `function`."""
+
+    def __init__(self, function: object, *args: object) -> None:
+        self.call = (function, args)
+
+    def __reduce__(self):
+        return self.call
+
+
+BITES = {
+    "os.system": (os.system, "touch bitten"),
+    "eval": (eval, "open('bitten', 'w')"),
+    "exec": (exec, "open('bitten', 'w')"),
+    "open": (open, "bitten", "w"),
+    "getattr": (getattr, os, "system"),
+    "torch.load": (torch.load, "bitten"),
+    "_load_from_bytes": (torch.storage._load_from_bytes, b"bitten"),
+    "torch.hub.load": (torch.hub.load, "bitten", "bitten"),
+    "pickle.loads": (pickle.loads, b"cos\nsystem\n."),
+    "_rebuild_parameter of eval": (torch._utils._rebuild_parameter, Bite(eval, "open('bitten', 'w')"), 1, 2),
+}
+
+
+@pytest.mark.parametrize("container", ["zip", "script", "legacy", "plain"])
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("bite", BITES)
+def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, monkeypatch, bite, protocol, container):
+    monkeypatch.chdir(tmp_path)
+    function, *args = BITES[bite]
+    args = ["os" if arg is os else arg for arg in args]  # a module cannot be pickled; its name will do
+    pickled = pickle.dumps({"w": Bite(function, *args)}, protocol)
+    if container == "plain":
+        pickled = pickle.dumps(Bite(function, *args), max(protocol, 2))
+        (tmp_path / "model.pt").write_bytes(pickled)
+    elif container == "legacy":
+        parts = (LEGACY_MAGIC, 1001, {"little_endian": True})
+        (tmp_path / "model.pt").write_bytes(b"".join(pickle.dumps(part, 2) for part in parts) + pickled)
+    else:
+        archive(tmp_path, pickled, script=container == "script")
+    refused(tmp_path / "model.pt", r"its pickle names '[\w.]+', which is no part of a state dict .* Nothing was run")
+    assert not (tmp_path / "bitten").exists()
+
+
+HOSTILE = {
+    "name from the stack": (text("os") + text("system") + b"\x93" + text("ls") + b"\x85R.", "'os.system'"),
+    "dotted name": (b"\x80\x04" + text("collections") + text("OrderedDict.fromkeys") + b"\x93.", "OrderedDict.from"),
+    "class of a script": (b"c__torch__.os\nsystem\n)\x81.", "'__torch__.os.system'"),
+    "numbers as a name": (b"K\x01K\x02\x93.", "the name of a global is no text"),
+    "INST": (b"(ios\nsystem\n.", "uses INST"),
+    "OBJ": (b"(ccollections\nOrderedDict\no.", "uses OBJ"),
+    "NEWOBJ_EX": (b"ccollections\nOrderedDict\n)}\x92.", "uses NEWOBJ_EX"),
+    "EXT1": (b"\x82\x01.", "uses EXT1"),
+    "PERSID": (b"P0\n.", "uses PERSID"),
+    "NEXT_BUFFER": (b"\x97.", "uses NEXT_BUFFER"),
+    "calls a text": (text("os.system") + b")R.", "calls 'os.system'"),
+    "calls a storage class": (b"ctorch\nFloatStorage\n)R.", "calls a Element"),
+    "calls what a call gave": (DICT + b")R.", "calls a dict"),
+    "arguments that are no tuple": (b"ccollections\nOrderedDict\n]R.", "calls a Call"),
+    "arguments that do not fit": (b"ccollections\nOrderedDict\n]\x85R.", "wrong parts"),
+    "tensor of nothing": (TENSOR + b")R.", "wrong parts"),
+    "tensor of texts": (TENSOR + b"(" + text("a") * 6 + b"tR.", "no storage"),
+    "parameter of a text": (b"ctorch._utils\n_rebuild_parameter\n(" + text("a") + b"\x89" + DICT + b"tR.", "'a', not"),
+    "state of a list": (b"]}b.", "sets the state of a list"),
+    "state of a tensor": (tensor()[9:-2] + b"}b.", "sets the state of a Strided"),
+    "state that is a text": (DICT + text("__class__") + b"b.", "sets the state of a dict"),
+    "list as a key": (b"}]Ns.", "a list as a key"),
+    "tuple as a key": (b"})Ns.", "a tuple as a key"),
+    "huge number as a key": (b"}\x8a\x09" + b"\x7f" * 9 + b"Ns.", "a int as a key"),
+    "huge number": (b"\x8b" + struct.pack("<i", 1 << 16) + b"\x7f" * (1 << 16) + b".", "a number of 524287 bits"),
+    "memory it never filled": (b"h\x07.", "recalls entry 7"),
+    "stack that is empty": (b"0.", "a mark is missing"),
+    "mark that is missing": (b"t.", "a mark is missing"),
+    "mark that stays open": (b"N(.", "without one object"),
+    "two objects": (b"NN.", "without one object"),
+    "no end": (b"N", "exhausted before seeing STOP"),
+    "append to a number": (b"K\x01K\x02a.", "no list"),
+    "item of a list": (b"]K\x01K\x02s.", "no dict"),
+    "key without a value": (b"}(K\x01u.", "a key has no value"),
+    "protocol of the future": (b"\x80\x09N.", "protocol 9"),
+    "unknown opcode": (b"\xff.", "damaged"),
+    "text beyond the end": (b"X\xff\xff\xff\x7fab.", "damaged"),
+    "text that is no UTF-8": (b"X\x01\x00\x00\x00\xff.", "damaged"),
+    "persistent id": (b"NQ.", "names its storages in an unknown way"),
+    "storage of a text": (STORAGE.replace(b"ctorch\nFloatStorage\n", text("F")) + b"t.", "in an unknown way"),
+    "storage that shrinks": (STORAGE + STORAGE.replace(b"K\x04", b"K\x03") + b"t.", "described in two ways"),
+    "a number": (b"K\x01.", "it holds 1, not a state dict"),
+    "a list": (b"].", "it holds a list"),
+    "state_dict that is a list": (b"}" + text("state_dict") + b"]s.", "'state_dict' is a list"),
+    "no tensor in it": (b"}" + text("model") + b"}s.", "entry 'model' is a dict, not a tensor"),
+    "name that is a number": (b"}K\x01Ns.", "entry 1 is a NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_pickle_that_is_no_state_dict(tmp_path, case):
+    pickled, words = HOSTILE[case]
+    refused(archive(tmp_path, pickled), words)
+
+
+SPOILT_TENSORS = {
+    "reaches beyond": (b"K\x00K\x05\x85K\x01\x85\x89" + DICT, "claims more than its storage"),
+    "starts beyond": (b"K\x04K\x01\x85K\x01\x85\x89" + DICT, "claims more than its storage"),
+    "strides beyond": (b"K\x00K\x02\x85K\x09\x85\x89" + DICT, "claims more than its storage"),
+    "starts before": (b"J\xff\xff\xff\xffK\x04\x85K\x01\x85\x89" + DICT, "impossible sizes"),
+    "strides back": (b"K\x03K\x04\x85J\xff\xff\xff\xff\x85\x89" + DICT, "impossible sizes"),
+    "repeats one element": (b"K\x00J\x00\x00\x00\x40\x85K\x00\x85\x89" + DICT, "claims more than its storage"),
+    "shape of truths": (b"K\x00\x88\x85K\x01\x85\x89" + DICT, "impossible sizes"),
+    "shape and strides differ": (b"K\x00K\x04\x85)\x89" + DICT, "but 0 strides"),
+    "many dimensions": (b"K\x00(" + b"K\x01" * 40 + b"t(" + b"K\x01" * 40 + b"t\x89" + DICT, "impossible sizes"),
+    "endless and empty": (b"K\x00K\x00\x8a\x08" + b"\xff" * 7 + b"\x7f\x86K\x01K\x01\x86\x89" + DICT, "does not fit"),
+    "conjugate": (b"K\x00K\x04\x85K\x01\x85\x89" + DICT + b"}" + text("conj") + b"\x88s", "negated or conjugated"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT_TENSORS)
+def test_a_tensor_that_is_not_in_its_storage(tmp_path, case):
+    tail, words = SPOILT_TENSORS[case]
+    refused(archive(tmp_path, tensor(tail)), words)
+
+
+def test_a_small_file_cannot_claim_endless_memory(tmp_path):
+    one = tensor()[8:-2]
+    many = b"".join(text(str(i)) + b"h\x01s" for i in range(70))
+    assert len(read(archive(tmp_path, b"\x80\x02" + one + b"q\x010}" + text("w") + b"h\x01s."))) == 1
+    refused(archive(tmp_path, b"\x80\x02" + one + b"q\x010}" + many + b"."), "more than 16 times the bytes")
+
+
+def test_a_small_file_cannot_claim_endless_time(tmp_path):
+    refused(archive(tmp_path, b"\x80\x02" + b"N" * (MAX_STEPS + 10)), f"more than {MAX_STEPS} steps")
+    doubled = b")" + b"2\x86" * 200_000  # 2**200000 empty tuples, if anyone should look at them all
+    refused(archive(tmp_path, doubled + b"."), "it holds a tuple")
+    refused(archive(tmp_path, b"}" + doubled + b"Ns."), "a tuple as a key")
+
+
+def test_a_module_without_end_is_refused(tmp_path):
+    module = b"c__torch__\nM\n)\x81"
+    whole = module + b"}" + text("w") + tensor()[9:-2] + b"sb"
+    assert list(read(archive(tmp_path, module + b"}" + text("m") + whole + b"sb.", script=True))) == ["m.w"]
+    twice = b"q\x00" + module + b"}(" + text("a") + b"h\x00" + text("b") + b"h\x00ub"
+    refused(archive(tmp_path, whole + twice * 60 + b".", script=True), "more than 200000 parts")
+    itself = module + b"q\x00}" + text("a") + b"h\x00sb."
+    refused(archive(tmp_path, itself, script=True), "too deep")
+    refused(archive(tmp_path, module + b"}" + text("n" * 5000) + b"Nsb.", script=True), "a part of its module")
+    refused(
+        archive(tmp_path, module + b"}(" + text("a.w") + tensor()[9:-2] + text("a") + whole + b"ub.", script=True),
+        "two tensors have the name 'a.w'",
+    )

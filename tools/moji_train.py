@@ -1,0 +1,162 @@
+"""Train and evaluate the bundled model.
+
+    python -m tools.moji_train                     train on all training designs, write src/cjkclip/moji/
+    python -m tools.moji_train --trial             hold EmojiOne out of the training and measure on it; write nothing
+    python -m tools.moji_train --evaluate          measure the committed model on Twemoji: table, JSON, model card
+
+The pictures come from `python -m tools.moji_data render 64 96`. Twemoji is opened by --evaluate and by nothing else.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tools.moji_data.packages import CACHE, ROOT
+from tools.moji_data.render import stored
+
+import cjkclip
+from cjkclip.engines.torch.towers import Towers, build
+from cjkclip.evals import moji as tests
+from cjkclip.evals import report
+from cjkclip.moji import concepts
+from cjkclip.text.bpe import Bpe
+from cjkclip.text.train import train_bpe
+from cjkclip.train import Corpus, InMemory, Progress, Thing, fit, grown, write_model
+from cjkclip.train.recipes import moji as recipe
+
+HOME = ROOT / "src" / "cjkclip" / "moji"
+BENCHMARK = ROOT / "docs" / "benchmarks" / "moji.json"
+HELD_OUT = "twemoji"
+Records = list[dict[str, Any]]
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trial", action="store_true", help="hold EmojiOne out and measure on it")
+    parser.add_argument("--evaluate", action="store_true", help="measure the committed model on Twemoji")
+    parser.add_argument("--shorter", type=float, default=1.0, help="divide the recipe's steps by this (for trials)")
+    parser.add_argument("--threads", type=int, default=1, help="per operation; two towers run side by side anyway")
+    parser.add_argument("--out", type=Path, default=CACHE / "model", help="where the trained folder goes")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.evaluate:
+        evaluate()
+        return
+    train(args.out, trial=args.trial, shorter=args.shorter)
+    if args.trial:
+        measure(cjkclip.load(args.out), recipe.TRIAL_DESIGN)
+    else:
+        for name in ("model.safetensors", "config.json", "tokenizer.json"):
+            shutil.copy(args.out / name, HOME / name)
+
+
+def train(out: Path, *, trial: bool, shorter: float) -> None:
+    """Both runs of the recipe; the folder `out`."""
+    records: Records = json.loads((CACHE / "concepts.json").read_text(encoding="utf-8"))
+    records = [record for record in records if record["in_splits"] and record["split"] == "train"]
+    looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
+    corpus = gather(records, looks, recipe.FIRST_SIZE)
+    tokenizer = words(records)
+    tokens = tokenizer(corpus.texts)
+    torch.manual_seed(recipe.FIRST.seed)
+    towers = build(recipe.model(tokenizer.vocab_size, recipe.FIRST_SIZE))
+    out.mkdir(parents=True, exist_ok=True)
+    for size, run in ((recipe.FIRST_SIZE, recipe.FIRST), (recipe.SIZE, recipe.SECOND)):
+        if size != recipe.FIRST_SIZE:
+            corpus, towers = gather(records, looks, size), grown(towers, size)
+        run = replace(run, steps=max(1, int(run.steps / shorter)))  # noqa: PLW2901
+        towers = fit(towers, corpus, tokens, run, listen=listener(out, tokenizer), every=50)
+
+
+def words(records: Records) -> Bpe:
+    """The vocabulary: learnt from every name and keyword of the training concepts, in five languages."""
+    texts = [text for r in records for lang in recipe.LANGUAGES for text in (r["name"][lang], *r["keywords"][lang])]
+    return train_bpe(texts, recipe.VOCABULARY, recipe.RULES)
+
+
+def gather(records: Records, looks: tuple[tuple[str, ...], ...], size: int) -> Corpus:
+    """The pictures of these designs at one size, and the captions, as things to learn."""
+    drawn = {design: stored(design, size) for look in looks for design in look}
+    pixels: list[np.ndarray] = []
+    numbers: dict[str, int] = {}
+    things: list[Thing] = []
+    for record in records:
+        rows: list[tuple[int, ...]] = []
+        for look in looks:
+            here = [drawn[design][record["cp"]] for design in look if record["cp"] in drawn[design]]
+            if here:
+                rows.append(tuple(range(len(pixels), len(pixels) + len(here))))
+                pixels += here
+        captions, weights = spoken(record)
+        things.append(
+            Thing(
+                looks=tuple(rows),
+                captions=tuple(numbers.setdefault(text, len(numbers)) for text in captions),
+                weights=weights,
+                mirror=recipe.mirrors(record["name"]["en"], record["group"]),
+            )
+        )
+    return Corpus(InMemory(pixels=np.stack(pixels).transpose(0, 3, 1, 2).copy()), things, list(numbers))
+
+
+def spoken(record: dict[str, Any]) -> tuple[list[str], tuple[float, ...]]:
+    """Every name and keyword of an emoji, and how often each is drawn."""
+    captions: list[str] = []
+    weights: list[float] = []
+    for language in recipe.LANGUAGES:
+        keywords = record["keywords"][language]
+        captions += [record["name"][language], *keywords]
+        weights += [recipe.NAME_SHARE, *[(1 - recipe.NAME_SHARE) / len(keywords)] * len(keywords)]
+    return captions, tuple(weights)
+
+
+def listener(out: Path, tokenizer: Bpe) -> Callable[[Progress, Towers], None]:
+    """Prints the progress; writes the averaged model as it goes, so that a run that is stopped leaves one."""
+    start = time.perf_counter()
+
+    def listen(progress: Progress, towers: Towers) -> None:
+        minutes = (time.perf_counter() - start) / 60
+        print(
+            f"{minutes:6.1f} min  step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
+            f"scale {progress.scale:.1f}  {progress.pictures_per_second:.0f} pictures/s",
+            flush=True,
+        )
+        if progress.step % 500 == 0 or progress.step == progress.steps:
+            write_model(towers, tokenizer, out, half=True)
+
+    return listen
+
+
+def measure(clip: cjkclip.Clip, design: str) -> list[tests.Row]:
+    """The tests on the concepts that a design draws."""
+    size = clip.config.image.size if clip.config.image else recipe.SIZE
+    pictures = {cp: Image.fromarray(rgba) for cp, rgba in stored(design, size).items()}
+    rows = tests.evaluate(clip, pictures, [concept for concept in concepts() if concept.cp in pictures])
+    report.show(rows)
+    return rows
+
+
+def evaluate() -> None:
+    """Twemoji, which nothing was trained on or chosen by, through the committed files."""
+    clip = cjkclip.load("moji")
+    rows = measure(clip, HELD_OUT)
+    facts = {"model": "moji", "fingerprint": clip.fingerprint, "design": "Twemoji 1.2.5", "size": recipe.SIZE}
+    BENCHMARK.parent.mkdir(parents=True, exist_ok=True)
+    BENCHMARK.write_text(json.dumps(report.record(rows, **facts), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    card = HOME / "MODEL_CARD.md"
+    before, mark, after = card.read_text("utf-8").partition("<!-- table -->\n")
+    _, end, after = after.partition("<!-- end of table -->")
+    card.write_text(before + mark + report.markdown(rows) + end + after, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
