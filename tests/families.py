@@ -11,6 +11,7 @@ import numpy as np
 import cjkclip
 
 GOLDEN = Path(__file__).parent / "golden"
+BUNDLED = Path(cjkclip.__file__).parent / "moji"
 ENGINES = ("numpy", "openvino", "torch")
 
 
@@ -28,6 +29,11 @@ class Case:
     @property
     def name(self) -> str:
         return self.case
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint lies: beside its golden outputs, but for the bundled model."""
+        return BUNDLED if self.family == "moji" else GOLDEN / self.case
 
     def load(self, engine: str = "numpy") -> cjkclip.Clip:
         return _load(self, engine)
@@ -50,8 +56,7 @@ class Case:
 
 @cache
 def _load(case: Case, engine: str) -> cjkclip.Clip:
-    path = GOLDEN / case.case
-    return cjkclip.load(path if not case.facts else path / case.weights, engine=engine, facts=case.facts)
+    return cjkclip.load(case.folder if not case.facts else case.folder / case.weights, engine=engine, facts=case.facts)
 
 
 QUICK = {"vision.act": "quick_gelu", "text.act": "quick_gelu", "vision.heads": 1, "text.heads": 1}
@@ -74,4 +79,6 @@ FAMILIES = (
         stages=11,
     ),
     Case(case="openai-vit-torchscript", family="openai", layout="openai", weights="model.pt", stages=9),
+    # the bundled model has no other original than the modules that trained it: its outputs are theirs
+    Case(case="moji", family="moji", layout="cjkclip", weights="model.safetensors", stages=9),
 )

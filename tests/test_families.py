@@ -91,8 +91,7 @@ def test_a_batch_of_one_equals_the_same_item_in_a_batch(case: Case, engine: str)
 def test_saving_in_its_own_layout_is_bit_identical(case: Case, tmp_path: Path) -> None:
     clip = case.load()
     clip.save(tmp_path, layout=case.layout)
-    folder = Path(__file__).parent / "golden" / case.case
-    original, saved = weights.read(folder / case.weights), weights.read(weights.find(tmp_path))
+    original, saved = weights.read(case.folder / case.weights), weights.read(weights.find(tmp_path))
     entries = {
         "input_resolution",
         "context_length",

@@ -4,6 +4,7 @@ The hub is a small one of our own on this machine. huggingface_hub reads its set
 each question to it is put in a fresh process, as a user's would be.
 """
 
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from cjkclip.errors import ModelNotFoundError
-from cjkclip.hub import WEIGHTS, locate, needed, suggest
+from cjkclip.hub import locate, needed, suggest
+from cjkclip.weights import FILES
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORIES = {
@@ -261,7 +263,9 @@ def test_weights_are_chosen_in_the_order_of_a_folder():
     assert needed(["pytorch_model.bin", *kept]) == sorted(["pytorch_model.bin", *kept])
     assert needed(["clip_cn_rn50.pt", "optimizer.pt", *kept]) == sorted(["clip_cn_rn50.pt", *kept])
     assert needed(["a.pt", "b.pt", *kept]) == []
-    assert len(WEIGHTS) == 7
+    for earlier, later in itertools.combinations([*FILES, "own.pt"], 2):
+        assert earlier in needed([later, earlier])
+        assert later not in needed([later, earlier])
 
 
 def test_suggestions():

@@ -17,12 +17,7 @@ answers = arrays(np.bool_, SHAPE).map(lambda right: right | (np.arange(7) == 3))
 def slow_rank(scores: np.ndarray, right: np.ndarray) -> int:
     """Right answers go behind all wrong ones of the same score."""
     order = sorted(range(len(scores)), key=lambda c: (-scores[c], right[c]))
-    wrong_before = 0
-    for candidate in order:
-        if right[candidate]:
-            return wrong_before + 1
-        wrong_before += 1
-    raise AssertionError
+    return 1 + next(wrong_before for wrong_before, candidate in enumerate(order) if right[candidate])
 
 
 def slow_precision(scores: np.ndarray, right: np.ndarray) -> float:

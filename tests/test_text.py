@@ -104,6 +104,8 @@ def test_specials_count_where_they_are_whole_words(rules: BpeRules, behind: list
 
 
 def test_transformers_takes_specials_anywhere_and_some_in_any_case() -> None:
+    assert Bpe.from_transformers(TOKENS / "open-clip").rules.folded == ("<|startoftext|>",)
+    assert Bpe.from_transformers(TOKENS / "koclip").rules.folded == ()
     bpe = Bpe.from_transformers(TOKENS / "hf-clip-eos2")
     assert bpe.rules.folded == ("<|startoftext|>",)
     assert rows(bpe, ["!<|startoftext|>", "<|STARTOFTEXT|>"]) == [[752, 256, 752, 753], [752, 752, 753]]
@@ -115,7 +117,9 @@ def test_case_is_ignored_as_upstream_does() -> None:
     bpe = clip_bpe()
     assert rows(bpe, ["it'ſ"]) == [[49406, 585, 6, 129, 379, 49407]]  # one word 'ſ, like 's
     assert rows(bpe, ["b\u0345한\u03452"]) == rows(bpe, ["b 한 2"])  # the pattern drops U+0345
+    assert rows(bpe, ["<|ſtartoftext|>"]) == [[49406, 27, 91, 129, 123, 2002, 6659, 18169, 91, 285, 49407]]
     assert clean("ΟΔΟΣ ΟΔΟΣ.") == "οδος οδος."  # the last sigma of a word has its own form
+    assert clean("<B> &amp;lt; &amp;amp;amp;") == "<b> < &amp;"  # HTML: ftfy steps back
 
 
 def test_decode_gives_the_cleaned_words_back() -> None:

@@ -78,6 +78,15 @@ def test_the_context_length_must_be_known(tmp_path: Path) -> None:
         Bpe.from_transformers(tmp_path)
 
 
+def test_specials_may_stand_among_the_added_tokens_only(tmp_path: Path) -> None:
+    data = json.loads((TOKENS / "koclip" / "tokenizer.json").read_text("utf-8"))
+    whole = Bpe.load(TOKENS / "koclip", HF)
+    for token in data["added_tokens"]:
+        assert data["model"]["vocab"].pop(token["content"]) == token["id"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    assert same(Bpe.load(tmp_path, HF), whole)
+
+
 def test_gzipped_or_not_a_table_reads_the_same(tmp_path: Path) -> None:
     packed = TOKENS / "openai-vit" / "bpe_toy.txt.gz"
     (tmp_path / "merges.txt").write_bytes(gzip.decompress(packed.read_bytes()) + b"\n")
@@ -91,6 +100,7 @@ def test_gzipped_or_not_a_table_reads_the_same(tmp_path: Path) -> None:
     [
         (gzip.compress(bytes(range(256)))[:40], "not a readable merge table"),
         (b"\x1f\x8bnothing", "not a readable merge table"),
+        (gzip.compress(b"head")[:10] + b"\xff" * 9, "not a readable merge table"),
         (b"head\n\xff\xfe b\n", "not a readable merge table"),
         (b"head\na b\nabc\nd e\n", "line 3 is 'abc'"),
         (b"head\na b\n\nd e\n", "line 3 is ''"),
@@ -174,6 +184,9 @@ def test_training_gives_openais_layout() -> None:
     assert [bpe.vocab[a + b] for a, b in bpe.merges] == list(range(512, 598))
     assert (bpe.sot, bpe.eot, bpe.pad, bpe.lacking) == (598, 599, 0, ())
     assert bpe.vocab == bpe_files.openai_vocab(bpe.merges, OPENAI.sot, OPENAI.eot)
+    assert bpe(["cat"]).ids[0, :3].tolist() == [598, bpe.vocab["cat</w>"], 599]
+    shouted = [f"{caption.upper()}　&#32;" for caption in CAPTIONS]
+    assert same(train_bpe(shouted, 600, MOJI), bpe)
 
 
 @pytest.mark.parametrize("rules", [MOJI, HF], ids=["openai", "hf"])

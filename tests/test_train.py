@@ -229,7 +229,7 @@ def test_a_seed_gives_the_same_weights_twice(words):
 def test_the_average_is_what_it_says(words):
     torch.manual_seed(0)
     towers, found = build(tiny(words.vocab_size)), corpus()
-    learner = Learner(towers, found, RECIPE)
+    learner = Learner(towers, found, words(found.texts), RECIPE)
     before = learner.average.state_dict()["vision.stem1.conv.weight"].clone()
     with torch.no_grad():
         towers.vision.stem1.conv.weight.add_(1)

@@ -115,13 +115,12 @@ def test_files_of_torch_save(tmp_path, zipped, protocol):
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_a_training_file_gives_its_state_dict(tmp_path, zipped):
     net = Net()
-    adam = torch.optim.AdamW(net.parameters())
-    net(torch.ones(2, 2)).sum().backward()
-    adam.step()
+    moments = {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}}
+    optimizer = {"state": moments, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.98), "params": [0]}]}
     file = tmp_path / "epoch_latest.pt"
     state = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
     odd = {"dtype": torch.float16, "device": torch.device("cpu"), "size": torch.Size([1, 2]), "big": 1 << 60}
-    kept = {"epoch": 3, "step": 1e5, "name": "clip", "state_dict": state, "optimizer": adam.state_dict(), **odd}
+    kept = {"epoch": 3, "step": 1e5, "name": "clip", "state_dict": state, "optimizer": optimizer, **odd}
     torch.save(kept, file, _use_new_zipfile_serialization=zipped)
     assert_same(read(file), state)
 
@@ -278,9 +277,8 @@ def test_reading_needs_neither_torch_nor_safetensors():
     code = (
         "import sys; from pathlib import Path; from cjkclip.weights import read; "
         f"assert len(read(Path({str(GOLDEN / 'openai-vit/model.pt')!r}))) == 62; "
-        "print(sorted({'torch', 'safetensors', 'pickle'} & set(sys.modules)))"
+        "print(sorted({'torch', 'safetensors'} & set(sys.modules)))"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert "torch" not in run.stdout
-    assert "safetensors" not in run.stdout
+    assert run.stdout.strip() == "[]"

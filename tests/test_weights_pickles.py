@@ -13,7 +13,6 @@ import torch
 
 from cjkclip.errors import WeightsError
 from cjkclip.weights import read
-from cjkclip.weights.pickle import MAX_STEPS
 from cjkclip.weights.torchfile import LEGACY_MAGIC
 
 STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
@@ -176,30 +175,40 @@ def test_a_tensor_that_is_not_in_its_storage(tmp_path, case):
     refused(archive(tmp_path, tensor(tail)), words)
 
 
+ONE = tensor()[9:-2]  # the tensor alone
+MODULE = b"c__torch__\nM\n)\x81"
+WHOLE = MODULE + b"}" + text("w") + ONE + b"sb"
+
+
 def test_a_small_file_cannot_claim_endless_memory(tmp_path):
-    one = tensor()[8:-2]
+    twice = b"".join(text(name) + b"h\x01s" for name in "ab")
+    assert list(read(archive(tmp_path, ONE + b"q\x010}" + twice + b"."))) == ["a", "b"]
+    thousand = ONE.replace(b"K\x04", b"M\xe8\x03") + b"q\x010}"
     many = b"".join(text(str(i)) + b"h\x01s" for i in range(70))
-    assert len(read(archive(tmp_path, b"\x80\x02" + one + b"q\x010}" + text("w") + b"h\x01s."))) == 1
-    refused(archive(tmp_path, b"\x80\x02" + one + b"q\x010}" + many + b"."), "more than 16 times the bytes")
+    refused(archive(tmp_path, thousand + many + b".", **{"data/0": bytes(4000)}), "more than 16 times the bytes")
 
 
-def test_a_small_file_cannot_claim_endless_time(tmp_path):
-    refused(archive(tmp_path, b"\x80\x02" + b"N" * (MAX_STEPS + 10)), f"more than {MAX_STEPS} steps")
-    doubled = b")" + b"2\x86" * 200_000  # 2**200000 empty tuples, if anyone should look at them all
+def test_a_small_file_cannot_claim_endless_time(tmp_path, monkeypatch):
+    doubled = b")" + b"2\x86" * 5000  # 2**5000 empty tuples, if anyone should look at them all
     refused(archive(tmp_path, doubled + b"."), "it holds a tuple")
     refused(archive(tmp_path, b"}" + doubled + b"Ns."), "a tuple as a key")
+    monkeypatch.setattr("cjkclip.weights.pickle.MAX_STEPS", 5000)
+    refused(archive(tmp_path, b"N0" * 2501 + b"}."), "more than 5000 steps")
 
 
-def test_a_module_without_end_is_refused(tmp_path):
-    module = b"c__torch__\nM\n)\x81"
-    whole = module + b"}" + text("w") + tensor()[9:-2] + b"sb"
-    assert list(read(archive(tmp_path, module + b"}" + text("m") + whole + b"sb.", script=True))) == ["m.w"]
-    twice = b"q\x00" + module + b"}(" + text("a") + b"h\x00" + text("b") + b"h\x00ub"
-    refused(archive(tmp_path, whole + twice * 60 + b".", script=True), "more than 200000 parts")
-    itself = module + b"q\x00}" + text("a") + b"h\x00sb."
+def test_a_module_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("cjkclip.weights.rebuild.MAX_PARTS", 2000)
+    inside = MODULE + b"}" + text("m") + WHOLE + b"sb."
+    assert list(read(archive(tmp_path, inside, script=True))) == ["m.w"]
+    twice = b"q\x000" + MODULE + b"}(" + text("a") + b"h\x00" + text("b") + b"h\x00ub"
+    refused(archive(tmp_path, WHOLE + twice * 60 + b".", script=True), "more than 2000 parts")
+    itself = MODULE + b"q\x00}" + text("a") + b"h\x00sb."
     refused(archive(tmp_path, itself, script=True), "too deep")
-    refused(archive(tmp_path, module + b"}" + text("n" * 5000) + b"Nsb.", script=True), "a part of its module")
-    refused(
-        archive(tmp_path, module + b"}(" + text("a.w") + tensor()[9:-2] + text("a") + whole + b"ub.", script=True),
-        "two tensors have the name 'a.w'",
-    )
+    refused(archive(tmp_path, MODULE + b"}" + text("n" * 5000) + b"Nsb.", script=True), "a part of its module")
+    same = MODULE + b"}(" + text("a.w") + ONE + text("a") + WHOLE + b"ub."
+    refused(archive(tmp_path, same, script=True), "two tensors have the name 'a.w'")
+
+
+def test_a_name_has_to_be_valid_unicode(tmp_path):
+    name = b"X\x03\x00\x00\x00" + "\ud800".encode("utf-8", "surrogatepass")
+    refused(archive(tmp_path, b"}" + name + ONE + b"s."), r"the name '\\ud800' of a tensor is no valid Unicode")

@@ -26,10 +26,11 @@ import cjkclip
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.evals import moji as tests
 from cjkclip.evals import report
+from cjkclip.families.moji import FAMILY
 from cjkclip.moji import concepts
 from cjkclip.text.bpe import Bpe
 from cjkclip.text.train import train_bpe
-from cjkclip.train import Corpus, InMemory, Progress, Thing, fit, grown, write_model
+from cjkclip.train import Corpus, InMemory, Progress, Thing, fit, grown, towers_of, write_model
 from cjkclip.train.recipes import moji as recipe
 
 HOME = ROOT / "src" / "cjkclip" / "moji"
@@ -60,21 +61,32 @@ def main() -> None:
 
 
 def train(out: Path, *, trial: bool, shorter: float) -> None:
-    """Both runs of the recipe; the folder `out`."""
+    """All runs of the recipe, each into a folder of its own below `out`; runs that are there are not done again."""
     records: Records = json.loads((CACHE / "concepts.json").read_text(encoding="utf-8"))
     records = [record for record in records if record["in_splits"] and record["split"] == "train"]
     looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
-    corpus = gather(records, looks, recipe.FIRST_SIZE)
     tokenizer = words(records)
-    tokens = tokenizer(corpus.texts)
-    torch.manual_seed(recipe.FIRST.seed)
-    towers = build(recipe.model(tokenizer.vocab_size, recipe.FIRST_SIZE))
-    out.mkdir(parents=True, exist_ok=True)
-    for size, run in ((recipe.FIRST_SIZE, recipe.FIRST), (recipe.SIZE, recipe.SECOND)):
-        if size != recipe.FIRST_SIZE:
-            corpus, towers = gather(records, looks, size), grown(towers, size)
-        run = replace(run, steps=max(1, int(run.steps / shorter)))  # noqa: PLW2901
-        towers = fit(towers, corpus, tokens, run, listen=listener(out, tokenizer), every=50)
+    before: Path | None = None
+    for number, (size, run) in enumerate(recipe.RUNS, start=1):
+        folder = out / f"run{number}"
+        if not (folder / "model.safetensors").exists():
+            corpus = gather(records, looks, size)
+            towers = start(tokenizer, before, size, run.seed)
+            run = replace(run, steps=max(1, int(run.steps / shorter)))  # noqa: PLW2901
+            towers = fit(towers, corpus, tokenizer(corpus.texts), run, listen=listener(), every=25)
+            write_model(towers, tokenizer, folder)
+        before = folder
+    assert before is not None
+    write_model(towers_of(cjkclip.load(before)), tokenizer, out, release=FAMILY.releases[0], half=True)
+
+
+def start(tokenizer: Bpe, before: Path | None, size: int, seed: int) -> Towers:
+    """The towers that a run begins with."""
+    if before is None:
+        torch.manual_seed(seed)
+        return build(recipe.model(tokenizer.vocab_size, size))
+    towers = towers_of(cjkclip.load(before))
+    return towers if towers.config.image and towers.config.image.size == size else grown(towers, size)
 
 
 def words(records: Records) -> Bpe:
@@ -119,19 +131,17 @@ def spoken(record: dict[str, Any]) -> tuple[list[str], tuple[float, ...]]:
     return captions, tuple(weights)
 
 
-def listener(out: Path, tokenizer: Bpe) -> Callable[[Progress, Towers], None]:
-    """Prints the progress; writes the averaged model as it goes, so that a run that is stopped leaves one."""
-    start = time.perf_counter()
+def listener() -> Callable[[Progress, Towers], None]:
+    """Prints the progress of a run."""
+    begin = time.perf_counter()
 
-    def listen(progress: Progress, towers: Towers) -> None:
-        minutes = (time.perf_counter() - start) / 60
+    def listen(progress: Progress, _: Towers) -> None:
+        minutes = (time.perf_counter() - begin) / 60
         print(
             f"{minutes:6.1f} min  step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
             f"scale {progress.scale:.1f}  {progress.pictures_per_second:.0f} pictures/s",
             flush=True,
         )
-        if progress.step % 500 == 0 or progress.step == progress.steps:
-            write_model(towers, tokenizer, out, half=True)
 
     return listen
 

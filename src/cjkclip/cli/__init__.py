@@ -63,10 +63,11 @@ def _usage(error: typer.TyperException) -> int:
     return USAGE
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         sys.stdout.write(f"cjkclip {__version__}\n")
         raise typer.Exit
+    return wanted
 
 
 app = typer.Typer(

@@ -88,8 +88,7 @@ class Report:
 
     def __enter__(self) -> "Report":
         """Listen to warnings."""
-        seen = self._warnings.__enter__()
-        self._seen = [] if seen is None else seen
+        self._seen = self._warnings.__enter__()
         warnings.simplefilter("always", UserWarning)
         return self
 

@@ -13,12 +13,14 @@ from jaxtyping import Bool, Int64, UInt8
 
 from cjkclip.errors import InputError
 
+Rows = Int64[np.ndarray, "n"]
+
 
 @runtime_checkable
 class Pictures(Protocol):
     """Where the pixels come from: all in memory, or files opened when they are drawn."""
 
-    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n C H W"]:
+    def read(self, rows: Rows) -> UInt8[np.ndarray, "n C H W"]:
         """Pictures of one size, RGB or RGBA with straight alpha."""
         ...
 
@@ -29,9 +31,9 @@ class InMemory:
 
     pixels: UInt8[np.ndarray, "P C H W"]
 
-    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n C H W"]:
+    def read(self, rows: Rows) -> UInt8[np.ndarray, "n C H W"]:
         """The pictures of these rows."""
-        return self.pixels[np.asarray(rows)]
+        return self.pixels[rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,9 @@ class Corpus:
         often = np.array([thing.often for thing in self.things])
         while True:
             while len(queue) < wanted:
-                drawn = rng.permutation(np.flatnonzero(rng.random(len(often)) < often))
-                queue += [int(n) for n in drawn if int(n) not in set(queue)]
+                drawn = [int(n) for n in rng.permutation(np.flatnonzero(rng.random(len(often)) < often))]
+                left = set(queue)
+                queue += [n for n in drawn if n not in left] + [n for n in drawn if n in left]
             chosen, queue = queue[:wanted], queue[wanted:]
             yield self._batch(np.repeat(chosen, views), chosen, captions, rng)
 

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cjkclip import engines, weights
+from cjkclip import checkpoints, weights
+from cjkclip.checkpoints import Found
 from cjkclip.clip import Clip, load
 from cjkclip.config import ResNet
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import FactsError, InputError
-from cjkclip.families import family
+from cjkclip.families import Family, Release
+from cjkclip.families.moji import FAMILY
 from cjkclip.text import Tokenizer
 from cjkclip.train.loop import Progress, fit
 from cjkclip.train.recipe import Recipe
@@ -49,7 +51,7 @@ def finetune(
     towers = towers_of(clip).to(device)
     heard = None if listen is None else lambda progress, _: listen(progress)
     trained = fit(towers, corpus, tokens, recipe, listen=heard, every=every)
-    return load(write_model(trained, clip.tokenizer, out, family_name=clip.family.name))
+    return load(write_model(trained, clip.tokenizer, out, owner=clip.family))
 
 
 def towers_of(clip: Clip) -> Towers:
@@ -63,16 +65,23 @@ def write_model(
     tokenizer: Tokenizer,
     out: str | Path,
     *,
-    family_name: str = "moji",
+    owner: Family = FAMILY,
+    release: Release | None = None,
     half: bool = False,
 ) -> Path:
-    """Write towers as a folder that `cjkclip.load` reads. half: float16, but for the statistics of batch norms."""
+    """Write towers as a folder that `cjkclip.load` reads. half: float16, but for batch statistics."""
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in towers.state_dict().items()}
     if half:
         kept = ("running_mean", "running_var", "num_batches_tracked", "logit_scale")
         arrays = {n: a if n.endswith(kept) else a.astype(np.float16) for n, a in arrays.items()}
-    params, owner, engine = weights.Tensors(arrays), family(family_name), engines.choose()
-    return Clip(towers.config, params, tokenizer, family=owner, release=None, engine=engine).save(out)
+    found = Found(
+        config=towers.config,
+        params=weights.Tensors(arrays),
+        tokenizer=tokenizer,
+        family=owner,
+        release=release,
+    )
+    return checkpoints.write(found, Path(out), "cjkclip")
 
 
 def grown(towers: Towers, size: int) -> Towers:

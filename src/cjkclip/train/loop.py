@@ -58,7 +58,7 @@ def fit(
     image = towers.config.image
     if image is None or towers.vision is None or towers.text is None:
         raise FactsError("training needs both towers and the rules for pictures; this model lacks one of them")
-    learner = Learner(towers, corpus, recipe)
+    learner = Learner(towers, corpus, tokens, recipe)
     ids, lengths = torch.from_numpy(tokens.ids), tokens.mask.sum(axis=1)
     prepared = _prepared(corpus, image, recipe)
     losses, since = list[Tensor](), time.perf_counter()

@@ -14,7 +14,8 @@ class Recipe:
     steps: int
     batch: int = 64  # pictures a step
     lr: float = 1e-4  # the highest learning rate
-    warmup: int = 0  # steps until it is reached; a cosine to zero follows
+    warmup: int = 0  # steps until it is reached
+    decay: float = 1.0  # share of the steps after the warm-up, at the end, in which it falls to zero in a cosine
     weight_decay: float = 0.05
     augment: Augment = field(default_factory=Augment)
     views: int = 1  # pictures of each thing in a batch

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cjkclip.engines.torch.towers import Towers
+from cjkclip.text import Tokens
 from cjkclip.train.data import Batch, Corpus
 from cjkclip.train.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.train.recipe import Recipe
@@ -22,15 +23,13 @@ from cjkclip.train.recipe import Recipe
 class Learner:
     """Towers on their way: the weights, their average, the optimiser and the anchors (T, E)."""
 
-    def __init__(self, towers: Towers, corpus: Corpus, recipe: Recipe) -> None:
+    def __init__(self, towers: Towers, corpus: Corpus, tokens: Tokens, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
         self.towers = towers.train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.corpus, self.recipe = corpus, recipe
         self.device = towers.logit_scale.device
         self.average = copy(towers)
-        # as long as they are short, a step turns them far enough
-        anchors = torch.randn(len(corpus.things) if recipe.anchors else 0, towers.config.embed) * 0.2
-        self.anchors = torch.nn.Parameter(anchors.to(self.device))
+        self.anchors = torch.nn.Parameter(self._anchors(tokens))
         groups = [*_groups(towers, recipe.weight_decay), {"params": [self.anchors], "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
         self.steps = 0
@@ -79,6 +78,18 @@ class Learner:
         return loss
 
     @torch.no_grad()
+    def _anchors(self, tokens: Tokens) -> Float[Tensor, "T E"]:
+        """Where each thing's captions lie now, away from their common mean; short, so that a step turns them far."""
+        if not self.recipe.anchors:
+            return torch.zeros(0, self.towers.config.embed, device=self.device)
+        parts = torch.from_numpy(tokens.ids[:, : int(tokens.mask.sum(axis=1).max())]).split(1024)
+        texts = F.normalize(torch.cat([self.encode(self.towers.text, part) for part in parts]), dim=1)
+        means = [texts[list(t.captions)].T @ torch.tensor(t.weights, device=self.device) for t in self.corpus.things]
+        centres = torch.stack(means) / torch.tensor([[sum(t.weights)] for t in self.corpus.things], device=self.device)
+        centred = centres - centres.mean(dim=0)
+        return 0.2 * centred / centred.std().clamp(min=1e-6)
+
+    @torch.no_grad()
     def _follow(self) -> None:
         """Hold the logit scale in its range; move the average towards the weights and the batch statistics."""
         self.towers.logit_scale.clamp_(0, math.log(self.recipe.scale_limit))
@@ -91,16 +102,17 @@ class Learner:
 
 
 def rate(step: int, recipe: Recipe) -> float:
-    """The learning rate of a step, counted from 1: up in a line, down in a cosine, never quite zero.
+    """The learning rate of a step, counted from 1: up in a line, level, down in a cosine, never quite zero.
 
-    >>> recipe = Recipe(steps=100, lr=1.0, warmup=10)
-    >>> [round(rate(step, recipe), 3) for step in (1, 10, 55, 100)]
-    [0.1, 1.0, 0.5, 0.001]
+    >>> recipe = Recipe(steps=110, lr=1.0, warmup=10, decay=0.5)
+    >>> [round(rate(step, recipe), 3) for step in (1, 10, 60, 85, 110)]
+    [0.1, 1.0, 1.0, 0.5, 0.001]
     """
     if step <= recipe.warmup:
         return recipe.lr * step / recipe.warmup
-    done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
-    return recipe.lr * max(0.5 + 0.5 * math.cos(math.pi * done), 1e-3)
+    falling = recipe.decay * (recipe.steps - recipe.warmup)
+    left = min((recipe.steps - step) / falling, 1.0) if falling else 1.0
+    return recipe.lr * max(0.5 - 0.5 * math.cos(math.pi * left), 1e-3)
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:

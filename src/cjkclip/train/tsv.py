@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from cjkclip.config import Image
 from cjkclip.errors import InputError
 from cjkclip.image import load_pixels
-from cjkclip.train.data import Corpus, Thing
+from cjkclip.train.data import Corpus, Rows, Thing
 
 SHOWN = 10  # problems that a message lists
 
@@ -27,7 +27,7 @@ class Files:
     paths: tuple[Path, ...]
     rules: Image
 
-    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "n 3 S S"]:
+    def read(self, rows: Rows) -> UInt8[np.ndarray, "n 3 S S"]:
         """The pictures of these rows. Raises ImageError for one that has gone bad since it was checked."""
         pixels = load_pixels([self.paths[row] for row in rows], self.rules)
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.rules.mean, self.rules.std))

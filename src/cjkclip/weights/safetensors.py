@@ -51,6 +51,7 @@ def parse_json(text: bytes) -> dict[str, Any]:
     """A JSON object in which no name occurs twice. Raises WeightsError."""
     try:
         found = json.loads(text.decode(), object_pairs_hook=_unique)
+        json.dumps(found, ensure_ascii=False).encode()  # fails on escapes that are no valid Unicode
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"its JSON is damaged: {str(error)[:200]}") from error
     if not isinstance(found, dict):

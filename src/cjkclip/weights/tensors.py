@@ -55,8 +55,8 @@ class Tensors(dict[str, np.ndarray]):
         """Add one stored tensor. Copies only bfloat16 and what lies at an odd address."""
         if name in self:
             raise WeightsError(f"two tensors have the name {short(name)}")
-        if not name.isascii():
-            name.encode()  # a lone surrogate is no text: ValueError, as for any other broken string
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise WeightsError(f"the name {short(name)} of a tensor is no valid Unicode")
         if dtype == "BF16":
             self.dtypes[name] = dtype
             stored = widen(stored)

@@ -18,38 +18,62 @@ NAME_SHARE = 0.6  # of the captions drawn are names, the others keywords; langua
 VOCABULARY = 3000
 RULES: BpeRules = replace(OPENAI, context=32)
 
-_AUGMENT = Augment(
+LIGHT = Augment(
+    scale=0.2,
+    stretch=0.12,
+    rotate=10,
+    shear=0.08,
+    shift=0.08,
+    perspective=0.05,
+    bend=0.02,
+    light=0.25,
+    saturate=0.5,
+    hue=25,
+    mix_chance=0.1,
+    grey_chance=0.05,
+    ground_chance=0.1,
+    blur=1.0,
+    noise=0.03,
+    erase_chance=0.2,
+)
+STRONG = Augment(
     scale=0.25,
     stretch=0.15,
     rotate=15,
-    shear=0.12,
-    shift=0.08,
+    shear=0.1,
+    shift=0.1,
     perspective=0.08,
     bend=0.03,
     light=0.3,
     saturate=0.6,
-    hue=40,
-    mix_chance=0.25,
+    hue=35,
+    mix_chance=0.2,
     grey_chance=0.1,
-    invert_chance=0.03,
-    posterise_chance=0.1,
-    ground_chance=0.25,
+    invert_chance=0.02,
+    posterise_chance=0.05,
+    ground_chance=0.15,
     blur=1.0,
-    noise=0.06,
-    erase_chance=0.4,
+    noise=0.05,
+    erase_chance=0.3,
 )
-FIRST_SIZE, SIZE = 64, 96  # pixels
-FIRST = Recipe(
-    steps=4000,
+_LEVEL = Recipe(
+    steps=1000,
     batch=256,
-    lr=2e-3,
+    lr=5e-3,
     warmup=100,
-    augment=_AUGMENT,
+    decay=0.0,
+    augment=LIGHT,
     blend_chance=0.15,
     anchors=1.0,
-    average=0.998,
+    average=0.99,
 )
-SECOND = replace(FIRST, steps=1000, lr=1e-3, warmup=30, seed=1)
+# Runs in their order: (side of the pictures in pixels, recipe). Each goes on from the averaged weights of the one
+# before; the learning rate stays level until the last ones.
+RUNS: tuple[tuple[int, Recipe], ...] = (
+    (64, _LEVEL),
+    (64, replace(_LEVEL, augment=STRONG, warmup=20, seed=1)),
+)
+FIRST_SIZE, SIZE = RUNS[0][0], RUNS[-1][0]
 
 # words in an English name after which the mirror image shows another concept
 HANDED = {

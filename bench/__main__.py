@@ -1,0 +1,114 @@
+"""`make bench`: a ViT-B/32-shaped CLIP with random weights, and moji, beside transformers in the same process.
+
+Writes docs/benchmarks.md and bench/out/encode.json. `python -m bench --quick` takes fewer rounds and writes nothing.
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from tests.peers import transformers
+
+import cjkclip
+from bench.timing import Row, alternate, machine, markdown
+
+HERE = Path(__file__).parent
+TEXTS = 32
+
+
+def write_peer(folder: Path) -> Any:
+    """transformers' CLIPModel in its default shape (ViT-B/32), random weights, saved to `folder`."""
+    peer = transformers()
+    torch.manual_seed(0)
+    model = peer.CLIPModel(peer.CLIPConfig()).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.ndarray) -> Row:
+    """One tower of one engine beside transformers on the same weights and inputs."""
+    image = inputs.ndim == 4
+    tensor = torch.tensor(inputs)
+
+    def ours() -> np.ndarray:
+        return clip.engine.image(inputs) if image else clip.engine.text(inputs)
+
+    def theirs() -> np.ndarray:
+        with torch.inference_mode():
+            found = peer.get_image_features(tensor) if image else peer.get_text_features(tensor)
+        return found.pooler_output.numpy()
+
+    difference = float(np.abs(ours() - theirs()).max())
+    a, b = alternate(ours, theirs, rounds)
+    name = f"{clip.engine.name} {clip.engine.precision}"
+    return Row(job=job, ours=name, peer="transformers fp32 sdpa", ours_s=a, peer_s=b, difference=difference)
+
+
+def measure(rounds: int) -> list[Row]:
+    rng = np.random.default_rng(0)
+    one, eight = (rng.normal(size=(n, 3, 224, 224)).astype(np.float32) for n in (1, 8))
+    ids = rng.integers(1, 49_000, (TEXTS, 77))
+    ids[:, -1] = 49_407
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        peer = write_peer(Path(folder))
+        for engine, precision in (("openvino", "fp32"), ("openvino", "bf16"), ("torch", "fp32")):
+            clip = cjkclip.load(folder, engine=engine, precision=precision)
+            rows.append(compare("ViT-B/32, 1 picture", rounds, clip, peer, one))
+            rows.append(compare("ViT-B/32, 8 pictures", rounds, clip, peer, eight))
+            rows.append(compare(f"its text tower, {TEXTS} texts of 77 tokens", rounds, clip, peer, ids))
+    return rows
+
+
+def moji_speed(rounds: int) -> str:
+    """How fast the bundled model answers; no peer knows it."""
+    clip = cjkclip.load("moji")
+    pictures = [picture for _, picture in cjkclip.moji.gallery("noto")[:256]]
+    names = [concept.names["ja"] for concept, _ in cjkclip.moji.gallery("noto")[:256]]
+    image, text = alternate(lambda: clip.encode_image(pictures), lambda: clip.encode_text(names), rounds)
+    return f"moji: {256 / image:.0f} pictures/s (decode included), {256 / text:.0f} texts/s"
+
+
+def show(rows: list[Row]) -> None:
+    table = Table(title="beside the peer, in one run, A B A B, medians")
+    for heading in ("job", "cjkclip", "peer", "times faster", "largest difference"):
+        table.add_column(heading, justify="left" if heading in ("job", "cjkclip", "peer") else "right")
+    for row in rows:
+        table.add_row(row.job, row.ours, row.peer, f"{row.ratio:.2f}", f"{row.difference:.1e}")
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three rounds, nothing written")
+    quick = parser.parse_args().quick
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the peer's deprecations are not ours
+        rows = measure(3 if quick else 9)
+    speed = moji_speed(3 if quick else 9)
+    show(rows)
+    Console().print(speed)
+    if quick:
+        return
+    out = HERE / "out"
+    out.mkdir(exist_ok=True)
+    report = {"machine": machine(), "rows": [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows]}
+    (out / "encode.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    page = (
+        "# Benchmarks\n\nWritten by `make bench`: both sides in one run, in turn, medians. Random weights of the real "
+        f"shape. Absolute times move from machine to machine; compare the ratios.\n\n{machine()}\n\n"
+        f"{markdown(rows)}\n\n{speed}\n"
+    )
+    (HERE.parent / "docs" / "benchmarks.md").write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
