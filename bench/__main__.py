@@ -39,7 +39,7 @@ def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.nda
     tensor = torch.tensor(inputs)
 
     def ours() -> np.ndarray:
-        return clip.engine.image(inputs) if image else clip.engine.text(inputs)
+        return clip.engine.image(inputs) if image else clip.engine.text(inputs, np.ones_like(inputs))
 
     def theirs() -> np.ndarray:
         with torch.inference_mode():

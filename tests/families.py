@@ -46,6 +46,12 @@ class Case:
     def pictures(self) -> list[Path]:
         return [GOLDEN / self.case / "images" / image["file"] for image in self.inputs["images"]]
 
+    @property
+    def mask(self) -> np.ndarray:
+        """1 where a token is kept; the towers of OpenAI's kind read none."""
+        expected = self.expected()
+        return expected.get("attention_mask", np.ones_like(expected["input_ids"]))
+
     def expected(self) -> dict[str, np.ndarray]:
         with np.load(GOLDEN / self.case / "expected.npz") as arrays:
             return dict(arrays)

@@ -26,7 +26,7 @@ def difference(got: np.ndarray, expected: np.ndarray) -> float:
 def test_every_stage_equals_the_original(case: Case, engine: str) -> None:
     clip, expected = case.load(engine), case.expected()
     stages = clip.engine.image_stages(expected["pixel_values"])
-    stages |= clip.engine.text_stages(expected["input_ids"])
+    stages |= clip.engine.text_stages(expected["input_ids"], case.mask)
     compared = {}
     for name, got in stages.items():
         want = expected[name] if name in expected else None
@@ -119,7 +119,9 @@ def test_save_and_load_gives_the_same_vectors(case: Case, layout: str, tmp_path:
     np.testing.assert_array_equal(
         again.encode_pixels(expected["pixel_values"]), clip.encode_pixels(expected["pixel_values"])
     )
-    np.testing.assert_array_equal(again.engine.text(expected["input_ids"]), clip.engine.text(expected["input_ids"]))
+    np.testing.assert_array_equal(
+        again.engine.text(expected["input_ids"], case.mask), clip.engine.text(expected["input_ids"], case.mask)
+    )
     if layout == "cjkclip":
         assert again.fingerprint == clip.fingerprint
         assert again.family.name == case.family
@@ -136,4 +138,4 @@ def test_a_wrong_fact_is_seen_by_these_tests(case: Case) -> None:
     from cjkclip.engines import build
 
     engine = build(wrong, clip.params, engine="numpy", precision="fp32", device="cpu")
-    assert difference(engine.text(expected["input_ids"]), expected["text_features"]) > 100 * ATOL
+    assert difference(engine.text(expected["input_ids"], case.mask), expected["text_features"]) > 100 * ATOL

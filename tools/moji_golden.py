@@ -25,7 +25,7 @@ def main() -> None:
         file.write_bytes(found[cp])
     pixels, tokens = clip.preprocess(files, published=True), clip.tokenize(TEXTS)
     expected = {"pixel_values": pixels, "input_ids": tokens.ids, "attention_mask": tokens.mask}
-    expected |= clip.engine.image_stages(pixels) | clip.engine.text_stages(tokens.ids)
+    expected |= clip.engine.image_stages(pixels) | clip.engine.text_stages(tokens.ids, tokens.mask)
     image, text = clip.encode_pixels(pixels), clip.encode_tokens(tokens)
     expected |= {"image_features_norm": image, "text_features_norm": text}
     expected |= {"logits_per_image": clip.logit_scale * image @ text.T, "logit_scale_exp": np.array(clip.logit_scale)}

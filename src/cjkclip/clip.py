@@ -106,7 +106,7 @@ class Clip:
             )
         if len(ids) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
-        return _unit(self.engine.text(ids)) if normalize else self.engine.text(ids)
+        return _unit(self.engine.text(ids, tokens.mask)) if normalize else self.engine.text(ids, tokens.mask)
 
     def encode_image(
         self,

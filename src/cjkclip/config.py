@@ -12,12 +12,15 @@ from cjkclip.errors import FactsError
 
 Act = Literal["quick_gelu", "gelu"]
 Pool = Literal["largest-id", "first-eot"]
+# "project": a projection without bias; "pooler": tanh of a square linear layer; "classify": the pooler, then a linear
+# layer with bias
+Head = Literal["project", "pooler", "classify"]
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A stack of pre-norm transformer blocks."""
+    """A stack of transformer blocks."""
 
     width: int
     depth: int
@@ -29,10 +32,12 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Vit(Encoder):
-    """Vision transformer: patches of `patch` x `patch` pixels, class token first, LayerNorm before and after."""
+    """Vision transformer, pre-norm: patches of `patch` x `patch` pixels, class token first, read at that token."""
 
     image_size: int
     patch: int
+    patch_bias: bool  # has the patch convolution a bias
+    pre_norm: bool  # is there a LayerNorm before the first block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,19 @@ class Text(Encoder):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bert(Encoder):
+    """Bidirectional text transformer, post-norm, read at its first token; pads are masked."""
+
+    vocab: int
+    context: int  # length of the position table, in tokens
+    types: int  # rows of the token type table; the first is added everywhere
+    head: Head  # what makes the feature of the first token
+
+
+TextTower = Text | Bert
+
+
+@dataclass(frozen=True, kw_only=True)
 class Image:
     """From a picture to pixels. See reference in docs: each family resizes, crops and rounds in its own way."""
 
@@ -73,20 +91,27 @@ class Image:
     std: tuple[float, float, float]
 
 
+KINDS: dict[str, dict[str, type[Any]]] = {
+    "vision": {"vit": Vit, "resnet": ResNet},
+    "text": {"clip": Text, "bert": Bert},
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One CLIP: either tower may be absent (a published single tower)."""
 
     vision: Vision | None
-    text: Text | None
+    text: TextTower | None
     image: Image | None
     embed: int  # width of the joint space
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `from_dict` reads it back."""
         data = asdict(self)
-        if self.vision is not None:
-            data["vision"]["kind"] = "vit" if isinstance(self.vision, Vit) else "resnet"
+        for part, kinds in KINDS.items():
+            if data[part] is not None:
+                data[part]["kind"] = next(name for name, kind in kinds.items() if type(getattr(self, part)) is kind)
         return data
 
     @classmethod
@@ -99,8 +124,8 @@ class Model:
         if type(data["embed"]) is not int:
             raise FactsError(f"config: embed is {data['embed']!r}, expected a whole number")
         return cls(
-            vision=None if vision is None else _read_vision(vision),
-            text=None if text is None else _read(Text, text, "text"),
+            vision=None if vision is None else _read_tower(vision, "vision"),
+            text=None if text is None else _read_tower(text, "text"),
             image=None if image is None else _read(Image, image, "image"),
             embed=data["embed"],
         )
@@ -108,10 +133,10 @@ class Model:
 
 def unknown(data: Mapping[str, Any]) -> dict[str, str]:
     """The fields that a record for `Model.from_dict` leaves out: dotted name -> what belongs there."""
-    kinds: dict[str, Any] = {"vit": Vit, "resnet": ResNet}
-    parts: dict[str, Any] = {"text": Text, "image": Image}
-    vision: Mapping[str, Any] = data.get("vision") or {}
-    parts["vision"] = kinds.get(vision.get("kind", ""))
+    parts: dict[str, Any] = {"image": Image}
+    for part, kinds in KINDS.items():
+        tower: Mapping[str, Any] = data.get(part) or {}
+        parts[part] = kinds.get(tower.get("kind", ""))
     return {
         f"{part}.{field.name}": _spell(field.type)
         for part, kind in parts.items()
@@ -121,12 +146,11 @@ def unknown(data: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _read_vision(record: Mapping[str, Any]) -> Vision:
-    kinds: dict[str, type[Vit] | type[ResNet]] = {"vit": Vit, "resnet": ResNet}
+def _read_tower(record: Mapping[str, Any], part: str) -> Any:
     kind = record.get("kind")
-    if kind not in kinds:
-        raise FactsError(f"config: vision.kind is {kind!r}, expected one of {sorted(kinds)}")
-    return _read(kinds[kind], {k: v for k, v in record.items() if k != "kind"}, "vision")
+    if kind not in KINDS[part]:
+        raise FactsError(f"config: {part}.kind is {kind!r}, expected one of {sorted(KINDS[part])}")
+    return _read(KINDS[part][kind], {k: v for k, v in record.items() if k != "kind"}, part)
 
 
 def _read(kind: type[_T], record: Mapping[str, Any], where: str) -> _T:

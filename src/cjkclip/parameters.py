@@ -3,7 +3,7 @@
 engines/torch gives the same list by building modules; a test holds the two together.
 """
 
-from cjkclip.config import Encoder, Model, ResNet, Text, Vit
+from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
 
 Shapes = dict[str, tuple[int, ...]]
 EXPANSION = 4  # a bottleneck's output channels over its inner ones
@@ -21,8 +21,10 @@ def shapes(config: Model) -> Shapes:
         found |= _vit(config.vision, config.embed)
     elif isinstance(config.vision, ResNet):
         found |= _resnet(config.vision, config.embed)
-    if config.text is not None:
+    if isinstance(config.text, Text):
         found |= _text(config.text, config.embed)
+    elif isinstance(config.text, Bert):
+        found |= _bert(config.text, config.embed)
     return found
 
 
@@ -52,8 +54,9 @@ def _vit(config: Vit, embed: int) -> Shapes:
     return {
         "vision.cls": (width,),
         "vision.patch.weight": (width, 3, patch, patch),
+        **({"vision.patch.bias": (width,)} if config.patch_bias else {}),
         "vision.position.weight": ((config.image_size // patch) ** 2 + 1, width),
-        **_norm("vision.ln_pre", width),
+        **(_norm("vision.ln_pre", width) if config.pre_norm else {}),
         **_blocks("vision", config),
         **_norm("vision.ln_post", width),
         "vision.proj.weight": (embed, width),
@@ -68,6 +71,21 @@ def _text(config: Text, embed: int) -> Shapes:
         **_norm("text.ln_final", config.width),
         "text.proj.weight": (embed, config.width),
     }
+
+
+def _bert(config: Bert, embed: int) -> Shapes:
+    width = config.width
+    found: Shapes = {
+        "text.token.weight": (config.vocab, width),
+        "text.position.weight": (config.context, width),
+        "text.type.weight": (config.types, width),
+        **_norm("text.ln_embed", width),
+        **_blocks("text", config),
+    }
+    if config.head == "project":
+        return found | {"text.proj.weight": (embed, width)}
+    found |= _linear("text.pooler", width, width)
+    return found | (_linear("text.proj", embed, width) if config.head == "classify" else {})
 
 
 def _conv_bn(name: str, out: int, channels: int, kernel: int) -> Shapes:

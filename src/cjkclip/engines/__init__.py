@@ -34,15 +34,15 @@ class Engine(Protocol):
         """Image features of prepared pixels."""
         ...
 
-    def text(self, ids: Ids) -> Features:
-        """Text features of token ids."""
+    def text(self, ids: Ids, mask: Ids) -> Features:
+        """Text features of token ids; mask is 1 where a token is kept."""
         ...
 
     def image_stages(self, pixels: Pixels) -> Stages:
         """Every stage on the way: image_embeddings, image_block_0, ..., image_pooled, image_features."""
         ...
 
-    def text_stages(self, ids: Ids) -> Stages:
+    def text_stages(self, ids: Ids, mask: Ids) -> Stages:
         """Every stage on the way: text_embeddings, text_block_0, ..., text_pooled, text_features."""
         ...
 

@@ -5,15 +5,16 @@ that executes it needs only an ops file: NumPy computes, OpenVINO's ops emit gra
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from cjkclip.config import Act, Encoder, Model, ResNet, Text, Vit
+from cjkclip.config import Act, Bert, Encoder, Model, ResNet, Text, TextTower, Vit
 
 T = Any  # a tensor of whatever the ops compute with: an array, or a node of a graph
 Params = Mapping[str, np.ndarray]
 Tap = Callable[[str, T], None]  # is shown every stage by its name
+Hide = Literal["nothing", "later"] | T  # for attention; a T is a mask (B, L), 1 = keep
 
 
 @runtime_checkable
@@ -32,8 +33,8 @@ class Ops(Protocol):
         """Over the last axis, variance without Bessel's correction."""
         ...
 
-    def attention(self, q: T, k: T, v: T, causal: bool) -> T:
-        """softmax(q k^T / sqrt(K)) v on (B, H, L, K)."""
+    def attention(self, q: T, k: T, v: T, hide: Hide) -> T:
+        """softmax(q k^T / sqrt(K)) v on (B, H, L, K). `hide`: nothing, every later token, or where a mask is 0."""
         ...
 
     def split_heads(self, x: T, heads: int) -> T:
@@ -50,6 +51,10 @@ class Ops(Protocol):
 
     def relu(self, x: T) -> T:
         """max(x, 0)."""
+        ...
+
+    def tanh(self, x: T) -> T:
+        """Hyperbolic tangent."""
         ...
 
     def embedding(self, table: np.ndarray, ids: T) -> T:
@@ -100,29 +105,55 @@ def image_tower(ops: Ops, params: Params, config: Model, pixels: T, tap: Tap) ->
     return x
 
 
-def text_tower(ops: Ops, params: Params, config: Text, ids: T, tap: Tap) -> T:
-    """Ids (B, L) to un-normalised text features (B, E)."""
-    positions = ops.positions(params["text.position.weight"], ids)
-    x = ops.add(ops.embedding(params["text.token.weight"], ids), positions)
-    tap("text_embeddings", x)
-    x = _blocks(ops, params, "text", config, x, tap, causal=True)
-    x = _norm(ops, params, "text.ln_final", x, config.eps)
-    tap("text_final", x)
-    x = ops.at_argmax(x, ids, None if config.pool == "largest-id" else config.eot)
-    tap("text_pooled", x)
-    x = ops.linear(x, params["text.proj.weight"], None)
+def text_tower(ops: Ops, params: Params, config: TextTower, ids: T, mask: T, tap: Tap) -> T:
+    """Ids and mask (B, L) to un-normalised text features (B, E)."""
+    x = _bert(ops, params, config, ids, mask, tap) if isinstance(config, Bert) else _clip(ops, params, config, ids, tap)
     tap("text_features", x)
     return x
 
 
+def _clip(ops: Ops, params: Params, config: Text, ids: T, tap: Tap) -> T:
+    """Causal, so pads need no mask: they follow the token that is read."""
+    positions = ops.positions(params["text.position.weight"], ids)
+    x = ops.add(ops.embedding(params["text.token.weight"], ids), positions)
+    tap("text_embeddings", x)
+    x = _blocks(ops, params, "text", config, x, tap, hide="later")
+    x = _norm(ops, params, "text.ln_final", x, config.eps)
+    tap("text_final", x)
+    x = ops.at_argmax(x, ids, None if config.pool == "largest-id" else config.eot)
+    tap("text_pooled", x)
+    return ops.linear(x, params["text.proj.weight"], None)
+
+
+def _bert(ops: Ops, params: Params, config: Bert, ids: T, mask: T, tap: Tap) -> T:
+    positions = ops.positions(params["text.position.weight"] + params["text.type.weight"][:1], ids)
+    x = ops.add(ops.embedding(params["text.token.weight"], ids), positions)
+    x = _norm(ops, params, "text.ln_embed", x, config.eps)
+    tap("text_embeddings", x)
+    for i in range(config.depth):
+        block = f"text.blocks.{i}"
+        y = _attend(ops, params, f"{block}.attn", config, x, mask)
+        x = _norm(ops, params, f"{block}.ln1", ops.add(x, y), config.eps)
+        x = _norm(ops, params, f"{block}.ln2", ops.add(x, _mlp(ops, params, block, config, x)), config.eps)
+        tap(f"text_block_{i}", x)
+    x = ops.first(x, keep=False)
+    if config.head == "project":
+        tap("text_pooled", x)
+        return ops.linear(x, params["text.proj.weight"], None)
+    x = ops.tanh(_linear(ops, params, "text.pooler", x))
+    tap("text_pooled", x)
+    return x if config.head == "pooler" else _linear(ops, params, "text.proj", x)
+
+
 def _vit(ops: Ops, params: Params, config: Vit, pixels: T, tap: Tap) -> T:
-    x = ops.to_tokens(ops.conv(pixels, params["vision.patch.weight"], None, config.patch, 0))
+    x = ops.to_tokens(ops.conv(pixels, params["vision.patch.weight"], params.get("vision.patch.bias"), config.patch, 0))
     x = ops.prepend(params["vision.cls"].reshape(1, 1, -1), x)
     x = ops.add(x, params["vision.position.weight"][None])
     tap("image_embeddings", x)
-    x = _norm(ops, params, "vision.ln_pre", x, config.eps)
-    tap("image_ln_pre", x)
-    x = _blocks(ops, params, "vision", config, x, tap, causal=False)
+    if config.pre_norm:
+        x = _norm(ops, params, "vision.ln_pre", x, config.eps)
+        tap("image_ln_pre", x)
+    x = _blocks(ops, params, "vision", config, x, tap, hide="nothing")
     x = _norm(ops, params, "vision.ln_post", ops.first(x, keep=False), config.eps)
     tap("image_pooled", x)
     return ops.linear(x, params["vision.proj.weight"], None)
@@ -136,17 +167,25 @@ def _linear(ops: Ops, params: Params, name: str, x: T) -> T:
     return ops.linear(x, params[f"{name}.weight"], params[f"{name}.bias"])
 
 
-def _blocks(ops: Ops, params: Params, tower: str, config: Encoder, x: T, tap: Tap, causal: bool) -> T:
+def _attend(ops: Ops, params: Params, name: str, config: Encoder, x: T, hide: Hide) -> T:
+    q, k, v = (ops.split_heads(_linear(ops, params, f"{name}.{n}", x), config.heads) for n in "qkv")
+    return _linear(ops, params, f"{name}.out", ops.join_heads(ops.attention(q, k, v, hide)))
+
+
+def _mlp(ops: Ops, params: Params, block: str, config: Encoder, x: T) -> T:
+    y = ops.activation(_linear(ops, params, f"{block}.mlp.fc1", x), config.act)
+    return _linear(ops, params, f"{block}.mlp.fc2", y)
+
+
+def _blocks(ops: Ops, params: Params, tower: str, config: Encoder, x: T, tap: Tap, hide: Hide) -> T:
+    """Pre-norm blocks."""
     stage = "image" if tower == "vision" else tower
     for i in range(config.depth):
         block = f"{tower}.blocks.{i}"
         y = _norm(ops, params, f"{block}.ln1", x, config.eps)
-        q, k, v = (ops.split_heads(_linear(ops, params, f"{block}.attn.{n}", y), config.heads) for n in "qkv")
-        y = ops.join_heads(ops.attention(q, k, v, causal))
-        x = ops.add(x, _linear(ops, params, f"{block}.attn.out", y))
+        x = ops.add(x, _attend(ops, params, f"{block}.attn", config, y, hide))
         y = _norm(ops, params, f"{block}.ln2", x, config.eps)
-        y = ops.activation(_linear(ops, params, f"{block}.mlp.fc1", y), config.act)
-        x = ops.add(x, _linear(ops, params, f"{block}.mlp.fc2", y))
+        x = ops.add(x, _mlp(ops, params, block, config, y))
         tap(f"{stage}_block_{i}", x)
     return x
 
@@ -179,7 +218,7 @@ def _resnet(ops: Ops, params: Params, config: ResNet, pixels: T, tap: Tap) -> T:
         ops.split_heads(_linear(ops, params, f"vision.pool.{n}", y), config.heads)
         for n, y in (("q", queries), ("k", x), ("v", x))
     )
-    x = ops.join_heads(ops.attention(q, k, v, causal=False))
+    x = ops.join_heads(ops.attention(q, k, v, "nothing"))
     return _linear(ops, params, "vision.pool.out", ops.first(x, keep=False))
 
 

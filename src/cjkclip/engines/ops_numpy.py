@@ -6,7 +6,7 @@ import numpy as np
 
 from cjkclip.config import Act, Model
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages
-from cjkclip.engines.functional import image_tower, text_tower
+from cjkclip.engines.functional import Hide, image_tower, text_tower
 
 Array = np.ndarray
 
@@ -25,9 +25,11 @@ class NumpyOps:
         x = x - x.mean(axis=-1, keepdims=True)
         return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(eps)) * weight + bias
 
-    def attention(self, q: Array, k: Array, v: Array, causal: bool) -> Array:
+    def attention(self, q: Array, k: Array, v: Array, hide: Hide) -> Array:
         scores = q @ k.swapaxes(-1, -2) * np.float32(1 / math.sqrt(q.shape[-1]))
-        if causal:
+        if isinstance(hide, np.ndarray):
+            scores = np.where(hide[:, None, None].astype(bool), scores, np.float32(-np.inf))
+        elif hide == "later":
             scores = np.where(np.tri(q.shape[-2], k.shape[-2], dtype=bool), scores, np.float32(-np.inf))
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return scores / scores.sum(axis=-1, keepdims=True) @ v
@@ -45,6 +47,9 @@ class NumpyOps:
 
     def relu(self, x: Array) -> Array:
         return np.maximum(x, 0)
+
+    def tanh(self, x: Array) -> Array:
+        return np.tanh(x)
 
     def embedding(self, table: Array, ids: Array) -> Array:
         return table[ids]
@@ -92,18 +97,18 @@ class NumpyEngine:
     def image(self, pixels: Pixels) -> Features:
         return self.image_stages(pixels)["image_features"]
 
-    def text(self, ids: Ids) -> Features:
-        return self.text_stages(ids)["text_features"]
+    def text(self, ids: Ids, mask: Ids) -> Features:
+        return self.text_stages(ids, mask)["text_features"]
 
     def image_stages(self, pixels: Pixels) -> Stages:
         stages: Stages = {}
         image_tower(NumpyOps(), self._params, self._config, pixels, stages.__setitem__)
         return stages
 
-    def text_stages(self, ids: Ids) -> Stages:
+    def text_stages(self, ids: Ids, mask: Ids) -> Stages:
         assert self._config.text is not None
         stages: Stages = {}
-        text_tower(NumpyOps(), self._params, self._config.text, ids, stages.__setitem__)
+        text_tower(NumpyOps(), self._params, self._config.text, ids, mask, stages.__setitem__)
         return stages
 
 

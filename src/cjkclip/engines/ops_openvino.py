@@ -11,7 +11,7 @@ from openvino import opset13 as op
 
 from cjkclip.config import Act, Model
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages
-from cjkclip.engines.functional import image_tower, text_tower
+from cjkclip.engines.functional import Hide, image_tower, text_tower
 
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
 
@@ -39,8 +39,11 @@ class OpenvinoOps:
         x = op.mvn(x, _ints(-1), True, eps, "inside_sqrt")
         return op.add(op.multiply(x, weight), bias)
 
-    def attention(self, q: Node, k: Node, v: Node, causal: bool) -> Node:
-        return op.scaled_dot_product_attention(q, k, v, causal=causal)
+    def attention(self, q: Node, k: Node, v: Node, hide: Hide) -> Node:
+        if isinstance(hide, str):
+            return op.scaled_dot_product_attention(q, k, v, causal=hide == "later")
+        keep = op.convert(op.unsqueeze(hide, _ints(1, 2)), "boolean")  # B 1 1 L
+        return op.scaled_dot_product_attention(q, k, v, attention_mask=keep)
 
     def split_heads(self, x: Node, heads: int) -> Node:
         width = x.output(0).get_partial_shape()[2].get_length()
@@ -57,6 +60,9 @@ class OpenvinoOps:
 
     def relu(self, x: Node) -> Node:
         return op.relu(x)
+
+    def tanh(self, x: Node) -> Node:
+        return op.tanh(x)
 
     def embedding(self, table: np.ndarray, ids: Node) -> Node:
         return op.gather(op.constant(table), ids, _index(0))
@@ -111,23 +117,23 @@ class OpenvinoEngine:
     def image(self, pixels: Pixels) -> Features:
         return self._run("image", pixels, stages=False)["image_features"]
 
-    def text(self, ids: Ids) -> Features:
-        return self._run("text", ids, stages=False)["text_features"]
+    def text(self, ids: Ids, mask: Ids) -> Features:
+        return self._run("text", ids, mask, stages=False)["text_features"]
 
     def image_stages(self, pixels: Pixels) -> Stages:
         return self._run("image", pixels, stages=True)
 
-    def text_stages(self, ids: Ids) -> Stages:
-        return self._run("text", ids, stages=True)
+    def text_stages(self, ids: Ids, mask: Ids) -> Stages:
+        return self._run("text", ids, mask, stages=True)
 
-    def _run(self, tower: str, inputs: np.ndarray, stages: bool) -> Stages:
+    def _run(self, tower: str, *inputs: np.ndarray, stages: bool) -> Stages:
         key = (tower, stages)
         if key not in self._compiled:
             hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
             self._compiled[key] = ov.Core().compile_model(
                 self.graph(tower, stages), "CPU", {"INFERENCE_PRECISION_HINT": hint}
             )
-        outputs = self._compiled[key](np.ascontiguousarray(inputs))
+        outputs = self._compiled[key]([np.ascontiguousarray(array) for array in inputs])
         return {port.get_any_name(): np.array(array, dtype=np.float32) for port, array in outputs.items()}
 
     def graph(self, tower: str, stages: bool) -> ov.Model:
@@ -136,18 +142,18 @@ class OpenvinoEngine:
         if tower == "image":
             assert self._config.vision is not None
             size = self._config.vision.image_size
-            inputs = op.parameter([-1, 3, size, size], np.float32, "pixels")
-            image_tower(OpenvinoOps(), self._params, self._config, inputs, seen.__setitem__)
+            inputs = [op.parameter([-1, 3, size, size], np.float32, "pixels")]
+            image_tower(OpenvinoOps(), self._params, self._config, inputs[0], seen.__setitem__)
         else:
             assert self._config.text is not None
-            inputs = op.parameter([-1, -1], np.int64, "ids")
-            text_tower(OpenvinoOps(), self._params, self._config.text, inputs, seen.__setitem__)
+            inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
+            text_tower(OpenvinoOps(), self._params, self._config.text, *inputs, seen.__setitem__)
         results: list[Node] = []
         for name, node in seen.items() if stages else [(f"{tower}_features", seen[f"{tower}_features"])]:
             result = op.result(node)
             result.output(0).get_tensor().set_names({name})
             results.append(result)
-        return cast(Any, ov.Model)(results, [inputs], f"cjkclip_{tower}")  # its stub lacks this constructor
+        return cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from cjkclip.config import Model, Vit
+from cjkclip.config import Model, Text, Vit
 from cjkclip.errors import FactsError, LayoutError
 from cjkclip.formats import Checkpoint, Format, Parts, unnamed
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
@@ -24,6 +24,7 @@ from cjkclip.text.bpe import OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
 
 JIT_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 CLIP_VOCAB = 49_408
+VIT_KIND: dict[str, Any] = {"kind": "vit", "patch_bias": False, "pre_norm": True}
 
 
 def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
@@ -91,7 +92,7 @@ def _read_shapes(checkpoint: Checkpoint) -> dict[str, Any]:
         "depth": _count(tensors, "transformer.resblocks"),
         "mlp": 4 * width,
     }
-    text |= {"vocab": vocab, "context": context, "pool": "largest-id", "eot": vocab - 1, "eps": 1e-5}
+    text |= {"kind": "clip", "vocab": vocab, "context": context, "pool": "largest-id", "eot": vocab - 1, "eps": 1e-5}
     vision = _read_vit(tensors) if "visual.proj" in tensors else _read_resnet(tensors)
     if own:
         text |= {"act": "quick_gelu", "heads": width // 64}
@@ -104,7 +105,7 @@ def _read_vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     width, _, _, patch = tensors["visual.conv1.weight"].shape
     grid = round((len(tensors["visual.positional_embedding"]) - 1) ** 0.5)
     depth = _count(tensors, "visual.transformer.resblocks")
-    vision = {"kind": "vit", "image_size": grid * patch, "patch": patch, "width": width, "depth": depth}
+    vision = VIT_KIND | {"image_size": grid * patch, "patch": patch, "width": width, "depth": depth}
     return vision | {"mlp": 4 * width, "eps": 1e-5}
 
 
@@ -152,7 +153,7 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
     else:
         heads, mlp = width // vision.get("head_width", 64), int(width * vision.get("mlp_ratio", 4.0))
         seen = {
-            "kind": "vit",
+            **VIT_KIND,
             "patch": vision["patch_size"],
             "depth": layers,
             "mlp": mlp,
@@ -168,7 +169,7 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
         "mlp": int(size * text.get("mlp_ratio", 4)),
     }
     read |= {"act": act, "eps": 1e-5, "vocab": vocab, "context": text["context_length"]}
-    read |= {"pool": "largest-id", "eot": vocab - 1}
+    read |= {"kind": "clip", "pool": "largest-id", "eot": vocab - 1}
     rules = whole.get("preprocess_cfg", {})
     if rules.get("interpolation", "bicubic") != "bicubic" or rules.get("resize_mode", "shortest") != "shortest":
         raise FactsError(
@@ -197,8 +198,8 @@ def _from_merges(merges: list[files.Merge], rules: BpeRules) -> Bpe:
 def _write_open_clip(parts: Parts, folder: Path, *, custom: bool = False) -> None:
     config = parts.config
     vision, text, image = config.vision, config.text, config.image
-    assert vision is not None
-    assert text is not None
+    if vision is None or not isinstance(text, Text):
+        raise LayoutError("open_clip's CLIP holds an image tower and a causal text tower; this model has no such pair")
     shared: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
     if isinstance(vision, Vit):
         seen = shared | {"layers": vision.depth, "head_width": vision.width // vision.heads}

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from cjkclip.config import Encoder, Image, Model, Vit
+from cjkclip.config import Encoder, Image, Model, Text, Vit
 from cjkclip.errors import FactsError, LayoutError
 from cjkclip.formats import Checkpoint, Format, Parts, unnamed
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD
@@ -86,9 +86,15 @@ def _read(checkpoint: Checkpoint) -> dict[str, Any]:
     )
     if vision.get("num_channels", 3) != 3:
         raise FactsError(f"{checkpoint.source}: num_channels is {vision['num_channels']}; only 3 is read")
-    seen = {"kind": "vit", "image_size": vision["image_size"], "patch": vision["patch_size"]} | _encoder(vision)
+    seen = {
+        "kind": "vit",
+        "patch_bias": False,
+        "pre_norm": True,
+        "image_size": vision["image_size"],
+        "patch": vision["patch_size"],
+    } | _encoder(vision)
     eos = text["eos_token_id"]
-    read = {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
+    read = {"kind": "clip", "vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
     read |= {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | _encoder(text)
     embed = whole.get("projection_dim", 512)
     return {"vision": seen, "text": read, "image": read_image(checkpoint), "embed": embed}
@@ -150,7 +156,7 @@ def _encoder_json(config: Encoder) -> dict[str, Any]:
 def _write(parts: Parts, folder: Path) -> None:
     config, tokenizer = parts.config, parts.tokenizer
     vision, text = config.vision, config.text
-    if not isinstance(vision, Vit) or text is None:
+    if not (isinstance(vision, Vit) and vision.pre_norm and isinstance(text, Text)):
         raise LayoutError("transformers' CLIPModel holds a ViT and a text tower; this model has no such pair")
     shared = {"projection_dim": config.embed}
     seen = shared | {

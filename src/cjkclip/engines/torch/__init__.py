@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages
-from cjkclip.engines.torch.towers import Towers
+from cjkclip.engines.torch.towers import TextTower, Towers
 from cjkclip.engines.torch.towers import build as build_towers
 from cjkclip.errors import EngineError
 
@@ -25,38 +25,39 @@ class TorchEngine:
     def image(self, pixels: Pixels) -> Features:
         return self._run(self.towers.vision, pixels)
 
-    def text(self, ids: Ids) -> Features:
-        return self._run(self.towers.text, ids)
+    def text(self, ids: Ids, mask: Ids) -> Features:
+        return self._run(self.towers.text, ids, mask)
 
     def image_stages(self, pixels: Pixels) -> Stages:
         vision = self.towers.vision
         assert vision is not None
         if isinstance(self.towers.config.vision, Vit):
             inputs = {"ln_pre": "image_embeddings"}
-            outputs = {"ln_pre": "image_ln_pre", "ln_post": "image_pooled"}
+            outputs = {"ln_post": "image_pooled"}
+            outputs |= {"ln_pre": "image_ln_pre"} if self.towers.config.vision.pre_norm else {}
             outputs |= {f"blocks.{i}": f"image_block_{i}" for i in range(self.towers.config.vision.depth)}
         else:
             inputs = {"stage1": "image_stem"}
             outputs = {f"stage{i}": f"image_layer{i}" for i in range(1, 5)}
-        return self._record(vision, pixels, inputs, outputs, "image_features")
+        return self._record(vision, (pixels,), inputs, outputs, "image_features")
 
-    def text_stages(self, ids: Ids) -> Stages:
+    def text_stages(self, ids: Ids, mask: Ids) -> Stages:
         text = self.towers.text
         assert text is not None
-        inputs = {"blocks.0": "text_embeddings", "proj": "text_pooled"}
-        outputs = {"ln_final": "text_final"}
+        inputs = {"blocks.0": "text_embeddings"} | ({} if text.proj is None else {"proj": "text_pooled"})
+        outputs = {"ln_final": "text_final"} if isinstance(text, TextTower) else {}
         outputs |= {f"blocks.{i}": f"text_block_{i}" for i in range(text.config.depth)}
-        return self._record(text, ids, inputs, outputs, "text_features")
+        return self._record(text, (ids, mask), inputs, outputs, "text_features")
 
-    def _run(self, tower: nn.Module | None, inputs: np.ndarray) -> np.ndarray:
+    def _run(self, tower: nn.Module | None, *inputs: np.ndarray) -> np.ndarray:
         assert tower is not None
         kind = self.device.partition(":")[0]
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16"):
-            features: Tensor = tower(torch.tensor(inputs, device=self.device))
+            features: Tensor = tower(*(torch.tensor(array, device=self.device) for array in inputs))
         return features.float().cpu().numpy()
 
     def _record(
-        self, tower: nn.Module, x: np.ndarray, inputs: dict[str, str], outputs: dict[str, str], last: str
+        self, tower: nn.Module, args: tuple[np.ndarray, ...], inputs: dict[str, str], outputs: dict[str, str], last: str
     ) -> Stages:
         """Run once with hooks: `inputs` and `outputs` map a submodule to the stage that enters or leaves it."""
         stages: Stages = {}
@@ -70,7 +71,7 @@ class TorchEngine:
         hooks = [tower.get_submodule(m).register_forward_pre_hook(enters(s)) for m, s in inputs.items()]
         hooks += [tower.get_submodule(m).register_forward_hook(leaves(s)) for m, s in outputs.items()]
         try:
-            stages[last] = self._run(tower, x)
+            stages[last] = self._run(tower, *args)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cjkclip.config import Act, Encoder, Model, Text, Vit
+from cjkclip.config import Act, Bert, Encoder, Model, Text, Vit
 from cjkclip.engines.torch.resnet import ResNetTower
 
 
@@ -37,10 +37,12 @@ class Attention(nn.Module):
         self.heads = heads
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, x: Float[Tensor, "B L D"], causal: bool) -> Float[Tensor, "B L D"]:
-        """Attend over L; `causal` hides every later token."""
+    def forward(
+        self, x: Float[Tensor, "B L D"], causal: bool = False, keep: Bool[Tensor, "B 1 1 L"] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        """Attend over L; `causal` hides every later token, `keep` those where it is false."""
         q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # B H L K
+        x = F.scaled_dot_product_attention(q, k, v, keep, is_causal=causal)  # B H L K
         return self.out(x.transpose(1, 2).flatten(2))
 
 
@@ -75,16 +77,25 @@ class Block(nn.Module):
         return x + self.mlp(self.ln2(x))
 
 
+class PostBlock(Block):
+    """norm(x + attention(x)), then norm(x + mlp(x)): the order of BERT."""
+
+    def forward(self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 1 L"]) -> Float[Tensor, "B L D"]:
+        """One residual step."""
+        x = self.ln1(x + self.attn(x, keep=keep))
+        return self.ln2(x + self.mlp(x))
+
+
 class VitTower(nn.Module):
     """Patches to tokens, class token first, transformer, class token out, projection."""
 
     def __init__(self, config: Vit, embed: int) -> None:
         super().__init__()
         tokens = (config.image_size // config.patch) ** 2 + 1
-        self.patch = nn.Conv2d(3, config.width, config.patch, config.patch, bias=False)
+        self.patch = nn.Conv2d(3, config.width, config.patch, config.patch, bias=config.patch_bias)
         self.cls = nn.Parameter(torch.empty(config.width))
         self.position = nn.Embedding(tokens, config.width)
-        self.ln_pre = nn.LayerNorm(config.width, config.eps)
+        self.ln_pre = nn.LayerNorm(config.width, config.eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, causal=False) for _ in range(config.depth))
         self.ln_post = nn.LayerNorm(config.width, config.eps)
         self.proj = nn.Linear(config.width, embed, bias=False)
@@ -111,14 +122,44 @@ class TextTower(nn.Module):
         self.ln_final = nn.LayerNorm(config.width, config.eps)
         self.proj = nn.Linear(config.width, embed, bias=False)
 
-    def forward(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
+    def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"] | None = None) -> Float[Tensor, "B E"]:
         """Un-normalised text features. Pads need no mask: they follow the token that is read."""
+        del mask
         x = self.token(ids) + self.position.weight[: ids.shape[1]]
         for block in self.blocks:
             x = block(x)
         x = self.ln_final(x)
         found = ids if self.config.pool == "largest-id" else (ids == self.config.eot).int()
         return self.proj(x[torch.arange(len(x), device=x.device), found.argmax(dim=1)])
+
+
+class BertTower(nn.Module):
+    """Bidirectional transformer, read at its first token. No dropout: none is active in evaluation."""
+
+    def __init__(self, config: Bert, embed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.token = nn.Embedding(config.vocab, config.width)
+        self.position = nn.Embedding(config.context, config.width)
+        self.type = nn.Embedding(config.types, config.width)
+        self.ln_embed = nn.LayerNorm(config.width, config.eps)
+        self.blocks = nn.ModuleList(PostBlock(config, causal=False) for _ in range(config.depth))
+        self.pooler = self.proj = None
+        if config.head != "project":
+            self.pooler = nn.Linear(config.width, config.width)
+        if config.head != "pooler":
+            self.proj = nn.Linear(config.width, embed, bias=config.head == "classify")
+
+    def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
+        """Un-normalised text features; `mask` is 1 where a token is kept."""
+        positions = self.position.weight[: ids.shape[1]] + self.type.weight[0]
+        x = self.ln_embed(self.token(ids) + positions)
+        for block in self.blocks:
+            x = block(x, mask.bool()[:, None, None])
+        x = x[:, 0]
+        if self.pooler is not None:
+            x = torch.tanh(self.pooler(x))
+        return x if self.proj is None else self.proj(x)
 
 
 class Towers(nn.Module):
@@ -132,7 +173,8 @@ class Towers(nn.Module):
             kind = VitTower if isinstance(config.vision, Vit) else ResNetTower
             self.vision = kind(config.vision, config.embed)  # pyright: ignore[reportArgumentType]
         if config.text is not None:
-            self.text = TextTower(config.text, config.embed)
+            kind = TextTower if isinstance(config.text, Text) else BertTower
+            self.text = kind(config.text, config.embed)  # pyright: ignore[reportArgumentType]
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
 
@@ -165,7 +207,11 @@ def initialise(towers: Towers) -> None:
         _initialise_blocks(towers.vision.blocks)
     elif isinstance(towers.vision, ResNetTower):
         towers.vision.initialise()
-    if towers.text is not None:
+    if isinstance(towers.text, BertTower):
+        for module in towers.text.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+    elif towers.text is not None:
         nn.init.normal_(towers.text.token.weight, std=0.02)
         nn.init.normal_(towers.text.position.weight, std=0.01)
         nn.init.normal_(towers.text.proj.weight, std=towers.text.config.width**-0.5)
