@@ -21,30 +21,40 @@ class Case:
 
     family: str  # the family that owns it
     case: str  # folder under golden/
-    layout: str  # the layout it is stored in, and written back in
+    layout: str  # the layout it is stored in, and written back in; "" for a model of two sources
     weights: str  # the file in it
     facts: dict[str, Any] = field(default_factory=dict)  # what the file cannot tell
-    stages: int  # how many stages of expected.npz are compared: a missing one is a failure
+    asked: dict[str, Any] = field(default_factory=dict)  # further arguments of load
+    image: str = ""  # the second source: where the image tower lies in the folder
+    image_facts: dict[str, Any] = field(default_factory=dict)
+    golden: str = ""  # the folder of the outputs, if it is another
+    prefix: str = ""  # of the outputs to compare with, where there are two kinds
+    towers: str = "both"  # or "text", "vision"
+    stages: int = 11  # how many stages of expected.npz are compared: a missing one is a failure
 
     @property
     def name(self) -> str:
-        return self.case
+        return self.case.replace("/", "-")
 
     @property
     def folder(self) -> Path:
         """Where the checkpoint lies: beside its golden outputs, but for the bundled model."""
         return BUNDLED if self.family == "moji" else GOLDEN / self.case
 
+    @property
+    def outputs(self) -> Path:
+        return GOLDEN / (self.golden or self.case)
+
     def load(self, engine: str = "numpy") -> cjkclip.Clip:
         return _load(self, engine)
 
     @property
     def inputs(self) -> dict[str, Any]:
-        return json.loads((GOLDEN / self.case / "inputs.json").read_text("utf-8"))
+        return json.loads((self.outputs / "inputs.json").read_text("utf-8"))
 
     @property
     def pictures(self) -> list[Path]:
-        return [GOLDEN / self.case / "images" / image["file"] for image in self.inputs["images"]]
+        return [self.outputs / "images" / image["file"] for image in self.inputs["images"]]
 
     @property
     def mask(self) -> np.ndarray:
@@ -53,8 +63,13 @@ class Case:
         return expected.get("attention_mask", np.ones_like(expected["input_ids"]))
 
     def expected(self) -> dict[str, np.ndarray]:
-        with np.load(GOLDEN / self.case / "expected.npz") as arrays:
-            return dict(arrays)
+        """The original's outputs by their plain names; those with the prefix win, and without their stages."""
+        with np.load(self.outputs / "expected.npz") as arrays:
+            found = dict(arrays)
+        if not self.prefix:
+            return found
+        plain = {name: found[name] for name in ("input_ids", "attention_mask", "pixel_values", "logit_scale_exp")}
+        return plain | {n.removeprefix(self.prefix): a for n, a in found.items() if n.startswith(self.prefix)}
 
     def __hash__(self) -> int:
         return hash(self.case)
@@ -62,29 +77,67 @@ class Case:
 
 @cache
 def _load(case: Case, engine: str) -> cjkclip.Clip:
-    return cjkclip.load(case.folder if not case.facts else case.folder / case.weights, engine=engine, facts=case.facts)
+    path = case.folder / case.weights if case.facts or case.image else case.folder
+    tower = {"image_tower": case.folder / case.image} if case.image else {}
+    return cjkclip.load(path, engine=engine, facts=case.facts, **tower, **case.asked)
 
 
+def row(case: str, family: str, layout: str, weights: str = "model.safetensors", **more: Any) -> Case:
+    return Case(case=case, family=family, layout=layout, weights=weights, **more)
+
+
+# OpenAI's plain files do not say what these towers compute with, nor cn_clip's how many heads a toy width has
 QUICK = {"vision.act": "quick_gelu", "text.act": "quick_gelu", "vision.heads": 1, "text.heads": 1}
-HF = {"family": "openai", "layout": "transformers", "weights": "model.safetensors", "stages": 11}
-OPEN_CLIP = {"family": "openai", "weights": "open_clip_model.safetensors", "stages": 11}
+RESNET = {"text.act": "quick_gelu", "text.heads": 1}
+HEADS = {"vision.heads": 4, "text.heads": 2}
 
 FAMILIES = (
-    Case(case="hf-clip-eos2", **HF),
-    Case(case="hf-clip-trueeos", **HF),
-    Case(case="hf-clip-gelu", **HF),
-    Case(case="open-clip", layout="open_clip", **OPEN_CLIP),
-    Case(case="open-clip-customtext", layout="open_clip_custom", **OPEN_CLIP),
-    Case(case="openai-vit", family="openai", layout="openai", weights="model.pt", facts=QUICK, stages=11),
-    Case(
-        case="openai-rn",
-        family="openai",
-        layout="openai",
-        weights="model.pt",
-        facts={"text.act": "quick_gelu", "text.heads": 1},
-        stages=11,
+    row("hf-clip-eos2", "openai", "transformers"),
+    row("hf-clip-trueeos", "openai", "transformers"),
+    row("hf-clip-gelu", "openai", "transformers"),
+    row("hf-clip-text-projection", "openai", "transformers_text_projection", towers="text", stages=5),
+    row("hf-clip-vision-projection", "openai", "transformers_vision_projection", towers="vision", stages=5),
+    row(
+        "hf-clip-v5-unprefixed/text",
+        "openai",
+        "transformers_text_bare",
+        towers="text",
+        stages=4,
+        golden="hf-clip-v5-unprefixed",
     ),
-    Case(case="openai-vit-torchscript", family="openai", layout="openai", weights="model.pt", stages=9),
+    row(
+        "hf-clip-v5-unprefixed/vision",
+        "openai",
+        "transformers_vision_bare",
+        towers="vision",
+        stages=4,
+        golden="hf-clip-v5-unprefixed",
+    ),
+    row("open-clip", "openai", "open_clip", "open_clip_model.safetensors"),
+    row("open-clip-customtext", "openai", "open_clip_custom", "open_clip_model.safetensors"),
+    row("openai-vit", "openai", "openai", "model.pt", facts=QUICK),
+    row("openai-rn", "openai", "openai", "model.pt", facts=RESNET),
+    row("openai-vit-torchscript", "openai", "openai", "model.pt", stages=9),
+    row("hf-chinese-clip", "chinese", "transformers_chinese"),
+    row("hf-chinese-clip-crop", "chinese", "transformers_chinese"),
+    row("cn-clip-vit", "chinese", "cn_clip", "model.pt", facts=HEADS, prefix="fp32_", stages=4),
+    row("cn-clip-rn", "chinese", "cn_clip", "model.pt", facts={"text.heads": 2}, prefix="fp32_", stages=3),
+    row("cn-clip-vit-flash", "chinese", "cn_clip_flash", "model.pt", facts=HEADS, prefix="fp32_", stages=4),
+    row("rinna-clip", "rinna", "rinna", "pytorch_model.bin", stages=10),
+    row("rinna-clip-bert", "rinna", "rinna", stages=10),
+    row("rinna-cloob", "rinna", "rinna", "pytorch_model.bin", stages=10),
+    row("koclip", "koclip", "transformers", asked={"family": "koclip"}),
+    row(
+        "taiyi-pooler",
+        "taiyi",
+        "",
+        "text/pytorch_model.bin",
+        image="image/ViT-tiny.pt",
+        facts={"vision.act": "quick_gelu", "vision.heads": 1},
+    ),
+    row("taiyi-pooler-gelu", "taiyi", "", "text/pytorch_model.bin", image="image"),
+    row("taiyi-logits", "taiyi", "", "text/pytorch_model.bin", image="image"),
+    row("taiyi-clip-model", "taiyi", "taiyi", "pytorch_model.bin", facts={"text.head": "project"}),
     # the bundled model has no other original than the modules that trained it: its outputs are theirs
-    Case(case="moji", family="moji", layout="cjkclip", weights="model.safetensors", stages=9),
+    row("moji", "moji", "cjkclip", stages=9),
 )

@@ -4,18 +4,19 @@ Refuses: names that are nothing, tensors left over or missing, facts that nobody
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cjkclip import hub, layouts, weights
-from cjkclip.config import Model, unknown
-from cjkclip.errors import FactsError, ModelNotFoundError
+from cjkclip.config import Model, Text, unknown
+from cjkclip.errors import FactsError, LayoutError, ModelNotFoundError
 from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
 from cjkclip.families import family as family_named
 from cjkclip.formats import Checkpoint, Facts, Format, Parts, settle
-from cjkclip.parameters import shapes
+from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer
+from cjkclip.text.bpe import Bpe
 
 BUNDLED = Path(__file__).parent / "moji"
 
@@ -31,12 +32,13 @@ class Found:
     release: Release | None
 
 
-def read(name: str, *, family: str | None, revision: str | None, facts: Facts) -> Found:
+def read(name: str, *, family: str | None, revision: str | None, image_tower: str | None, facts: Facts) -> Found:
     """Find, read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
     known = find_release(name)
     release = known[1] if known else None
     checkpoint = _open(_locate(name, release, revision), name)
-    owner, form = find_format(checkpoint, families() if family is None else (family_named(family),))
+    among = families() if family is None and known is None else (family_named(family) if family else known[0],)
+    owner, form = find_format(checkpoint, among)
     origin = form.origin(checkpoint)
     if origin.family is not None:
         owner = family_named(origin.family)
@@ -44,9 +46,27 @@ def read(name: str, *, family: str | None, revision: str | None, facts: Facts) -
     stated = {**(release.facts if release else {}), **facts}
     config = _config(settle(form.read(checkpoint), stated), checkpoint.source)
     params = _params(form, checkpoint)
-    layouts.check(params, shapes(config), checkpoint.source)
-    tokenizer = _tokenizer(form, checkpoint, config)
-    return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
+    tower = image_tower or (release.image_tower if release else None)
+    found = Found(config=config, params=params, tokenizer=None, family=owner, release=release)
+    if tower is not None and (image_tower is not None or config.vision is None):
+        found = _joined(found, read(tower, family=None, revision=None, image_tower=None, facts={}), tower)
+    layouts.check(found.params, shapes(found.config), checkpoint.source, spare(found.config))
+    return replace(found, tokenizer=_tokenizer(form, checkpoint, found.config))
+
+
+def _joined(text: Found, image: Found, source: str) -> Found:
+    """The text tower of one checkpoint with the image tower, the scale and the picture rules of another."""
+    ours, theirs = text.config, image.config
+    if theirs.vision is None or theirs.embed != ours.embed:
+        raise LayoutError(
+            f"image_tower={source!r} has features {theirs.embed} wide{'' if theirs.vision else ' and no image tower'}; "
+            f"the text tower's are {ours.embed} wide: take the tower that it was trained against"
+        )
+    config = replace(ours, vision=theirs.vision, image=theirs.image, scale=theirs.scale)
+    taken = {n: array for n, array in image.params.items() if n.startswith("vision.") or n == "logit_scale"}
+    kept = {n: array for n, array in text.params.items() if n.startswith("text.")}
+    dtypes = {n: d for found in (text, image) for n, d in found.params.dtypes.items() if n in {**kept, **taken}}
+    return replace(text, config=config, params=weights.Tensors({**taken, **kept}, dtypes=dtypes))
 
 
 def write(found: Found, folder: Path, layout: str) -> Path:
@@ -74,7 +94,16 @@ def _locate(name: str, release: Release | None, revision: str | None) -> Path:
 
 def _open(path: Path, source: str) -> Checkpoint:
     file = weights.find(path) if path.is_dir() else path
-    return Checkpoint(source=source, folder=file.parent, tensors=weights.read(file))
+    return Checkpoint(source=source, folder=file.parent, tensors=_unwrapped(weights.read(file)))
+
+
+def _unwrapped(tensors: weights.Tensors) -> weights.Tensors:
+    """Without the "module." that torch's parallel wrappers put before every name."""
+    wrap = "module."
+    if not tensors or not all(name.startswith(wrap) for name in tensors):
+        return tensors
+    dtypes = {name.removeprefix(wrap): dtype for name, dtype in tensors.dtypes.items()}
+    return weights.Tensors({name.removeprefix(wrap): array for name, array in tensors.items()}, dtypes=dtypes)
 
 
 def _config(record: Mapping[str, Any], source: str) -> Model:
@@ -107,4 +136,13 @@ def _tokenizer(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer
             f"{checkpoint.source}: its tokenizer has {tokenizer.vocab_size} ids, the text tower {config.text.vocab}: "
             "they do not belong together"
         )
+    text = config.text
+    if isinstance(text, Text) and isinstance(tokenizer, Bpe) and text.pool == "largest-id":
+        last = tokenizer.vocab_size - 1
+        if tokenizer.eot != last:
+            raise FactsError(
+                f"{checkpoint.source}: its config pools text at the largest id, but its tokenizer's end token has id "
+                f"{tokenizer.eot} of 0 to {last}: the original reads an ordinary word there. To read the end token: "
+                f"load(..., facts={{'text.pool': 'first-eot', 'text.eot': {tokenizer.eot}}})"
+            )
     return tokenizer

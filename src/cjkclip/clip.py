@@ -34,6 +34,7 @@ def load(
     device: str = "auto",
     family: str | None = None,
     revision: str | None = None,
+    image_tower: str | Path | None = None,
     facts: Facts | None = None,
 ) -> "Clip":
     """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local folder, or a weight file.
@@ -43,7 +44,14 @@ def load(
     "cuda", "mps". Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
     """
     chosen = engines.choose(engine, precision, device)
-    return Clip(checkpoints.read(str(name), family=family, revision=revision, facts=facts or {}), chosen)
+    found = checkpoints.read(
+        str(name),
+        family=family,
+        revision=revision,
+        image_tower=None if image_tower is None else str(image_tower),
+        facts=facts or {},
+    )
+    return Clip(found, chosen)
 
 
 class Clip:
@@ -55,7 +63,7 @@ class Clip:
         self.family, self.release = found.family, found.release
         self.languages = found.release.languages if found.release else found.family.languages
         self.embed_dim = found.config.embed
-        self.logit_scale = float(np.exp(found.params["logit_scale"].astype(np.float64)).reshape(()))
+        self.logit_scale = _scale(found)
         self._found, self._chosen = found, engine
 
     @cached_property
@@ -106,7 +114,9 @@ class Clip:
             )
         if len(ids) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
-        return _unit(self.engine.text(ids, tokens.mask)) if normalize else self.engine.text(ids, tokens.mask)
+        used = int(tokens.mask.any(axis=0).nonzero()[0].max(initial=0)) + 1  # columns of pads alone say nothing
+        features = self.engine.text(ids[:, :used], tokens.mask[:, :used])
+        return _unit(features) if normalize else features
 
     def encode_image(
         self,
@@ -214,6 +224,13 @@ def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return list(images)
     return [images]
+
+
+def _scale(found: Found) -> float:
+    """What multiplies a cosine: the file's parameter, or the fact of a model without one, or 1 for a single tower."""
+    if "logit_scale" not in found.params:
+        return found.config.scale or 1.0
+    return float(np.exp(found.params["logit_scale"].astype(np.float64)).reshape(()))
 
 
 def _unit(features: Features) -> Features:

@@ -12,9 +12,9 @@ from cjkclip.errors import FactsError
 
 Act = Literal["quick_gelu", "gelu"]
 Pool = Literal["largest-id", "first-eot"]
-# "project": a projection without bias; "pooler": tanh of a square linear layer; "classify": the pooler, then a linear
-# layer with bias
-Head = Literal["project", "pooler", "classify"]
+# "project": a projection without bias; "pooler": tanh of a square linear layer; "pooler-project": the one, then the
+# other; "classify": the pooler, then a linear layer with bias
+Head = Literal["project", "pooler", "pooler-project", "classify"]
 _T = TypeVar("_T")
 
 
@@ -38,6 +38,7 @@ class Vit(Encoder):
     patch: int
     patch_bias: bool  # has the patch convolution a bias
     pre_norm: bool  # is there a LayerNorm before the first block
+    project: bool  # is there a projection; without one the feature is the normalised class token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Text(Encoder):
     context: int  # length of the position table, in tokens
     pool: Pool  # upstream pools at the largest id when eos_token_id == 2, else at the first `eot`
     eot: int  # id of the end-of-text token (not read when pool == "largest-id")
+    project: bool  # is there a projection; without one the feature is the pooled token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,7 @@ class Model:
     text: TextTower | None
     image: Image | None
     embed: int  # width of the joint space
+    scale: float | None  # what multiplies a cosine, where it is no parameter of the file but a fact (CLOOB)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `from_dict` reads it back."""
@@ -117,7 +120,7 @@ class Model:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Model":
         """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or ill-typed field."""
-        missing = {"vision", "text", "image", "embed"} - set(data)
+        missing = {"vision", "text", "image", "embed", "scale"} - set(data)
         if missing:
             raise FactsError(f"config lacks {sorted(missing)}")
         vision, text, image = data["vision"], data["text"], data["image"]
@@ -128,6 +131,7 @@ class Model:
             text=None if text is None else _read_tower(text, "text"),
             image=None if image is None else _read(Image, image, "image"),
             embed=data["embed"],
+            scale=data["scale"],
         )
 
 

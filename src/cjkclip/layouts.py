@@ -16,8 +16,10 @@ import numpy as np
 from cjkclip.errors import LayoutError
 
 Arrays = dict[str, np.ndarray]
-Op = Literal["same", "transpose", "q", "k", "v"]  # q, k, v: a third of a fused tensor, along axis 0
+# q, k, v: a third of a fused tensor, along axis 0; to-...: without leading axes of length 1
+Op = Literal["same", "transpose", "q", "k", "v", "to-vector", "to-matrix"]
 _THIRDS = {"q": 0, "k": 1, "v": 2}
+_AXES = {"to-vector": 1, "to-matrix": 2}
 _HOLES = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "n": ".+"}
 
 
@@ -89,7 +91,7 @@ def write(layout: Layout, params: Mapping[str, np.ndarray]) -> Arrays:
         elif home[1] in _THIRDS:
             thirds.setdefault(home[0], [None] * 3)[_THIRDS[home[1]]] = array
         else:
-            tensors[home[0]] = array.T if home[1] == "transpose" else array
+            tensors[home[0]] = _put(array, home[1])
     if left:
         raise LayoutError(f"layout {layout.name!r} has no place for {len(left)} parameters ({_some(left)})")
     for name, parts in thirds.items():
@@ -105,13 +107,18 @@ def published(layout: Layout, canonical: str) -> tuple[str, Op] | None:
     return None
 
 
-def check(params: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Every parameter of the towers is there in its shape, and nothing else is. Raises LayoutError.
+def check(
+    params: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    source: str,
+    spare: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
+    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError.
 
     A scalar may be stored with shape (1,), as some open_clip files do.
     """
     missing = [name for name in expected if name not in params]
-    surplus = [name for name in params if name not in expected]
+    surplus = [name for name in params if name not in expected and name not in (spare or {})]
     if missing or surplus:
         raise LayoutError(
             f"{source}: the config asks for {len(missing)} parameters that the file lacks ({_some(missing)}); "
@@ -129,11 +136,21 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"{(\w)}", lambda m: f"(?P<{m[1]}>{_HOLES.get(m[1], '[0-9]+')})", escaped))
 
 
+def _put(array: np.ndarray, op: Op) -> np.ndarray:
+    if op == "transpose":
+        return array.T
+    return array if op == "same" else array.reshape(1, *([1] * (op == "to-vector")), *array.shape)
+
+
 def _take(tensor: np.ndarray, op: Op, name: str, source: str) -> np.ndarray:
     if op == "same":
         return tensor
     if op == "transpose":
         return tensor.T
+    if op in _AXES:
+        if tensor.ndim != 3 or any(length != 1 for length in tensor.shape[: 3 - _AXES[op]]):
+            raise LayoutError(f"{source}: {name} has shape {tensor.shape}, expected leading axes of length 1")
+        return tensor.reshape(tensor.shape[3 - _AXES[op] :])
     if tensor.ndim == 0 or len(tensor) % 3:
         raise LayoutError(f"{source}: {name} has shape {tensor.shape}; a fused q, k, v needs a multiple of 3 rows")
     third = len(tensor) // 3

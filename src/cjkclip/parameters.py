@@ -13,10 +13,11 @@ def shapes(config: Model) -> Shapes:
     """Name -> shape of every parameter and buffer, in the order of the towers.
 
     >>> from cjkclip.config import Model
-    >>> shapes(Model(vision=None, text=None, image=None, embed=8))
-    {'logit_scale': ()}
+    >>> shapes(Model(vision=None, text=None, image=None, embed=8, scale=None))
+    {}
     """
-    found: Shapes = {"logit_scale": ()}
+    both = config.vision is not None and config.text is not None
+    found: Shapes = {"logit_scale": ()} if both and config.scale is None else {}
     if isinstance(config.vision, Vit):
         found |= _vit(config.vision, config.embed)
     elif isinstance(config.vision, ResNet):
@@ -59,7 +60,7 @@ def _vit(config: Vit, embed: int) -> Shapes:
         **(_norm("vision.ln_pre", width) if config.pre_norm else {}),
         **_blocks("vision", config),
         **_norm("vision.ln_post", width),
-        "vision.proj.weight": (embed, width),
+        **({"vision.proj.weight": (embed, width)} if config.project else {}),
     }
 
 
@@ -69,7 +70,7 @@ def _text(config: Text, embed: int) -> Shapes:
         "text.position.weight": (config.context, config.width),
         **_blocks("text", config),
         **_norm("text.ln_final", config.width),
-        "text.proj.weight": (embed, config.width),
+        **({"text.proj.weight": (embed, config.width)} if config.project else {}),
     }
 
 
@@ -85,7 +86,15 @@ def _bert(config: Bert, embed: int) -> Shapes:
     if config.head == "project":
         return found | {"text.proj.weight": (embed, width)}
     found |= _linear("text.pooler", width, width)
+    if config.head == "pooler-project":
+        found["text.proj.weight"] = (embed, width)
     return found | (_linear("text.proj", embed, width) if config.head == "classify" else {})
+
+
+def spare(config: Model) -> Shapes:
+    """Parameters that a file may hold and no tower reads: they are kept, so that saving loses nothing."""
+    text = config.text
+    return _linear("text.pooler", text.width, text.width) if isinstance(text, Bert) and text.head == "project" else {}
 
 
 def _conv_bn(name: str, out: int, channels: int, kernel: int) -> Shapes:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from cjkclip.config import Model
 from cjkclip.errors import EngineError
+from cjkclip.parameters import shapes
 
 Params = Mapping[str, np.ndarray]
 Stages = dict[str, np.ndarray]
@@ -78,7 +79,8 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
 
 def build(config: Model, params: Params, *, engine: str, precision: str, device: str) -> Engine:
     """An engine by its chosen names (see `choose`). `params` holds every canonical parameter."""
-    return cast(Engine, importlib.import_module(ENGINES[engine][0]).build(config, params, precision, device))
+    read = {name: params[name] for name in shapes(config)}
+    return cast(Engine, importlib.import_module(ENGINES[engine][0]).build(config, read, precision, device))
 
 
 def _best_engine(device: str) -> str:

@@ -122,7 +122,7 @@ def _clip(ops: Ops, params: Params, config: Text, ids: T, tap: Tap) -> T:
     tap("text_final", x)
     x = ops.at_argmax(x, ids, None if config.pool == "largest-id" else config.eot)
     tap("text_pooled", x)
-    return ops.linear(x, params["text.proj.weight"], None)
+    return ops.linear(x, params["text.proj.weight"], None) if config.project else x
 
 
 def _bert(ops: Ops, params: Params, config: Bert, ids: T, mask: T, tap: Tap) -> T:
@@ -137,12 +137,10 @@ def _bert(ops: Ops, params: Params, config: Bert, ids: T, mask: T, tap: Tap) -> 
         x = _norm(ops, params, f"{block}.ln2", ops.add(x, _mlp(ops, params, block, config, x)), config.eps)
         tap(f"text_block_{i}", x)
     x = ops.first(x, keep=False)
-    if config.head == "project":
-        tap("text_pooled", x)
-        return ops.linear(x, params["text.proj.weight"], None)
-    x = ops.tanh(_linear(ops, params, "text.pooler", x))
+    if config.head != "project":
+        x = ops.tanh(_linear(ops, params, "text.pooler", x))
     tap("text_pooled", x)
-    return x if config.head == "pooler" else _linear(ops, params, "text.proj", x)
+    return x if config.head == "pooler" else ops.linear(x, params["text.proj.weight"], params.get("text.proj.bias"))
 
 
 def _vit(ops: Ops, params: Params, config: Vit, pixels: T, tap: Tap) -> T:
@@ -156,7 +154,7 @@ def _vit(ops: Ops, params: Params, config: Vit, pixels: T, tap: Tap) -> T:
     x = _blocks(ops, params, "vision", config, x, tap, hide="nothing")
     x = _norm(ops, params, "vision.ln_post", ops.first(x, keep=False), config.eps)
     tap("image_pooled", x)
-    return ops.linear(x, params["vision.proj.weight"], None)
+    return ops.linear(x, params["vision.proj.weight"], None) if config.project else x
 
 
 def _norm(ops: Ops, params: Params, name: str, x: T, eps: float) -> T:

@@ -15,6 +15,10 @@ from cjkclip.layouts import published
 REGISTRY: dict[str, str] = {
     "moji": "cjkclip.families.moji",
     "openai": "cjkclip.families.openai",
+    "chinese": "cjkclip.families.chinese",
+    "rinna": "cjkclip.families.rinna",
+    "koclip": "cjkclip.families.koclip",
+    "taiyi": "cjkclip.families.taiyi",
 }
 
 
@@ -28,6 +32,7 @@ class Release:
     languages: tuple[str, ...]
     note: str  # one line for `cjkclip models`
     facts: Facts  # laid under what the caller states, over what the files tell
+    image_tower: str | None = None  # where the image tower comes from, if the release holds only text
 
 
 @dataclass(frozen=True, kw_only=True)

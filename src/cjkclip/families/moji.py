@@ -5,7 +5,7 @@ from cjkclip.formats.native import NATIVE
 
 FAMILY = Family(
     name="moji",
-    formats=(NATIVE,),
+    formats=NATIVE,
     languages=("zh", "zh-Hant", "ja", "ko", "en"),
     templates={},
     releases=(

@@ -5,6 +5,7 @@ Releases: github.com/openai/CLIP, MIT licence. The hub repositories are transfor
 
 from cjkclip.families import Family, Release
 from cjkclip.formats.openai import OPENAI_FORMATS
+from cjkclip.formats.single import SINGLE_TOWERS
 from cjkclip.formats.transformers import CLIP_MODEL
 
 
@@ -15,7 +16,7 @@ def _release(repo: str, *aliases: str) -> Release:
 
 FAMILY = Family(
     name="openai",
-    formats=(CLIP_MODEL, *OPENAI_FORMATS),
+    formats=(CLIP_MODEL, *OPENAI_FORMATS, *SINGLE_TOWERS),
     languages=("en",),
     templates={"en": ("a photo of a {}.",)},
     releases=(

@@ -19,6 +19,10 @@ from cjkclip.text import Tokenizer
 
 Facts = Mapping[str, Any]  # dotted field name of the config -> value
 
+# what every tower of OpenAI's kind has in common, as config records
+CLIP_VIT: dict[str, Any] = {"kind": "vit", "patch_bias": False, "pre_norm": True, "project": True}
+CLIP_TEXT: dict[str, Any] = {"kind": "clip", "project": True}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:

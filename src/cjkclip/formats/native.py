@@ -13,8 +13,15 @@ from cjkclip.formats import Checkpoint, Format, Origin, Parts
 from cjkclip.layouts import Layout, Row
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe, BpeRules
+from cjkclip.text.unigram import Unigram, UnigramRules
+from cjkclip.text.wordpiece import WordPiece, WordPieceRules
 
 VERSION = 1
+TOKENIZERS: dict[str, tuple[Any, Any]] = {
+    "bpe": (Bpe, BpeRules),
+    "wordpiece": (WordPiece, WordPieceRules),
+    "unigram": (Unigram, UnigramRules),
+}
 
 
 def _record(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -38,34 +45,40 @@ def _origin(checkpoint: Checkpoint) -> Origin:
 
 def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
     rules = _record(checkpoint).get("tokenizer")
-    return None if rules is None or config.text is None else Bpe.load(checkpoint.folder, BpeRules.from_dict(rules))
+    if rules is None or config.text is None:
+        return None
+    kind = rules.get("kind")
+    if kind not in TOKENIZERS:
+        raise FactsError(f"{checkpoint.source}: tokenizer.kind is {kind!r}, expected one of {sorted(TOKENIZERS)}")
+    tokenizer, record = TOKENIZERS[kind]
+    return tokenizer.load(checkpoint.folder, record.from_dict({k: v for k, v in rules.items() if k != "kind"}))
 
 
 def _write(parts: Parts, folder: Path) -> None:
     rules = None
-    if isinstance(parts.tokenizer, Bpe):
-        parts.tokenizer.save(folder)
-        rules = parts.tokenizer.rules.to_dict()
+    for kind, (tokenizer, _) in TOKENIZERS.items():
+        if isinstance(parts.tokenizer, tokenizer):
+            parts.tokenizer.save(folder)
+            rules = {"kind": kind} | parts.tokenizer.rules.to_dict()
     whole = {"format": "cjkclip", "version": VERSION, "family": parts.family, "release": parts.release}
     whole |= {"model": parts.config.to_dict(), "tokenizer": rules}
     (folder / "config.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-NATIVE = Format(
-    layout=Layout(
-        name="cjkclip",
-        rows=(
-            Row("logit_scale", "logit_scale"),
-            Row("vision.{n}", "vision.{n}"),
-            Row("text.{n}", "text.{n}"),
+NATIVE = tuple(
+    Format(
+        layout=Layout(
+            name="cjkclip",
+            rows=(Row("logit_scale", "logit_scale"), Row("vision.{n}", "vision.{n}"), Row("text.{n}", "text.{n}")),
+            marks=(mark,),
+            harmless=(),
         ),
-        marks=("logit_scale", "text.proj.weight"),
-        harmless=(),
-    ),
-    config_file="config.json",
-    read=_read,
-    tokenizer=_tokenizer,
-    weights_file="model.safetensors",
-    origin=_origin,
-    write=_write,
+        config_file="config.json",
+        read=_read,
+        tokenizer=_tokenizer,
+        weights_file="model.safetensors",
+        origin=_origin,
+        write=_write,
+    )
+    for mark in ("text.token.weight", "vision.patch.weight", "vision.stem1.conv.weight")  # a tower may be missing
 )

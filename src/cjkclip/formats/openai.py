@@ -15,7 +15,7 @@ import numpy as np
 
 from cjkclip.config import Model, Text, Vit
 from cjkclip.errors import FactsError, LayoutError
-from cjkclip.formats import Checkpoint, Format, Parts, unnamed
+from cjkclip.formats import CLIP_TEXT, CLIP_VIT, Checkpoint, Format, Parts, unnamed
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
 from cjkclip.layouts import Layout, Row
 from cjkclip.text import Tokenizer
@@ -24,7 +24,6 @@ from cjkclip.text.bpe import OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
 
 JIT_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 CLIP_VOCAB = 49_408
-VIT_KIND: dict[str, Any] = {"kind": "vit", "patch_bias": False, "pre_norm": True}
 
 
 def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
@@ -89,30 +88,32 @@ def _read_shapes(checkpoint: Checkpoint) -> dict[str, Any]:
     vocab, context = tensors["token_embedding.weight"].shape[0], tensors["positional_embedding"].shape[0]
     text: dict[str, Any] = {
         "width": width,
-        "depth": _count(tensors, "transformer.resblocks"),
+        "depth": count(tensors, "transformer.resblocks"),
         "mlp": 4 * width,
     }
-    text |= {"kind": "clip", "vocab": vocab, "context": context, "pool": "largest-id", "eot": vocab - 1, "eps": 1e-5}
-    vision = _read_vit(tensors) if "visual.proj" in tensors else _read_resnet(tensors)
+    text |= CLIP_TEXT | {"vocab": vocab, "context": context, "pool": "largest-id", "eot": vocab - 1, "eps": 1e-5}
+    vision = read_vit(tensors) if "visual.proj" in tensors else read_resnet(tensors)
     if own:
         text |= {"act": "quick_gelu", "heads": width // 64}
         vision |= {"act": "quick_gelu", "heads": vision["width"] // 64} if vision["kind"] == "vit" else {}
     image = torchvision_rules(vision["image_size"], OPENAI_MEAN, OPENAI_STD)
-    return {"vision": vision, "text": text, "image": image, "embed": tensors["text_projection"].shape[1]}
+    return {"vision": vision, "text": text, "image": image, "embed": tensors["text_projection"].shape[1], "scale": None}
 
 
-def _read_vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def read_vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the shapes of OpenAI's ViT tell: all but the activation and the number of heads."""
     width, _, _, patch = tensors["visual.conv1.weight"].shape
     grid = round((len(tensors["visual.positional_embedding"]) - 1) ** 0.5)
-    depth = _count(tensors, "visual.transformer.resblocks")
-    vision = VIT_KIND | {"image_size": grid * patch, "patch": patch, "width": width, "depth": depth}
+    depth = count(tensors, "visual.transformer.resblocks")
+    vision = CLIP_VIT | {"image_size": grid * patch, "patch": patch, "width": width, "depth": depth}
     return vision | {"mlp": 4 * width, "eps": 1e-5}
 
 
-def _read_resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def read_resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the shapes of OpenAI's ResNet tell; its heads are 64 wide in every publication."""
     width = tensors["visual.layer1.0.conv1.weight"].shape[0]
     grid = round((len(tensors["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
-    stages = tuple(_count(tensors, f"visual.layer{s}") for s in range(1, 5))
+    stages = tuple(count(tensors, f"visual.layer{s}") for s in range(1, 5))
     return {
         "kind": "resnet",
         "image_size": grid * 32,
@@ -122,7 +123,8 @@ def _read_resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _count(tensors: Mapping[str, np.ndarray], prefix: str) -> int:
+def count(tensors: Mapping[str, np.ndarray], prefix: str) -> int:
+    """How many numbered things stand under a prefix."""
     return len({name[len(prefix) + 1 :].split(".")[0] for name in tensors if name.startswith(prefix + ".")})
 
 
@@ -153,7 +155,7 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
     else:
         heads, mlp = width // vision.get("head_width", 64), int(width * vision.get("mlp_ratio", 4.0))
         seen = {
-            **VIT_KIND,
+            **CLIP_VIT,
             "patch": vision["patch_size"],
             "depth": layers,
             "mlp": mlp,
@@ -169,7 +171,7 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
         "mlp": int(size * text.get("mlp_ratio", 4)),
     }
     read |= {"act": act, "eps": 1e-5, "vocab": vocab, "context": text["context_length"]}
-    read |= {"kind": "clip", "pool": "largest-id", "eot": vocab - 1}
+    read |= CLIP_TEXT | {"pool": "largest-id", "eot": vocab - 1}
     rules = whole.get("preprocess_cfg", {})
     if rules.get("interpolation", "bicubic") != "bicubic" or rules.get("resize_mode", "shortest") != "shortest":
         raise FactsError(
@@ -177,7 +179,7 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
         )
     mean, std = rules.get("mean", OPENAI_MEAN), rules.get("std", OPENAI_STD)
     image = torchvision_rules(vision["image_size"], mean, std)
-    return {"vision": seen, "text": read, "image": image, "embed": model["embed_dim"]}
+    return {"vision": seen, "text": read, "image": image, "embed": model["embed_dim"], "scale": None}
 
 
 def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from cjkclip.config import Encoder, Image, Model, Text, Vit
 from cjkclip.errors import FactsError, LayoutError
-from cjkclip.formats import Checkpoint, Format, Parts, unnamed
+from cjkclip.formats import CLIP_TEXT, CLIP_VIT, Checkpoint, Format, Parts, unnamed
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD
 from cjkclip.layouts import Layout, Row
 from cjkclip.text import Tokenizer
@@ -25,7 +25,7 @@ _FILTERS: dict[int, Literal["bicubic", "bilinear"]] = {2: "bilinear", 3: "bicubi
 
 
 def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
-    ours, theirs = ours + ".blocks.{i}", theirs + ".encoder.layers.{i}"
+    ours, theirs = ours + ".blocks.{i}", theirs + "encoder.layers.{i}"
     return (
         *(Row(f"{ours}.attn.{n}.{{p}}", f"{theirs}.self_attn.{n}_proj.{{p}}") for n in ("q", "k", "v", "out")),
         *(Row(f"{ours}.ln{n}.{{p}}", f"{theirs}.layer_norm{n}.{{p}}") for n in "12"),
@@ -33,22 +33,32 @@ def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
     )
 
 
-VISION_ROWS = (
-    Row("vision.cls", "vision_model.embeddings.class_embedding"),
-    Row("vision.position.weight", "vision_model.embeddings.position_embedding.weight"),
-    Row("vision.patch.weight", "vision_model.embeddings.patch_embedding.weight"),
-    Row("vision.ln_pre.{p}", "vision_model.pre_layrnorm.{p}"),  # the published spelling has no "e"
-    Row("vision.ln_post.{p}", "vision_model.post_layernorm.{p}"),
-    *_block_rows("vision", "vision_model"),
-    Row("vision.proj.weight", "visual_projection.weight"),
-)
-TEXT_ROWS = (
-    Row("text.token.weight", "text_model.embeddings.token_embedding.weight"),
-    Row("text.position.weight", "text_model.embeddings.position_embedding.weight"),
-    Row("text.ln_final.{p}", "text_model.final_layer_norm.{p}"),
-    *_block_rows("text", "text_model"),
-    Row("text.proj.weight", "text_projection.weight"),
-)
+def vision_rows(prefix: str) -> tuple[Row, ...]:
+    """CLIPVisionModel's names under a prefix."""
+    return (
+        Row("vision.cls", f"{prefix}embeddings.class_embedding"),
+        Row("vision.position.weight", f"{prefix}embeddings.position_embedding.weight"),
+        Row("vision.patch.weight", f"{prefix}embeddings.patch_embedding.weight"),
+        Row("vision.ln_pre.{p}", f"{prefix}pre_layrnorm.{{p}}"),  # the published spelling has no "e"
+        Row("vision.ln_post.{p}", f"{prefix}post_layernorm.{{p}}"),
+        *_block_rows("vision", prefix),
+    )
+
+
+def text_rows(prefix: str) -> tuple[Row, ...]:
+    """CLIPTextModel's names under a prefix."""
+    return (
+        Row("text.token.weight", f"{prefix}embeddings.token_embedding.weight"),
+        Row("text.position.weight", f"{prefix}embeddings.position_embedding.weight"),
+        Row("text.ln_final.{p}", f"{prefix}final_layer_norm.{{p}}"),
+        *_block_rows("text", prefix),
+    )
+
+
+SCALE = Row("logit_scale", "logit_scale")
+VISION_PROJ = Row("vision.proj.weight", "visual_projection.weight")
+TEXT_PROJ = Row("text.proj.weight", "text_projection.weight")
+IDS = ("*position_ids",)  # buffers that transformers before 4.31 saved
 _SHARED: dict[str, Any] = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_hidden_layers": 12}
 VISION_DEFAULTS: dict[str, Any] = _SHARED | {
     "hidden_size": 768,
@@ -67,7 +77,8 @@ TEXT_DEFAULTS: dict[str, Any] = _SHARED | {
 }
 
 
-def _encoder(record: Mapping[str, Any]) -> dict[str, Any]:
+def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that every stack of blocks has, from transformers' names."""
     return {
         "width": record["hidden_size"],
         "depth": record["num_hidden_layers"],
@@ -78,26 +89,32 @@ def _encoder(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(checkpoint: Checkpoint) -> dict[str, Any]:
-    whole = cast(dict[str, Any], checkpoint.json("config.json"))
-    vision, text = (
-        defaults | whole.get(f"{part}_config", {}) | (whole.get(f"{part}_config_dict") or {})
-        for part, defaults in (("vision", VISION_DEFAULTS), ("text", TEXT_DEFAULTS))
-    )
+def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The vision tower's record from a config.json, nested or (a single tower's) flat."""
+    nested = whole.get("vision_config", whole) | (whole.get("vision_config_dict") or {})
+    vision = VISION_DEFAULTS | nested
     if vision.get("num_channels", 3) != 3:
-        raise FactsError(f"{checkpoint.source}: num_channels is {vision['num_channels']}; only 3 is read")
-    seen = {
-        "kind": "vit",
-        "patch_bias": False,
-        "pre_norm": True,
-        "image_size": vision["image_size"],
-        "patch": vision["patch_size"],
-    } | _encoder(vision)
+        raise FactsError(f"config.json: num_channels is {vision['num_channels']}; only 3 is read")
+    return CLIP_VIT | {"image_size": vision["image_size"], "patch": vision["patch_size"]} | encoder(vision)
+
+
+def read_text(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The text tower's record, likewise."""
+    text = TEXT_DEFAULTS | whole.get("text_config", whole) | (whole.get("text_config_dict") or {})
     eos = text["eos_token_id"]
-    read = {"kind": "clip", "vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
-    read |= {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | _encoder(text)
-    embed = whole.get("projection_dim", 512)
-    return {"vision": seen, "text": read, "image": read_image(checkpoint), "embed": embed}
+    read = CLIP_TEXT | {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
+    return read | {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | encoder(text)
+
+
+def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    """config.json, which `find_format` has seen."""
+    return cast(dict[str, Any], checkpoint.json("config.json"))
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Any]:
+    whole = config_json(checkpoint)
+    record = {"vision": read_vision(whole), "text": read_text(whole), "image": read_image(checkpoint)}
+    return record | {"embed": whole.get("projection_dim", 512), "scale": None}
 
 
 def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -135,14 +152,16 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
     }
 
 
-def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+def bpe_tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+    """The byte-pair tokenizer beside the weights, if there is one."""
     folder = checkpoint.folder
     if config.text is None or not any((folder / n).is_file() for n in ("tokenizer.json", "merges.txt")):
         return None
     return Bpe.from_transformers(folder, context=config.text.context)
 
 
-def _encoder_json(config: Encoder) -> dict[str, Any]:
+def encoder_json(config: Encoder) -> dict[str, Any]:
+    """`encoder`, the other way."""
     return {
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
@@ -158,23 +177,31 @@ def _write(parts: Parts, folder: Path) -> None:
     vision, text = config.vision, config.text
     if not (isinstance(vision, Vit) and vision.pre_norm and isinstance(text, Text)):
         raise LayoutError("transformers' CLIPModel holds a ViT and a text tower; this model has no such pair")
-    shared = {"projection_dim": config.embed}
-    seen = shared | {
-        "model_type": "clip_vision_model",
-        "image_size": vision.image_size,
-        "patch_size": vision.patch,
-    }
-    read = shared | {"model_type": "clip_text_model", "vocab_size": text.vocab}
-    read |= {"max_position_embeddings": text.context}
-    read |= {"eos_token_id": LEGACY_EOS if text.pool == "largest-id" else text.eot}
     if isinstance(tokenizer, Bpe):
-        read |= {"bos_token_id": tokenizer.sot, "pad_token_id": tokenizer.pad}
         tokenizer.save_transformers(folder)
-    whole = shared | {"model_type": "clip", "architectures": ["CLIPModel"]}
-    whole |= {"vision_config": seen | _encoder_json(vision), "text_config": read | _encoder_json(text)}
-    _dump(folder / "config.json", whole)
+    whole: dict[str, Any] = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": config.embed}
+    whole |= {
+        "vision_config": vision_json(vision, config.embed),
+        "text_config": text_json(text, config.embed, tokenizer),
+    }
+    dump(folder / "config.json", whole)
     if config.image is not None:
-        _dump(folder / "preprocessor_config.json", image_json(config.image))
+        dump(folder / "preprocessor_config.json", image_json(config.image))
+
+
+def text_json(text: Text, embed: int, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """`read_text`, the other way."""
+    sizes = {"projection_dim": embed, "vocab_size": text.vocab, "max_position_embeddings": text.context}
+    ids: dict[str, int] = {"eos_token_id": LEGACY_EOS if text.pool == "largest-id" else text.eot}
+    if isinstance(tokenizer, Bpe):
+        ids |= {"bos_token_id": tokenizer.sot, "pad_token_id": tokenizer.pad}
+    return {"model_type": "clip_text_model"} | sizes | ids | encoder_json(text)
+
+
+def vision_json(vision: Vit, embed: int) -> dict[str, Any]:
+    """`read_vision`, the other way."""
+    sizes = {"image_size": vision.image_size, "patch_size": vision.patch, "projection_dim": embed}
+    return {"model_type": "clip_vision_model"} | sizes | encoder_json(vision)
 
 
 def image_json(image: Image) -> dict[str, Any]:
@@ -197,20 +224,21 @@ def image_json(image: Image) -> dict[str, Any]:
     }
 
 
-def _dump(path: Path, data: Mapping[str, Any]) -> None:
+def dump(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON."""
     path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
 
 
 CLIP_MODEL = Format(
     layout=Layout(
         name="transformers",
-        rows=(Row("logit_scale", "logit_scale"), *VISION_ROWS, *TEXT_ROWS),
+        rows=(SCALE, *vision_rows("vision_model."), VISION_PROJ, *text_rows("text_model."), TEXT_PROJ),
         marks=("vision_model.pre_layrnorm.weight", "text_model.final_layer_norm.weight", "logit_scale"),
-        harmless=("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"),
+        harmless=IDS,
     ),
     config_file="config.json",
     read=_read,
-    tokenizer=_tokenizer,
+    tokenizer=bpe_tokenizer,
     weights_file="model.safetensors",
     origin=unnamed,
     write=_write,

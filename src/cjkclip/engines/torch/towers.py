@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from cjkclip.config import Act, Bert, Encoder, Model, Text, Vit
 from cjkclip.engines.torch.resnet import ResNetTower
+from cjkclip.parameters import shapes
 
 
 class QuickGelu(nn.Module):
@@ -98,7 +99,7 @@ class VitTower(nn.Module):
         self.ln_pre = nn.LayerNorm(config.width, config.eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, causal=False) for _ in range(config.depth))
         self.ln_post = nn.LayerNorm(config.width, config.eps)
-        self.proj = nn.Linear(config.width, embed, bias=False)
+        self.proj = nn.Linear(config.width, embed, bias=False) if config.project else nn.Identity()
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B E"]:
         """Un-normalised image features."""
@@ -120,7 +121,7 @@ class TextTower(nn.Module):
         self.position = nn.Embedding(config.context, config.width)
         self.blocks = nn.ModuleList(Block(config, causal=True) for _ in range(config.depth))
         self.ln_final = nn.LayerNorm(config.width, config.eps)
-        self.proj = nn.Linear(config.width, embed, bias=False)
+        self.proj = nn.Linear(config.width, embed, bias=False) if config.project else nn.Identity()
 
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"] | None = None) -> Float[Tensor, "B E"]:
         """Un-normalised text features. Pads need no mask: they follow the token that is read."""
@@ -175,7 +176,11 @@ class Towers(nn.Module):
         if config.text is not None:
             kind = TextTower if isinstance(config.text, Text) else BertTower
             self.text = kind(config.text, config.embed)  # pyright: ignore[reportArgumentType]
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        scale = torch.tensor(math.log(config.scale or 1 / 0.07))
+        if "logit_scale" in shapes(config):
+            self.logit_scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("logit_scale", scale, persistent=False)
 
 
 def build(config: Model, params: Mapping[str, Tensor] | None = None) -> Towers:
@@ -199,10 +204,10 @@ def initialise(towers: Towers) -> None:
     for module in towers.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.LayerNorm | nn.BatchNorm2d):
             module.reset_parameters()
-    towers.logit_scale.fill_(math.log(1 / 0.07))
+    towers.logit_scale.fill_(math.log(towers.config.scale or 1 / 0.07))
     if isinstance(towers.vision, VitTower):
         std = towers.vision.cls.numel() ** -0.5
-        for tensor in (towers.vision.cls, towers.vision.position.weight, towers.vision.proj.weight):
+        for tensor in (towers.vision.cls, towers.vision.position.weight, *towers.vision.proj.parameters()):
             nn.init.normal_(tensor, std=std)
         _initialise_blocks(towers.vision.blocks)
     elif isinstance(towers.vision, ResNetTower):
@@ -214,7 +219,8 @@ def initialise(towers: Towers) -> None:
     elif towers.text is not None:
         nn.init.normal_(towers.text.token.weight, std=0.02)
         nn.init.normal_(towers.text.position.weight, std=0.01)
-        nn.init.normal_(towers.text.proj.weight, std=towers.text.config.width**-0.5)
+        for tensor in towers.text.proj.parameters():
+            nn.init.normal_(tensor, std=towers.text.config.width**-0.5)
         _initialise_blocks(towers.text.blocks)
 
 

@@ -1,0 +1,25 @@
+"""Korean CLIP in transformers' CLIPModel layout: OpenAI's architecture with a retrained byte-pair vocabulary.
+
+Facts: the model card of Bingsu/clip-vit-base-patch32-ko. Its config says eos_token_id 2, so that the text is pooled at
+the largest id: the end token has to be the last of the vocabulary. `load` refuses a checkpoint where it is not.
+"""
+
+from cjkclip.families import Family, Release
+from cjkclip.formats.transformers import CLIP_MODEL
+
+FAMILY = Family(
+    name="koclip",
+    formats=(CLIP_MODEL,),
+    languages=("ko", "en"),
+    templates={"ko": ("{} 사진",), "en": ("a photo of a {}.",)},
+    releases=(
+        Release(
+            name="Bingsu/clip-vit-base-patch32-ko",
+            aliases=("clip-vit-base-patch32-ko",),
+            licence="mit",
+            languages=("ko", "en"),
+            note="Korean CLIP ViT-B/32",
+            facts={},
+        ),
+    ),
+)
