@@ -45,7 +45,11 @@ bench: .venv/dev  ## speed, measured beside the peers in the same run
 	@.venv/bin/python -m bench
 
 moji: .venv/dev  ## rebuild the bundled pictures, captions and model from their sources (needs npm and an hour)
-	@.venv/bin/python -m tools.moji_data
+	.venv/bin/python -m tools.moji_data build
+	.venv/bin/python -m tools.moji_data render 64 96
+	.venv/bin/python -m tools.moji_train
+	.venv/bin/python -m tools.moji_golden
+	.venv/bin/python -m tools.moji_train --evaluate
 
 install: .venv/base  ## .venv with cjkclip alone
 

@@ -4,9 +4,11 @@ docs/architecture.md says why. The import contracts themselves stand in pyprojec
 """
 
 import ast
+import dataclasses
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -228,5 +230,11 @@ def test_array_shapes_are_checked() -> None:
 def test_config_has_no_defaults() -> None:
     """What differs between families must be said by the family."""
     for kind in (Vit, ResNet, Text, Image, Model):
-        with pytest.raises(TypeError):
-            kind()
+        every = dataclasses.fields(kind)
+        assert every
+        assert all(f.default is f.default_factory is dataclasses.MISSING for f in every), kind
+
+
+def test_an_offline_test_cannot_reach_the_network() -> None:
+    with socket.socket() as outside, pytest.raises(AssertionError, match="mark it `hub`"):
+        outside.connect(("192.0.2.1", 80))  # an address for documentation, nobody's

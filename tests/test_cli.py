@@ -1,6 +1,5 @@
 """The command line: what it answers, in tables and in JSON, and the frozen list of its commands and flags."""
 
-import io
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 import cjkclip
@@ -23,6 +23,7 @@ from cjkclip.gallery import Gallery
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"
 IMAGES = TINY / "images"
+MODEL = ("-m", TINY, "--engine", "numpy")
 
 # Changes here are changes of the public face: say so in CHANGELOG.md.
 FLAGS = {
@@ -56,6 +57,16 @@ def program(*args: str | bytes, **env: str) -> subprocess.CompletedProcess[bytes
     surroundings = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", **env}
     command = [sys.executable.encode(), b"-m", b"cjkclip", *words]
     return subprocess.run(command, capture_output=True, env=surroundings, check=False)
+
+
+@pytest.fixture(autouse=True)
+def fewer_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every twentieth of the package's pictures, and the panda: to encode all takes seconds."""
+    whole = {design: moji.gallery(design) for design in moji.DESIGNS}
+    kept = {
+        design: tuple(p for i, p in enumerate(w) if i % 20 == 0 or p[0].char == "🐼") for design, w in whole.items()
+    }
+    monkeypatch.setattr(moji, "gallery", kept.__getitem__)
 
 
 def test_commands_and_flags_are_frozen() -> None:
@@ -99,43 +110,43 @@ def test_models() -> None:
 
 
 def test_classify() -> None:
-    data = answer("classify", IMAGES / "a.png", IMAGES / "c.jpg", "-l", "猫，犬、鳥", "-l", "cat, 猫", "-m", TINY)
+    data = answer("classify", IMAGES / "a.png", IMAGES / "c.jpg", "-l", "猫，犬、鳥", "-l", "cat, 猫", *MODEL)
     assert data["labels"] == ["猫", "犬", "鳥", "cat"]
-    clip = cjkclip.load(TINY)
+    clip = cjkclip.load(TINY, engine="numpy")
     truth = clip.classify([IMAGES / "a.png", IMAGES / "c.jpg"], ["猫", "犬", "鳥", "cat"])
     for result, found in zip(data["results"], truth, strict=True):
-        assert [(one["label"], pytest.approx(one["score"])) for one in result["predictions"]] == found
+        assert [(one["label"], pytest.approx(one["score"], abs=1e-6)) for one in result["predictions"]] == found
     assert [result["picture"] for result in data["results"]] == [str(IMAGES / "a.png"), str(IMAGES / "c.jpg")]
 
 
 def test_classify_shows_the_best_label_first() -> None:
-    shown = run("classify", IMAGES / "a.png", "--labels", "cat,dog", "-m", TINY).stdout.splitlines()
-    best = answer("classify", IMAGES / "a.png", "--labels", "cat,dog", "-m", TINY)["results"][0]["predictions"][0]
+    shown = run("classify", IMAGES / "a.png", "--labels", "cat,dog", *MODEL).stdout.splitlines()
+    best = answer("classify", IMAGES / "a.png", "--labels", "cat,dog", *MODEL)["results"][0]["predictions"][0]
     assert shown[0] == str(IMAGES / "a.png")
     assert shown[2].split()[:2] == [best["label"], f"{best['score']:.1%}"]
 
 
 def test_labels_from_a_file_keep_their_commas(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes("\ufeffa cat, asleep\r\n\r\n犬\r\n".encode())
-    one = answer("classify", IMAGES / "a.png", "--label-file", tmp_path / "labels.txt", "-m", TINY)
+    one = answer("classify", IMAGES / "a.png", "--label-file", tmp_path / "labels.txt", *MODEL)
     assert one["labels"] == ["a cat, asleep", "犬"]
-    two = answer("classify", IMAGES / "a.png", "--label-file", "-", "-m", TINY, typed="猫\n犬\n")
+    two = answer("classify", IMAGES / "a.png", "--label-file", "-", *MODEL, typed="猫\n犬\n")
     assert two["labels"] == ["猫", "犬"]
 
 
 def test_templates_change_the_answer() -> None:
     plain, worded = (
-        answer("classify", IMAGES / "a.png", "-l", "cat,dog", "-m", TINY, *more)["results"][0]["predictions"]
+        answer("classify", IMAGES / "a.png", "-l", "cat,dog", *MODEL, *more)["results"][0]["predictions"]
         for more in ([], ["--template", "a photo of a {}", "--template", "{}!"])
     )
-    clip = cjkclip.load(TINY)
+    clip = cjkclip.load(TINY, engine="numpy")
     truth = clip.classify([IMAGES / "a.png"], ["cat", "dog"], templates=["a photo of a {}", "{}!"])[0]
-    assert worded[0]["score"] == pytest.approx(truth[0].score)
+    assert worded[0]["score"] == pytest.approx(truth[0].score, abs=1e-6)
     assert worded != plain
 
 
 def test_search_the_bundled_pictures() -> None:
-    data = answer("search", "猫", "ねこ", "貓", "고양이", "cat", "-k", "3", "-m", TINY)
+    data = answer("search", "猫", "ねこ", "貓", "고양이", "cat", "-k", "3", *MODEL)
     assert [result["language"] for result in data["results"]] == ["zh", "ja", "zh-Hant", "ko", "en"]
     by_char = {concept.char: concept for concept in moji.concepts()}
     for result in data["results"]:
@@ -147,18 +158,18 @@ def test_search_the_bundled_pictures() -> None:
 
 def test_search_by_picture_finds_the_picture(tmp_path: Path) -> None:
     (tmp_path / "panda.webp").write_bytes(moji.pictures("fluent")["1f43c"])
-    data = answer("search", tmp_path / "panda.webp", "--in", "fluent", "--language", "ko", "-k", "1", "-m", TINY)
+    data = answer("search", tmp_path / "panda.webp", "--in", "fluent", "--language", "ko", "-k", "1", *MODEL)
     [result] = data["results"]
     assert (result["kind"], result["language"]) == ("picture", "ko")
-    assert result["hits"][0]["name"] == "판다"
+    assert result["hits"][0]["name"] == "판다 얼굴"
     assert result["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
 
 
 def test_search_a_folder_and_its_gallery_alike(tmp_path: Path) -> None:
-    folder = answer("search", "cat", "--in", IMAGES, "-m", TINY)
+    folder = answer("search", "cat", "--in", IMAGES, *MODEL)
     out = tmp_path / "g.safetensors"
-    assert run("embed", IMAGES, "-o", out, "-m", TINY).exit_code == 0
-    gallery = answer("search", "cat", "--in", out, "-m", TINY)
+    assert run("embed", IMAGES, "-o", out, *MODEL).exit_code == 0
+    gallery = answer("search", "cat", "--in", out, *MODEL)
     paths = [[hit["path"] for hit in data["results"][0]["hits"]] for data in (folder, gallery)]
     assert paths[0] == paths[1]
     assert sorted(paths[0]) == [str(IMAGES / name) for name in ("a.png", "b.png", "c.jpg")]
@@ -169,36 +180,36 @@ def test_a_folder_that_is_called_like_a_design_wins(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "noto").mkdir()
     Image.new("RGB", (9, 9), "red").save(tmp_path / "noto" / "red.png")
-    data = answer("search", "cat", "--in", "noto", "-m", TINY)
+    data = answer("search", "cat", "--in", "noto", *MODEL)
     assert [hit["path"] for hit in data["results"][0]["hits"]] == [str(Path("noto", "red.png"))]
 
 
 def test_embed_for_numpy(tmp_path: Path) -> None:
-    clip = cjkclip.load(TINY)
+    clip = cjkclip.load(TINY, engine="numpy")
     words = [str(IMAGES / "a.png"), "猫", "a cat"]
-    data = answer("embed", *words, "--out", tmp_path / "v.npz", "-m", TINY)
+    data = answer("embed", *words, "--out", tmp_path / "v.npz", *MODEL)
     with np.load(tmp_path / "v.npz", allow_pickle=False) as saved:
         assert list(saved["names"]) == words == data["names"]
         assert str(saved["fingerprint"]) == clip.fingerprint == data["fingerprint"]
         np.testing.assert_allclose(saved["vectors"][0], clip.encode_image([words[0]])[0], atol=1e-6)
         np.testing.assert_allclose(saved["vectors"][1:], clip.encode_text(words[1:]), atol=1e-6)
     assert (data["rows"], data["width"]) == (3, clip.embed_dim)
-    assert run("embed", *words, "--out", tmp_path / "v.npy", "-m", TINY).exit_code == 0
+    assert run("embed", *words, "--out", tmp_path / "v.npy", *MODEL).exit_code == 0
     assert np.load(tmp_path / "v.npy", allow_pickle=False).shape == (3, clip.embed_dim)
 
 
 def test_embed_lines_and_kinds(tmp_path: Path) -> None:
     out = tmp_path / "v.safetensors"
-    data = answer("embed", "--lines", "-", "-o", out, "-m", TINY, typed="猫\n\n犬\n")
+    data = answer("embed", "--lines", "-", "-o", out, *MODEL, typed="猫\n\n犬\n")
     assert list(Gallery.load(out).names) == ["猫", "犬"] == data["names"]
-    assert answer("embed", "--as", "text", "cat.jpg", "-o", out, "-m", TINY)["rows"] == 1
-    assert answer("embed", "--as", "picture", IMAGES, "-o", out, "-m", TINY)["rows"] == 3
+    assert answer("embed", "--as", "text", "cat.jpg", "-o", out, *MODEL)["rows"] == 1
+    assert answer("embed", "--as", "picture", IMAGES, "-o", out, *MODEL)["rows"] == 3
 
 
 def test_a_query_that_is_cut_is_reported() -> None:
-    data = answer("search", "ねこ" * 5000, "-k", "1", "-m", TINY)
+    data = answer("search", "ねこ" * 5000, "-k", "1", *MODEL)
     assert "longer than 77 tokens" in data["notes"][0]
-    shown = run("search", "ねこ" * 5000, "-k", "1", "-m", TINY)
+    shown = run("search", "ねこ" * 5000, "-k", "1", *MODEL)
     assert "note: 1 of 1 texts are longer than 77 tokens" in shown.stderr
     assert "… (10,000 characters)" in shown.stdout
     assert len(shown.stdout) < 1000
@@ -208,12 +219,12 @@ def test_the_sheet_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("cjkclip.gallery.fonts._usual_folders", lambda: [tmp_path])
     monkeypatch.setattr("cjkclip.gallery.fonts._fontconfig", list)
     sheet = tmp_path / "found.png"
-    data = answer("search", "猫", IMAGES / "b.png", "--sheet", sheet, "-k", "2", "-m", TINY)
+    data = answer("search", "猫", IMAGES / "b.png", "--sheet", sheet, "-k", "2", *MODEL)
     assert data["sheet"] == str(sheet)
     assert "fonts-noto-cjk" in data["notes"][0]
     with Image.open(sheet) as drawn:
         assert (drawn.format, drawn.width) == ("PNG", 2 * 48 + 2 * 188 + 18)
-    assert "sheet" in answer("search", "cat", "--in", IMAGES, "--sheet", sheet, "-m", TINY)
+    assert "sheet" in answer("search", "cat", "--in", IMAGES, "--sheet", sheet, *MODEL)
 
 
 def test_doctor_on_a_model_that_works() -> None:
@@ -258,25 +269,17 @@ def test_nothing_reaches_the_terminal_that_moves_it(text: str, shown: str) -> No
 
 def test_tables_are_aligned_with_wide_characters() -> None:
     """The scores of a table begin in the same terminal column, whatever the script."""
-    from rich.cells import cell_len
-
-    lines = run("search", "고양이", "-k", "5", "-m", TINY).stdout.splitlines()
+    lines = run("search", "고양이", "-k", "5", *MODEL).stdout.splitlines()
     places = {cell_len(line[: line.index("0.")]) for line in lines if "0." in line}
     assert len(places) == 1
 
 
 def test_the_program_itself() -> None:
-    done = program("search", "猫", "-k", "1", "-m", str(TINY), "--json", PYTHONIOENCODING="ascii", LC_ALL="C")
+    done = program("search", "猫", "-k", "1", *map(str, MODEL), "--json", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert done.returncode == 0
     assert done.stderr == b""
     assert "猫".encode() in done.stdout
     assert json.loads(done.stdout)["results"][0]["query"] == "猫"
-    table = program("search", "猫", "-k", "1", "-m", str(TINY), PYTHONIOENCODING="ascii", LC_ALL="C")
+    table = program("search", "猫", "-k", "1", *map(str, MODEL), PYTHONIOENCODING="ascii", LC_ALL="C")
     assert table.returncode == 0
     assert b"\\u732b" in table.stdout
-
-
-def test_pictures_of_the_package_are_what_is_drawn() -> None:
-    """The sheet shows the very picture that was found."""
-    picture = Image.open(io.BytesIO(moji.pictures("noto")["1f43c"]))
-    assert picture.size == (64, 64)

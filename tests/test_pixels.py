@@ -126,7 +126,7 @@ def test_without_on_error_one_error_names_every_bad_picture(tmp_path: Path) -> N
     assert [index for index, _ in caught.value.problems] == [0, 2, 3]
     assert "3 of 4 pictures" in str(caught.value)
     assert all(f"picture {index}: {problem}" in str(caught.value) for index, problem in caught.value.problems)
-    assert "空.jpg" in str(caught.value)
+    assert "空.jpg: the file has zero bytes" in str(caught.value)
 
 
 def test_one_picture_is_no_batch() -> None:
@@ -134,12 +134,15 @@ def test_one_picture_is_no_batch() -> None:
         load_pixels("kitten.jpg", OPENAI)
 
 
-def test_the_callers_pictures_are_left_alone() -> None:
-    with PIL.Image.open(GOLDEN / "images" / "palette_transparent.png") as picture:
-        for way in (False, True):
-            load_pixels([picture], OPENAI, published=way)
-        assert (picture.mode, picture.size) == ("P", (70, 50))
-        assert "transparency" in picture.info
+@pytest.mark.parametrize("transparency", [3, bytes(range(200))])
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_callers_picture_is_left_alone(route: str, transparency: int | bytes) -> None:
+    picture = noise(20, 30).quantize(256)
+    picture.info["transparency"] = transparency
+    for way in (False, True):
+        load_pixels([picture], ROUTES[route], published=way)
+    assert (picture.mode, picture.size) == ("P", (20, 30))
+    assert picture.info["transparency"] == transparency
 
 
 STRIPS = [(1, 40), (40, 1), (3, 97), (97, 3), (31, 400), (400, 31), (17, 18), (18, 17)]

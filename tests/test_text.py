@@ -218,9 +218,9 @@ def test_long_queries_are_fast_and_reported(rules: BpeRules) -> None:
     bpe = clip_bpe(rules)
     bpe(["warm ’ up"])
     for text in ("word and " * 1112, "漢字かな交じり文。" * 1112, "고양이 “소파” " * 1112, "x" * 10_000, "é" * 10_000):
-        start = time.thread_time()
+        start = time.process_time()
         tokens = bpe([text])
-        assert time.thread_time() - start < 0.5  # some 20 ms on a free core
+        assert time.process_time() - start < 0.5  # some 20 ms on a free core
         assert tokens.truncated == (0,)
         assert tokens.ids[0, -1] == 49407
 

@@ -61,6 +61,15 @@ def test_names_do_not_matter(tmp_path):
     assert set(read(tmp_path / "model.pt")) == {"w"}
 
 
+@pytest.mark.parametrize("length", [0x7B, 0x0280, 0x0480, 0x4B50])
+def test_a_safetensors_length_may_look_like_another_container(tmp_path, length):
+    """Its first bytes are those of JSON, of two pickles, and of half a zip."""
+    header = json.dumps({"w": entry()}).encode().ljust(length)
+    (tmp_path / "w").write_bytes(struct.pack("<Q", length) + header + np.ones(2, "<f4").tobytes())
+    assert read(tmp_path / "w")["w"].tolist() == [1, 1]
+    safetensors.deserialize((tmp_path / "w").read_bytes())
+
+
 def entry(dtype: object = "F32", shape: object = (2,), offsets: object = (0, 8), **more: object) -> dict[str, object]:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets, **more}
 

@@ -46,11 +46,15 @@ def main() -> None:
     parser.add_argument("--evaluate", action="store_true", help="measure the committed model on Twemoji")
     parser.add_argument("--shorter", type=float, default=1.0, help="divide the recipe's steps by this (for trials)")
     parser.add_argument("--threads", type=int, default=1, help="per operation; two towers run side by side anyway")
+    parser.add_argument("--design", default=None, help="measure the folder --out on this training design")
     parser.add_argument("--out", type=Path, default=CACHE / "model", help="where the trained folder goes")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.evaluate:
         evaluate()
+        return
+    if args.design:
+        measure(cjkclip.load(args.out), args.design)
         return
     train(args.out, trial=args.trial, shorter=args.shorter)
     if args.trial:
@@ -64,16 +68,16 @@ def train(out: Path, *, trial: bool, shorter: float) -> None:
     """All runs of the recipe, each into a folder of its own below `out`; runs that are there are not done again."""
     records: Records = json.loads((CACHE / "concepts.json").read_text(encoding="utf-8"))
     records = [record for record in records if record["in_splits"] and record["split"] == "train"]
-    looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
     tokenizer = words(records)
     before: Path | None = None
-    for number, (size, run) in enumerate(recipe.RUNS, start=1):
+    for number, run in enumerate(recipe.RUNS, start=1):
         folder = out / f"run{number}"
         if not (folder / "model.safetensors").exists():
-            corpus = gather(records, looks, size)
-            towers = start(tokenizer, before, size, run.seed)
-            run = replace(run, steps=max(1, int(run.steps / shorter)))  # noqa: PLW2901
-            towers = fit(towers, corpus, tokenizer(corpus.texts), run, listen=listener(), every=25)
+            unseen = recipe.TRIAL_DESIGN if trial else run.without
+            corpus = gather(records, tuple(look for look in recipe.LOOKS if unseen not in look), run.size)
+            towers = start(tokenizer, before, run.size, run.recipe.seed)
+            shortened = replace(run.recipe, steps=max(1, int(run.recipe.steps / shorter)))
+            towers = fit(towers, corpus, tokenizer(corpus.texts), shortened, listen=listener(), every=25)
             write_model(towers, tokenizer, folder)
         before = folder
     assert before is not None
@@ -127,7 +131,7 @@ def spoken(record: dict[str, Any]) -> tuple[list[str], tuple[float, ...]]:
     for language in recipe.LANGUAGES:
         keywords = record["keywords"][language]
         captions += [record["name"][language], *keywords]
-        weights += [recipe.NAME_SHARE, *[(1 - recipe.NAME_SHARE) / len(keywords)] * len(keywords)]
+        weights += [recipe.NAME_SHARE, *((1 - recipe.NAME_SHARE) / len(keywords) for _ in keywords)]
     return captions, tuple(weights)
 
 

@@ -74,6 +74,14 @@ def exit_code(error: CjkclipError) -> int:
     return MISSING if isinstance(error, EngineError | MissingDependencyError) else SOME_FAILED
 
 
+class _Screen(Console):
+    """rich's console, but for its way to leave when the reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        """rich would exit with 1, which here means that some inputs failed."""
+        raise typer.Exit(leave_broken_pipe())
+
+
 class Report:
     """The answer of one command, in the making. A context; leaving it prints and sets the exit code."""
 
@@ -128,7 +136,7 @@ class Report:
     def show(self, *shown: RenderableType) -> None:
         """Print lines and tables for people; nothing with --json."""
         if not self.as_json:
-            console = Console(highlight=False, markup=False)
+            console = _Screen(highlight=False, markup=False)
             for one in shown:
                 console.print(one)
 
@@ -157,9 +165,11 @@ def write_json(answer: dict[str, Any]) -> None:
     r"""One JSON object in UTF-8 to standard output. Only what UTF-8 or a terminal cannot bear is escaped."""
     text = json.dumps(answer, ensure_ascii=False, indent=2, allow_nan=False)
     text = re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode() + b"\n")
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(text.encode() + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise typer.Exit(leave_broken_pipe()) from None
 
 
 def forgive_streams() -> None:

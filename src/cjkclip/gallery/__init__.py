@@ -8,6 +8,21 @@
 
 from cjkclip.gallery.bundled import Bundled, bundled, guess_language
 from cjkclip.gallery.files import find_pictures
+from cjkclip.gallery.fonts import Fonts, find_fonts
+from cjkclip.gallery.sheet import Found, Row, Sheet, draw_sheet
 from cjkclip.gallery.store import Gallery, Hit
 
-__all__ = ["Bundled", "Gallery", "Hit", "bundled", "find_pictures", "guess_language"]
+__all__ = [
+    "Bundled",
+    "Fonts",
+    "Found",
+    "Gallery",
+    "Hit",
+    "Row",
+    "Sheet",
+    "bundled",
+    "draw_sheet",
+    "find_fonts",
+    "find_pictures",
+    "guess_language",
+]

@@ -41,7 +41,7 @@ _TURNS = {
     8: Transpose.ROTATE_90,
 }
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
-# What Pillow's readers raise on damaged files, found by damaging files. Caught around Pillow's own code only.
+# What Pillow's readers raise on damaged files, which is much. Caught around Pillow's own code only.
 _DAMAGE = (
     OSError,
     SyntaxError,

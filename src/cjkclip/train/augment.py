@@ -90,7 +90,7 @@ def warp(pictures: Tensor, size: int, how: Augment, generator: Generator, mirror
     line = (torch.arange(size) * 2 + 1) / size - 1
     points = torch.stack([line.repeat(size), line.repeat_interleave(size), torch.ones(size * size)])
     points = matrix @ points
-    grid = (points[:, :2] / points[:, 2:]).unflatten(-1, (size, size))
+    grid = (points[:, :2] / points[:, 2:]).reshape(n, 2, size, size)
     if how.bend:
         coarse = torch.randn(n, 2, 4, 4, generator=generator) * how.bend
         grid = grid + F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
@@ -117,7 +117,7 @@ def recolour(rgb: Tensor, how: Augment, generator: Generator) -> Tensor:
     mixture = mixture / mixture.sum(dim=2, keepdim=True).clamp(min=0.5)
     matrix = torch.where(mixed[:, None, None], mixture, matrix)
     matrix = matrix * (1 + _uniform(n, how.light, generator))[:, None, None]
-    return (matrix @ rgb.flatten(2)).unflatten(2, rgb.shape[2:])
+    return (matrix @ rgb.flatten(2)).reshape(rgb.shape)
 
 
 def _hue(angle: Tensor) -> Tensor:

@@ -93,14 +93,14 @@ class Corpus:
             chosen, queue = queue[:wanted], queue[wanted:]
             yield self._batch(np.repeat(chosen, views), chosen, captions, rng)
 
-    def _batch(self, numbers: np.ndarray, chosen: list[int], captions: int, rng: np.random.Generator) -> Batch:
+    def _batch(self, numbers: Rows, chosen: list[int], captions: int, rng: np.random.Generator) -> Batch:
         texts = np.unique([c for n in chosen for c in self._captions(n, captions, rng)])
-        pairs = np.array([self._two(int(n), rng) for n in numbers])
+        pairs = np.array([self._two(n, rng) for n in numbers.tolist()])
         return Batch(
             rows=pairs[:, 0],
             others=pairs[:, 1],
             thing=numbers,
-            mirror=np.array([self.things[n].mirror for n in numbers]),
+            mirror=np.array([self.things[n].mirror for n in numbers.tolist()]),
             captions=texts,
             right=self.right(numbers, texts),
         )

@@ -49,7 +49,11 @@ def finetune(
     tokens = clip.tokenize(corpus.texts)
     assert clip.tokenizer is not None  # tokenize has refused before
     towers = towers_of(clip).to(device)
-    heard = None if listen is None else lambda progress, _: listen(progress)
+
+    def heard(progress: Progress, _: Towers) -> None:
+        if listen is not None:
+            listen(progress)
+
     trained = fit(towers, corpus, tokens, recipe, listen=heard, every=every)
     return load(write_model(trained, clip.tokenizer, out, owner=clip.family))
 

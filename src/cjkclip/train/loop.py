@@ -63,7 +63,7 @@ def fit(
     prepared = _prepared(corpus, image, recipe)
     losses, since = list[Tensor](), time.perf_counter()
     # fused attention's backward is the slower one for short texts on a CPU
-    with sdpa_kernel(SDPBackend.MATH), ThreadPoolExecutor(1) as side, ThreadPoolExecutor(1) as ahead:
+    with sdpa_kernel(SDPBackend.MATH), ThreadPoolExecutor(2) as side, ThreadPoolExecutor(1) as ahead:
         ready = ahead.submit(next, prepared)
         for step in range(1, recipe.steps + 1):
             pixels, batch = ready.result()

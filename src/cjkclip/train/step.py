@@ -1,11 +1,12 @@
 """One step of training: features, loss, gradients, new weights. N pictures, M texts, L tokens, E joint width, T things.
 
-The two towers work side by side: the text tower runs in a second thread while the image tower has the first, forwards
-and backwards. Each operation then needs one core only, and no core waits inside an operation for another.
+On a CPU the text tower and each half of the pictures have threads of their own, forwards and backwards. Each operation
+then needs one core only, and no core waits inside an operation for another. Batch statistics are those of a half.
 """
 
 import math
 from concurrent.futures import Executor
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -19,16 +20,20 @@ from cjkclip.train.data import Batch, Corpus
 from cjkclip.train.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.train.recipe import Recipe
 
+SPLIT = 128  # pictures in a batch from which two threads share them
+
 
 class Learner:
     """Towers on their way: the weights, their average, the optimiser and the anchors (T, E)."""
 
     def __init__(self, towers: Towers, corpus: Corpus, tokens: Tokens, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
-        self.towers = towers.train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.towers = towers
+        towers.train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue, reportUnknownMemberType]
         self.corpus, self.recipe = corpus, recipe
         self.device = towers.logit_scale.device
         self.average = copy(towers)
+        self.twin = twin(towers.vision) if self.device.type == "cpu" and recipe.batch >= SPLIT else None
         self.anchors = torch.nn.Parameter(self._anchors(tokens))
         groups = [*_groups(towers, recipe.weight_decay), {"params": [self.anchors], "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
@@ -40,15 +45,23 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.steps, self.recipe)
         self.optimiser.zero_grad()
-        texts = side.submit(self.encode, self.towers.text, ids)
-        image = self.encode(self.towers.vision, pixels)
-        text = texts.result()
-        ends = [image.detach().requires_grad_(), text.detach().requires_grad_()]
-        loss = self.loss(*ends, batch)
-        loss.backward()
-        back = side.submit(text.backward, ends[1].grad)
-        image.backward(ends[0].grad)
-        back.result()
+        half = len(pixels) // 2 if self.twin is not None else len(pixels)
+        others = [side.submit(self.encode, self.towers.text, ids)]
+        if self.twin is not None:
+            others.append(side.submit(self.encode, self.twin, pixels[half:]))
+        first = self.encode(self.towers.vision, pixels[:half])
+        text, *rest = [other.result() for other in others]
+        image = torch.cat([first, *rest]).detach().requires_grad_()
+        words = text.detach().requires_grad_()
+        loss = self.loss(image, words, batch)
+        backward(loss, None)
+        assert image.grad is not None
+        assert words.grad is not None
+        back = [side.submit(backward, text, words.grad)]
+        back += [side.submit(backward, second, image.grad[half:]) for second in rest]
+        backward(first, image.grad[:half])
+        for done in back:
+            done.result()
         torch.nn.utils.clip_grad_norm_(self.towers.parameters(), self.recipe.clip_norm)
         self.optimiser.step()
         self._follow()
@@ -82,7 +95,8 @@ class Learner:
         """Where each thing's captions lie now, away from their common mean; short, so that a step turns them far."""
         if not self.recipe.anchors:
             return torch.zeros(0, self.towers.config.embed, device=self.device)
-        parts = torch.from_numpy(tokens.ids[:, : int(tokens.mask.sum(axis=1).max())]).split(1024)
+        ids = torch.from_numpy(tokens.ids[:, : int(tokens.mask.sum(axis=1).max())])
+        parts = [ids[row : row + 1024] for row in range(0, len(ids), 1024)]
         texts = F.normalize(torch.cat([self.encode(self.towers.text, part) for part in parts]), dim=1)
         means = [texts[list(t.captions)].T @ torch.tensor(t.weights, device=self.device) for t in self.corpus.things]
         centres = torch.stack(means) / torch.tensor([[sum(t.weights)] for t in self.corpus.things], device=self.device)
@@ -99,6 +113,11 @@ class Learner:
                 ours.lerp_(theirs, 1 - keep)
             else:
                 ours.copy_(theirs)
+
+
+def backward(end: Tensor, gradient: Tensor | None) -> None:
+    """Add the gradients of everything below `end` to theirs."""
+    end.backward(gradient)  # pyright: ignore[reportUnknownMemberType]
 
 
 def rate(step: int, recipe: Recipe) -> float:
@@ -118,7 +137,8 @@ def rate(step: int, recipe: Recipe) -> float:
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
     """Does this recipe compute in bfloat16 here?"""
     if recipe.precision == "auto":
-        return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+        has = torch.cpu._is_avx512_bf16_supported  # pyright: ignore[reportPrivateUsage]  # no public name before 2.13
+        return device.type == "cuda" or (device.type == "cpu" and has())
     return recipe.precision == "bf16"
 
 
@@ -127,6 +147,13 @@ def copy(towers: Towers) -> Towers:
     twin = Towers(towers.config)
     twin.load_state_dict(towers.state_dict())
     return twin.to(towers.logit_scale.device).eval().requires_grad_(False)
+
+
+def twin(tower: torch.nn.Module | None) -> torch.nn.Module:
+    """The same tower with the same parameters, but batch statistics of its own."""
+    assert tower is not None
+    shared = {id(parameter): parameter for parameter in tower.parameters()}
+    return deepcopy(tower, shared)  # what is in the memo is not copied
 
 
 def _groups(towers: Towers, decay: float) -> list[dict[str, object]]:

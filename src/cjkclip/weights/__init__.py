@@ -79,7 +79,7 @@ def read(path: Path) -> Tensors:
         raise ModelNotFoundError(f"there is no weight file {path}")
     data = _map(path)
     try:
-        return _read_index(path, data) if data[:1] == b"{" else _read_one(data)
+        return _read_index(path, data) if _is_json(data) else _read_one(data)
     except WeightsError as error:
         raise WeightsError(f"{path.name}: {error}") from error
 
@@ -94,12 +94,19 @@ def _map(path: Path) -> mmap.mmap:
         raise WeightsError(f"{path} cannot be read: {error}") from error
 
 
+def _is_json(data: mmap.mmap) -> bool:
+    return data[:1] == b"{" and b"\x00" not in data[:9]  # a safetensors length may begin with the byte of a brace
+
+
 def _read_one(data: mmap.mmap) -> Tensors:
+    # safetensors first: its length can begin like any of the others, but no length fills more than four bytes
+    if data[4:9] == b"\x00\x00\x00\x00{":
+        return read_safetensors(data)
     if data[:4] == b"PK\x03\x04":
         return read_zip(data)
     if data[:1] == b"\x80" and data[1:2] <= b"\x05":
         return read_legacy(data)
-    if data[8:9] == b"{":
+    if data[8:9] == b"{":  # so that a length that lies is called by its name
         return read_safetensors(data)
     looks = next((what for sign, what in _SIGNS if data[: len(sign)] == sign), None)
     if data[257:262] == b"ustar":

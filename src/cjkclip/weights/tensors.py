@@ -55,8 +55,10 @@ class Tensors(dict[str, np.ndarray]):
         """Add one stored tensor. Copies only bfloat16 and what lies at an odd address."""
         if name in self:
             raise WeightsError(f"two tensors have the name {short(name)}")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise WeightsError(f"the name {short(name)} of a tensor is no valid Unicode")
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise WeightsError(f"the name {short(name)} of a tensor is no valid Unicode") from error
         if dtype == "BF16":
             self.dtypes[name] = dtype
             stored = widen(stored)
@@ -66,7 +68,9 @@ class Tensors(dict[str, np.ndarray]):
         self[name] = stored
 
 
-def view(data: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None = None):
+def view(
+    data: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
+) -> np.ndarray:
     """Array over the bytes of `data` from `start` on, without a copy; `strides` count elements."""
     kind = DTYPES[dtype]
     if len(shape) > MAX_DIMS:

@@ -3,7 +3,7 @@
 Nothing here reads a file: `tools/moji_train.py` brings the pictures and the words together. Refuses nothing.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cjkclip.config import Image, Model, ResNet, Text
 from cjkclip.text.bpe_rules import OPENAI, BpeRules
@@ -65,15 +65,26 @@ _LEVEL = Recipe(
     augment=LIGHT,
     blend_chance=0.15,
     anchors=1.0,
-    average=0.99,
+    average=0.995,
 )
-# Runs in their order: (side of the pictures in pixels, recipe). Each goes on from the averaged weights of the one
-# before; the learning rate stays level until the last ones.
-RUNS: tuple[tuple[int, Recipe], ...] = (
-    (64, _LEVEL),
-    (64, replace(_LEVEL, augment=STRONG, warmup=20, seed=1)),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One of the runs that follow each other; each goes on from the averaged weights of the one before."""
+
+    size: int  # side of the pictures, pixels
+    without: str | None  # a design that this run does not see
+    recipe: Recipe
+
+
+# The first run does without the design that trials are measured on: it is their last one. The learning rate stays
+# level until the last run.
+RUNS = (
+    Run(size=64, without=TRIAL_DESIGN, recipe=_LEVEL),
+    Run(size=64, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=1500, warmup=20, seed=1)),
 )
-FIRST_SIZE, SIZE = RUNS[0][0], RUNS[-1][0]
+SIZE = RUNS[-1].size
 
 # words in an English name after which the mirror image shows another concept
 HANDED = {
@@ -104,7 +115,7 @@ def mirrors(name: str, group: str) -> bool:
 def model(vocabulary: int, size: int) -> Model:
     """The towers for that many token ids and pictures of `size` pixels a side."""
     return Model(
-        vision=ResNet(image_size=size, width=16, stages=(3, 4, 6, 3), heads=8),
+        vision=ResNet(image_size=size, width=16, stages=(2, 3, 6, 3), heads=8),
         text=Text(
             width=128,
             depth=2,

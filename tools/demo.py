@@ -1,0 +1,129 @@
+"""The first thing to run: search and classify the bundled pictures in five languages, on screen and as demo.png.
+
+    python tools/demo.py [--model moji] [--sheet demo.png]
+
+Needs no network and no torch. Every step is a public function of cjkclip; this file is meant to be read.
+"""
+
+import argparse
+import io
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import cjkclip
+from cjkclip import moji
+from cjkclip.gallery import Bundled, Found, Hit, Row, bundled, draw_sheet, find_fonts
+from cjkclip.gallery.fonts import ADVICE
+from cjkclip.gallery.sheet import LANGUAGES
+
+# Per language a name of a picture, and words that are no picture's name.
+QUERIES = {
+    "zh": ("猫头鹰", "会飞的昆虫"),
+    "zh-Hant": ("雪人", "海裡的魚"),
+    "ja": ("おにぎり", "空を飛ぶ虫"),
+    "ko": ("판다", "바다에 사는 물고기"),
+    "en": ("fire engine", "a bunch of flowers"),
+}
+# The same six things to choose from; the picture is a panda, in a design that the search does not use.
+PICTURE = "🐼"
+LABELS = {
+    "zh": ("熊猫", "猫", "足球", "消防车", "雪人", "苹果"),
+    "zh-Hant": ("貓熊", "貓", "足球", "消防車", "雪人", "蘋果"),
+    "ja": ("パンダ", "ネコ", "サッカー", "消防車", "雪だるま", "りんご"),
+    "ko": ("판다", "고양이", "축구", "소방차", "눈사람", "사과"),
+    "en": ("panda", "cat", "football", "fire engine", "snowman", "apple"),
+}
+BEST = 6
+BAR = 24  # characters for a probability of 1
+
+Answers = list[tuple[str, str, list[Hit]]]  # language, query, hits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Search and classify the bundled pictures in five languages.")
+    parser.add_argument("--model", default="moji", help="any model that cjkclip loads")
+    parser.add_argument("--sheet", type=Path, default=Path("demo.png"), help="where the contact sheet goes")
+    chosen = parser.parse_args()
+    console, began = Console(highlight=False), time.perf_counter()
+
+    clip = cjkclip.load(chosen.model)
+    place = bundled(clip, "noto")
+    console.print(f"{len(place.gallery):,} bundled pictures encoded on {clip.engine.name}\n", style="dim")
+
+    answers = search(clip, place)
+    console.print(search_table(place, answers))
+    with TemporaryDirectory() as folder:
+        picture = Path(folder, "panda.webp")
+        picture.write_bytes(next(image for concept, image in moji.gallery("fluent") if concept.char == PICTURE))
+        console.print(classify_table(clip, picture))
+
+    left_out = draw(place, answers, chosen.sheet)
+    if left_out:
+        console.print(f"{left_out} texts are not on the sheet: {ADVICE}", style="yellow")
+    console.print(f"{chosen.sheet} shows it in pictures; all of this took {time.perf_counter() - began:.1f} s")
+
+
+def search(clip: cjkclip.Clip, place: Bundled) -> Answers:
+    asked = [(language, query) for language, queries in QUERIES.items() for query in queries]
+    hits = place.gallery.search_texts(clip, [query for _, query in asked], k=BEST)
+    return [(language, query, best) for (language, query), best in zip(asked, hits, strict=True)]
+
+
+def search_table(place: Bundled, answers: Answers) -> Table:
+    table = Table(title="words find pictures", title_justify="left", title_style="bold", box=None, padding=(0, 2, 1, 0))
+    for heading in ("query", "best picture", "in English"):
+        table.add_column(heading, header_style="dim")
+    table.add_column("score", header_style="dim", justify="right")
+    table.add_column("the next ones", header_style="dim", no_wrap=True)
+    for language, query, hits in answers:
+        shown = [place.concepts[hit.index] for hit in hits]
+        others = " ".join(concept.char for concept in shown)
+        table.add_row(query, shown[0].names[language], shown[0].names["en"], f"{hits[0].score:.2f}", others)
+    return table
+
+
+def classify_table(clip: cjkclip.Clip, picture: Path) -> Table:
+    title = f"a picture finds its label: {PICTURE} as another artist drew it"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in ("language", "label", "probability", ""):
+        table.add_column(heading, header_style="dim", justify="right" if heading == "probability" else "left")
+    for language, labels in LABELS.items():
+        ranked = clip.classify(picture, labels)[0][:2]
+        for rank, (label, score) in enumerate(ranked):
+            bar = "█" * round(BAR * score)
+            table.add_row(
+                "" if rank else LANGUAGES[language], label, f"{score:.0%}", bar, style="dim" if rank else "bold"
+            )
+        table.add_row()
+    return table
+
+
+def draw(place: Bundled, answers: Answers, out: Path) -> int:
+    """Write the contact sheet; returns how many texts no font here can draw."""
+    rows = [
+        Row(
+            query=query,
+            language=language,
+            plain=f"query {number}",
+            found=[found(place, hit, language) for hit in hits],
+        )
+        for number, (language, query, hits) in enumerate(answers, start=1)
+    ]
+    sheet = draw_sheet(rows, find_fonts())
+    sheet.image.save(out)
+    return len(sheet.left_out)
+
+
+def found(place: Bundled, hit: Hit, language: str) -> Found:
+    names = place.concepts[hit.index].names
+    picture = Image.open(io.BytesIO(place.pictures[hit.index]))
+    return Found(picture=picture, name=names[language], score=hit.score, plain=names["en"])
+
+
+if __name__ == "__main__":
+    main()
