@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from families import ENGINES, FAMILIES, QUICK, Case
 
 import cjkclip
 from cjkclip import weights
 from cjkclip.engines import build
 from cjkclip.errors import FactsError
+from families import ENGINES, FAMILIES, QUICK, Case
 
 WHOLE = [case for case in FAMILIES if case.towers == "both"]
 SEEING = [case for case in FAMILIES if case.towers != "text"]

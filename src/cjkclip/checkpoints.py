@@ -35,6 +35,18 @@ class Found:
 def read(name: str, *, family: str | None, revision: str | None, image_tower: str | None, facts: Facts) -> Found:
     """Find, read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
     known = find_release(name)
+    tower = image_tower or (known[1].image_tower if known else None)
+    if tower is None:
+        return _read(name, family=family, revision=revision, facts=facts, without="")
+    seen = {fact: value for fact, value in facts.items() if fact.startswith("vision.")}
+    rest = {fact: value for fact, value in facts.items() if fact not in seen}
+    text = _read(name, family=family, revision=revision, facts=rest, without="vision")
+    return _joined(text, _read(tower, family=None, revision=None, facts=seen, without="text"), tower)
+
+
+def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, without: str) -> Found:
+    """One source; `without` names a tower that is left aside."""
+    known = find_release(name)
     release = known[1] if known else None
     checkpoint = _open(_locate(name, release, revision), name)
     among = families() if family is None and known is None else (family_named(family) if family else known[0],)
@@ -43,15 +55,12 @@ def read(name: str, *, family: str | None, revision: str | None, image_tower: st
     if origin.family is not None:
         owner = family_named(origin.family)
         release = next((r for r in owner.releases if r.name == origin.release), None)
-    stated = {**(release.facts if release else {}), **facts}
-    config = _config(settle(form.read(checkpoint), stated), checkpoint.source)
-    params = _params(form, checkpoint)
-    tower = image_tower or (release.image_tower if release else None)
-    found = Found(config=config, params=params, tokenizer=None, family=owner, release=release)
-    if tower is not None and (image_tower is not None or config.vision is None):
-        found = _joined(found, read(tower, family=None, revision=None, image_tower=None, facts={}), tower)
-    layouts.check(found.params, shapes(found.config), checkpoint.source, spare(found.config))
-    return replace(found, tokenizer=_tokenizer(form, checkpoint, found.config))
+    record = form.read(checkpoint) | ({without: None} if without else {})
+    config = _config(settle(record, {**(release.facts if release else {}), **facts}), checkpoint.source)
+    params = _params(form, checkpoint, without)
+    layouts.check(params, shapes(config), checkpoint.source, spare(config))
+    tokenizer = _tokenizer(form, checkpoint, config)
+    return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
 
 
 def _joined(text: Found, image: Found, source: str) -> Found:
@@ -63,10 +72,9 @@ def _joined(text: Found, image: Found, source: str) -> Found:
             f"the text tower's are {ours.embed} wide: take the tower that it was trained against"
         )
     config = replace(ours, vision=theirs.vision, image=theirs.image, scale=theirs.scale)
-    taken = {n: array for n, array in image.params.items() if n.startswith("vision.") or n == "logit_scale"}
-    kept = {n: array for n, array in text.params.items() if n.startswith("text.")}
-    dtypes = {n: d for found in (text, image) for n, d in found.params.dtypes.items() if n in {**kept, **taken}}
-    return replace(text, config=config, params=weights.Tensors({**taken, **kept}, dtypes=dtypes))
+    params = weights.Tensors({**image.params, **text.params}, dtypes={**image.params.dtypes, **text.params.dtypes})
+    layouts.check(params, shapes(config), source)
+    return replace(text, config=config, params=params)
 
 
 def write(found: Found, folder: Path, layout: str) -> Path:
@@ -120,9 +128,10 @@ def _config(record: Mapping[str, Any], source: str) -> Model:
         raise FactsError(f"{source}: {error}") from error
 
 
-def _params(form: Format, checkpoint: Checkpoint) -> weights.Tensors:
+def _params(form: Format, checkpoint: Checkpoint, without: str) -> weights.Tensors:
     """Canonical parameters, with the stored types that NumPy lacks carried over to the canonical names."""
-    params = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
+    whole = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
+    params = {name: array for name, array in whole.items() if not (without and name.startswith(without + "."))}
     stored = getattr(checkpoint.tensors, "dtypes", {})
     homes = {name: layouts.published(form.layout, name) for name in params}
     dtypes = {name: stored[home[0]] for name, home in homes.items() if home is not None and home[0] in stored}

@@ -56,22 +56,27 @@ class Layout:
         return set(self.marks) <= set(names)
 
 
+def homeless(layout: Layout, names: Iterable[str]) -> list[str]:
+    """The tensors that a layout has no place for, harmless ones aside."""
+    return [
+        name
+        for name in names
+        if not any(row.reads.fullmatch(name) for row in layout.rows)
+        and not any(fnmatch(name, pattern) for pattern in layout.harmless)
+    ]
+
+
 def read(layout: Layout, tensors: Mapping[str, np.ndarray], source: str) -> Arrays:
     """Published tensors to canonical parameters, as views where the op allows it.
 
     Raises LayoutError if a tensor has no place. `source` names the file in the message.
     """
     params: Arrays = {}
-    left: list[str] = []
     for name, tensor in tensors.items():
-        placed = False
         for row in layout.rows:
             if found := row.reads.fullmatch(name):
                 params[row.canonical.format(**found.groupdict())] = _take(tensor, row.op, name, source)
-                placed = True
-        if not placed and not any(fnmatch(name, pattern) for pattern in layout.harmless):
-            left.append(name)
-    if left:
+    if left := homeless(layout, tensors):
         raise LayoutError(
             f"{source}: {len(left)} tensors have no place in layout {layout.name!r} ({_some(left)}); "
             "pass family= if the file is of another family, or report the layout if it is published"

@@ -79,7 +79,7 @@ def _bert(config: Bert, embed: int) -> Shapes:
     found: Shapes = {
         "text.token.weight": (config.vocab, width),
         "text.position.weight": (config.context, width),
-        "text.type.weight": (config.types, width),
+        "text.segment.weight": (config.types, width),
         **_norm("text.ln_embed", width),
         **_blocks("text", config),
     }
@@ -92,9 +92,14 @@ def _bert(config: Bert, embed: int) -> Shapes:
 
 
 def spare(config: Model) -> Shapes:
-    """Parameters that a file may hold and no tower reads: they are kept, so that saving loses nothing."""
-    text = config.text
-    return _linear("text.pooler", text.width, text.width) if isinstance(text, Bert) and text.head == "project" else {}
+    """Parameters that a file may hold and no tower reads: they are kept, so that saving loses nothing.
+
+    The pooler of a BERT that is read without it, and the scale of a checkpoint of which one tower is read.
+    """
+    found: Shapes = {} if config.vision is not None and config.text is not None else {"logit_scale": ()}
+    if isinstance(config.text, Bert) and config.text.head == "project":
+        found |= _linear("text.pooler", config.text.width, config.text.width)
+    return found
 
 
 def _conv_bn(name: str, out: int, channels: int, kernel: int) -> Shapes:

@@ -126,7 +126,7 @@ def _clip(ops: Ops, params: Params, config: Text, ids: T, tap: Tap) -> T:
 
 
 def _bert(ops: Ops, params: Params, config: Bert, ids: T, mask: T, tap: Tap) -> T:
-    positions = ops.positions(params["text.position.weight"] + params["text.type.weight"][:1], ids)
+    positions = ops.positions(params["text.position.weight"] + params["text.segment.weight"][:1], ids)
     x = ops.add(ops.embedding(params["text.token.weight"], ids), positions)
     x = _norm(ops, params, "text.ln_embed", x, config.eps)
     tap("text_embeddings", x)

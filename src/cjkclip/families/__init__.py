@@ -10,7 +10,7 @@ from typing import cast
 
 from cjkclip.errors import LayoutError, ModelNotFoundError
 from cjkclip.formats import Checkpoint, Facts, Format
-from cjkclip.layouts import published
+from cjkclip.layouts import homeless, published
 
 REGISTRY: dict[str, str] = {
     "moji": "cjkclip.families.moji",
@@ -69,8 +69,12 @@ def find_release(name: str) -> tuple[Family, Release] | None:
 
 
 def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> tuple[Family, Format]:
-    """The first format that a checkpoint matches. Raises LayoutError that says what the file looks like."""
+    """The format that a checkpoint matches best: the fewest tensors without a place, the first of equals.
+
+    Raises LayoutError that says what the file looks like.
+    """
     fitting = [(each, form) for each in among for form in each.formats if form.layout.matches(checkpoint.tensors)]
+    fitting.sort(key=lambda pair: len(homeless(pair[1].layout, checkpoint.tensors)))
     for each, form in fitting:
         if form.config_file is None or (checkpoint.folder / form.config_file).is_file():
             return each, form

@@ -96,5 +96,6 @@ def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
         elif isinstance(settled.get(part), dict):
             settled[part][field] = value
         else:
-            raise FactsError(f"facts state {name!r}, but this checkpoint has no {part!r}; it has {sorted(settled)}")
+            has = sorted(k for k, v in settled.items() if v)
+            raise FactsError(f"facts state {name!r}, but this checkpoint has no {part!r}; it has {has}")
     return settled

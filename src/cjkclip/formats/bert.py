@@ -30,7 +30,7 @@ def bert_rows(prefix: str) -> tuple[Row, ...]:
     return (
         *(
             Row(f"text.{ours}.weight", f"{prefix}embeddings.{theirs}_embeddings.weight")
-            for ours, theirs in (("token", "word"), ("position", "position"), ("type", "token_type"))
+            for ours, theirs in (("token", "word"), ("position", "position"), ("segment", "token_type"))
         ),
         Row("text.ln_embed.{p}", f"{prefix}embeddings.LayerNorm.{{p}}"),
         *(

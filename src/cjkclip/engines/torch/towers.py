@@ -142,7 +142,7 @@ class BertTower(nn.Module):
         self.config = config
         self.token = nn.Embedding(config.vocab, config.width)
         self.position = nn.Embedding(config.context, config.width)
-        self.type = nn.Embedding(config.types, config.width)
+        self.segment = nn.Embedding(config.types, config.width)
         self.ln_embed = nn.LayerNorm(config.width, config.eps)
         self.blocks = nn.ModuleList(PostBlock(config, causal=False) for _ in range(config.depth))
         self.pooler = self.proj = None
@@ -153,7 +153,7 @@ class BertTower(nn.Module):
 
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
         """Un-normalised text features; `mask` is 1 where a token is kept."""
-        positions = self.position.weight[: ids.shape[1]] + self.type.weight[0]
+        positions = self.position.weight[: ids.shape[1]] + self.segment.weight[0]
         x = self.ln_embed(self.token(ids) + positions)
         for block in self.blocks:
             x = block(x, mask.bool()[:, None, None])
@@ -164,7 +164,7 @@ class BertTower(nn.Module):
 
 
 class Towers(nn.Module):
-    """Both towers and the logit scale (a logarithm, as published)."""
+    """Both towers and the logit scale (a logarithm, as published; None where the model has no such parameter)."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
@@ -176,11 +176,7 @@ class Towers(nn.Module):
         if config.text is not None:
             kind = TextTower if isinstance(config.text, Text) else BertTower
             self.text = kind(config.text, config.embed)  # pyright: ignore[reportArgumentType]
-        scale = torch.tensor(math.log(config.scale or 1 / 0.07))
-        if "logit_scale" in shapes(config):
-            self.logit_scale = nn.Parameter(scale)
-        else:
-            self.register_buffer("logit_scale", scale, persistent=False)
+        self.logit_scale = nn.Parameter(torch.tensor(0.0)) if "logit_scale" in shapes(config) else None
 
 
 def build(config: Model, params: Mapping[str, Tensor] | None = None) -> Towers:
@@ -204,7 +200,8 @@ def initialise(towers: Towers) -> None:
     for module in towers.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.LayerNorm | nn.BatchNorm2d):
             module.reset_parameters()
-    towers.logit_scale.fill_(math.log(towers.config.scale or 1 / 0.07))
+    if towers.logit_scale is not None:
+        towers.logit_scale.fill_(math.log(1 / 0.07))
     if isinstance(towers.vision, VitTower):
         std = towers.vision.cls.numel() ** -0.5
         for tensor in (towers.vision.cls, towers.vision.position.weight, *towers.vision.proj.parameters()):
