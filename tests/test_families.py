@@ -151,3 +151,15 @@ def test_a_wrong_fact_is_seen_by_these_tests(case: Case) -> None:
         build(c, clip.params, engine="numpy", precision="fp32", device="cpu").text(ids, mask) for c in (config, wrong)
     )
     assert difference(off, right) > 100 * ATOL
+
+
+@rows([case for case in FAMILIES if case.prefix == "fp32_"])
+@ON_ENGINES
+def test_weights_rounded_as_cn_clip_rounds_them(case: Case, engine: str) -> None:
+    """cn_clip's loader rounds to fp16 before it copies fp32 values in; its features on a CPU are those of that."""
+    plain = dataclasses.replace(case, prefix="").expected()
+    clip = cjkclip.load(case.folder / case.weights, engine=engine, facts=case.facts, precision="fp16-weights")
+    image, text = clip.engine.image(plain["pixel_values"]), clip.engine.text(plain["input_ids"], case.mask)
+    assert difference(image, plain["image_features"]) <= ATOL
+    assert difference(text, plain["text_features"]) <= ATOL
+    assert difference(image, case.expected()["image_features"]) > 10 * ATOL  # so the rounding is seen

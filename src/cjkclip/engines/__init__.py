@@ -5,6 +5,7 @@ no family. `numpy` is the oracle, `openvino` the default on a CPU, `torch` the o
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Protocol, cast, runtime_checkable
@@ -12,7 +13,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from cjkclip.config import Model
+from cjkclip.config import Bert, Model
 from cjkclip.errors import EngineError
 from cjkclip.parameters import shapes
 
@@ -48,12 +49,17 @@ class Engine(Protocol):
         ...
 
 
+# fp32 arithmetic on weights rounded to fp16, as cn_clip's own loader has them on a CPU
+ROUNDED = "fp16-weights"
+
 # name -> (module that defines `build(config, params, precision, device)`, precisions, devices)
 ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "numpy": ("cjkclip.engines.ops_numpy", ("fp32",), ("cpu",)),
-    "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16"), ("cpu",)),
-    "torch": ("cjkclip.engines.torch", ("fp32", "bf16"), ("cpu", "cuda", "mps")),
+    "numpy": ("cjkclip.engines.ops_numpy", ("fp32", ROUNDED), ("cpu",)),
+    "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16", ROUNDED), ("cpu",)),
+    "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
+# what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
+_ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|k|v|out)\.")
 
 
 def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") -> tuple[str, str, str]:
@@ -80,7 +86,16 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
 def build(config: Model, params: Params, *, engine: str, precision: str, device: str) -> Engine:
     """An engine by its chosen names (see `choose`). `params` holds every canonical parameter."""
     read = {name: params[name] for name in shapes(config)}
+    if precision == ROUNDED:
+        bert = isinstance(config.text, Bert)
+        read = {n: a.astype(np.float16) if _rounds(n, bert) else a for n, a in read.items()}
+        precision = "fp32"
     return cast(Engine, importlib.import_module(ENGINES[engine][0]).build(config, read, precision, device))
+
+
+def _rounds(name: str, bert: bool) -> bool:
+    """Does the loader that ROUNDED imitates round this parameter?"""
+    return (bert and name.startswith("text.")) or _ROUNDED.search(name) is not None
 
 
 def _best_engine(device: str) -> str:

@@ -6,22 +6,20 @@ tokenizer.
 """
 
 import functools
-import gzip
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError
+from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, write_text
 
 END = "</w>"
 CLIP_MERGES = 48_894  # OpenAI reads this many and leaves the rest of its file: 49,408 ids in all
 
 Merge = tuple[str, str]
 
-_MOST = 1 << 26  # bytes of a merge table: the whole of OpenAI's has 3 million
 _FOREIGN = (
     "dropout",
     "continuing_subword_prefix",
@@ -67,12 +65,7 @@ def base_symbols() -> list[str]:
 
 def read_merges(path: Path, *, at_most: int = CLIP_MERGES) -> list[Merge]:
     """Merges of OpenAI's table or of a merges.txt: one header line, then pairs; gzipped or not."""
-    try:
-        with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
-            text = (unpacked if file.peek(2)[:2] == b"\x1f\x8b" else file).read(_MOST).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not a readable merge table ({error})") from error
-    lines = text.split("\n")[1 : at_most + 1]
+    lines = read_lines(path, "merge table")[1 : at_most + 1]
     if lines and not lines[-1].strip():
         lines.pop()
     merges = [tuple(line.split()) for line in lines]
@@ -122,12 +115,12 @@ def read_specials(folder: Path) -> Specials:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the later file wins
         if (folder / name).exists():
             config |= {k: v for k, v in read_json(folder / name).items() if v is not None}
-    eot = _name(config.get("eos_token", "<|endoftext|>"), folder)
+    eot = spelling(config.get("eos_token", "<|endoftext|>"), folder)
     found = {
-        "sot": _name(config.get("bos_token", "<|startoftext|>"), folder),
+        "sot": spelling(config.get("bos_token", "<|startoftext|>"), folder),
         "eot": eot,
-        "unk": _name(config.get("unk_token", eot), folder),
-        "pad": _name(config.get("pad_token", eot), folder),
+        "unk": spelling(config.get("unk_token", eot), folder),
+        "pad": spelling(config.get("pad_token", eot), folder),
     }
     length = config.get("model_max_length")
     return Specials(
@@ -136,17 +129,6 @@ def read_specials(folder: Path) -> Specials:
         # transformers writes 10**30 where nobody said a length
         context=int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None,
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object a JSON file holds; CheckpointError if it is damaged or no object."""
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
-    return cast(dict[str, Any], data)
 
 
 def _from_tokenizer_json(path: Path) -> tuple[dict[str, Any], list[Merge]]:
@@ -163,7 +145,7 @@ def _from_tokenizer_json(path: Path) -> tuple[dict[str, Any], list[Merge]]:
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise CheckpointError(f"{path}: holds no vocabulary and merges")
-    added = {token["content"]: token.get("id") for token in _added(path, data)}
+    added = {token["content"]: token.get("id") for token in added_tokens(path, data)}
     return {**cast(dict[str, Any], vocab), **added}, [_pair(m, path) for m in cast(list[Any], merges)]
 
 
@@ -176,14 +158,6 @@ def _pair(entry: Any, path: Path) -> Merge:
             raise CheckpointError(f"{path}: {entry!r} is not a merge of two symbols")
 
 
-def _name(entry: Any, folder: Path) -> str:
-    """A special token is written as a string, or as a record with its `content`."""
-    name = cast(dict[str, Any], entry).get("content") if isinstance(entry, dict) else entry
-    if not isinstance(name, str) or not name:
-        raise CheckpointError(f"{folder}: a special token is given as {entry!r}, expected its spelling")
-    return name
-
-
 def _folded(folder: Path, config: dict[str, Any], found: dict[str, str]) -> tuple[str, ...]:
     """Which specials are "normalized": tokenizer.json says it, else the last entry of the same spelling."""
     flags: dict[str, bool] = {}
@@ -191,18 +165,9 @@ def _folded(folder: Path, config: dict[str, Any], found: dict[str, str]) -> tupl
         entry = config.get(key)
         flags[found[role]] = isinstance(entry, dict) and bool(cast(Any, entry).get("normalized"))
     if (folder / "tokenizer.json").exists():
-        for token in _added(folder / "tokenizer.json", read_json(folder / "tokenizer.json")):
+        for token in added_tokens(folder / "tokenizer.json", read_json(folder / "tokenizer.json")):
             flags[token["content"]] = bool(token.get("normalized"))
     return tuple(sorted(name for name in set(found.values()) if flags[name]))
-
-
-def _added(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
-    added: Any = data.get("added_tokens") or []
-    if not isinstance(added, list) or not all(
-        isinstance(token, dict) and isinstance(cast(Any, token).get("content"), str) for token in cast(Any, added)
-    ):
-        raise CheckpointError(f"{path}: added_tokens is not a list of tokens with their spelling")
-    return cast(list[dict[str, Any]], added)
 
 
 def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge]) -> None:
@@ -219,8 +184,3 @@ def write_config(folder: Path, roles: dict[str, str], folded: Sequence[str], con
         f"{role}_token": {"content": name, **record} if name in folded else name for role, name in roles.items()
     } | {"model_max_length": context, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
     write_text(folder / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=2))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` and a line feed, the same bytes on every system."""
-    path.write_text(text + "\n", "utf-8", newline="\n")

@@ -1,0 +1,70 @@
+"""What the files of every kind of tokenizer share: texts gzipped or not, JSON objects, special tokens.
+
+Refuses: files that cannot be read or unpacked, or are larger than any vocabulary; JSON that holds no object.
+"""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any, cast
+
+from cjkclip.errors import CheckpointError
+
+_MOST = 1 << 26  # bytes of a vocabulary: the whole of OpenAI's merge table has 3 million
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file, gzipped or not, without line ends; `what` names it in the error."""
+    try:
+        with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
+            text = (unpacked if file.peek(2)[:2] == b"\x1f\x8b" else file).read(_MOST).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not a readable {what} ({error})") from error
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file; CheckpointError if it cannot be read or is larger than any vocabulary."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path}: not readable ({error})") from error
+    if len(data) > _MOST:
+        raise CheckpointError(f"{path}: has more than {_MOST:,} bytes, which no vocabulary has")
+    return data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object a JSON file holds; CheckpointError if it is damaged or no object."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
+    return cast(dict[str, Any], data)
+
+
+def spelling(entry: Any, folder: Path) -> str:
+    """A special token is written as a string, or as a record with its `content`."""
+    name = cast(dict[str, Any], entry).get("content") if isinstance(entry, dict) else entry
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f"{folder}: a special token is given as {entry!r}, expected its spelling")
+    return name
+
+
+def added_tokens(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a tokenizer.json that stand beside the model's vocabulary."""
+    added: Any = data.get("added_tokens") or []
+    if not isinstance(added, list) or not all(
+        isinstance(token, dict) and isinstance(cast(Any, token).get("content"), str) for token in cast(Any, added)
+    ):
+        raise CheckpointError(f"{path}: added_tokens is not a list of tokens with their spelling")
+    return cast(list[dict[str, Any]], added)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` and a line feed, the same bytes on every system."""
+    path.write_text(text + "\n", "utf-8", newline="\n")
