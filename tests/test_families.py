@@ -73,13 +73,13 @@ def test_unit_features_and_logits_equal_the_original(case: Case, engine: str) ->
         assert clip.logit_scale == pytest.approx(float(expected["logit_scale_exp"]), rel=1e-6)
 
 
-@rows(SEEING)
+@rows([case for case in SEEING if not case.golden])
 def test_pixels_equal_the_original_to_the_bit(case: Case) -> None:
     got = case.load().preprocess(case.pictures, published=True)
     np.testing.assert_array_equal(got, case.expected()["pixel_values"])
 
 
-@rows(READING)
+@rows([case for case in READING if not case.golden])
 def test_tokens_equal_the_original(case: Case) -> None:
     clip, expected = case.load(), case.expected()["input_ids"]
     if clip.tokenizer is None:
@@ -87,8 +87,10 @@ def test_tokens_equal_the_original(case: Case) -> None:
         with pytest.raises(FactsError, match="without tokenizer files"):
             clip.tokenize(["cat"])
         return
-    tokens = clip.tokenize(case.inputs["texts"])
-    np.testing.assert_array_equal(tokens.ids[:, : expected.shape[1]], expected)
+    tokenizer = clip.tokenizer
+    if case.family == "taiyi":  # whose texts were cut at the width of the recorded ids, short of the position table
+        tokenizer = tokenizer.under(dataclasses.replace(tokenizer.rules, context=expected.shape[1]))
+    np.testing.assert_array_equal(tokenizer(case.inputs["texts"]).ids[:, : expected.shape[1]], expected)
 
 
 @rows(SEEING)

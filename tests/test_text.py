@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer gives the ids of the original packages. Golden ids: tests/golden/tokens/bpe.json."""
+"""CLIP's byte-pair tokenizer gives the ids of the original packages. Golden ids: tests/golden/tokens/tokens.json."""
 
 import hashlib
 import html
@@ -23,7 +23,7 @@ from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
 from cjkclip.text.clean import _PLAIN, clean  # pyright: ignore[reportPrivateUsage]
 
 TOKENS = Path(__file__).parent / "golden" / "tokens"
-GOLDEN: dict[str, Any] = json.loads((TOKENS / "bpe.json").read_text("utf-8"))
+GOLDEN: dict[str, Any] = json.loads((TOKENS / "tokens.json").read_text("utf-8"))
 STRINGS: list[str] = GOLDEN["strings"]
 KINDS = {
     "clip_bpe_openai": OPENAI,

@@ -19,7 +19,7 @@ from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
 from cjkclip.text.train import train_bpe
 
 TOKENS = Path(__file__).parent / "golden" / "tokens"
-STRINGS: list[str] = json.loads((TOKENS / "bpe.json").read_text("utf-8"))["strings"]
+STRINGS: list[str] = json.loads((TOKENS / "tokens.json").read_text("utf-8"))["strings"]
 CAPTIONS = [
     *("a photo of a grinning cat", "cat with tears of joy", "red heart", "hot beverage", "a cat and a dog"),
     *("咧嘴笑的猫", "笑出眼泪的猫", "红心", "热饮", "咧嘴笑的猫和狗", "咧嘴笑的貓", "笑出眼淚的貓", "紅心", "熱飲"),

@@ -31,7 +31,7 @@ def refused(file: Path, words: str) -> None:
     [
         (b"", "empty"),
         (b"\x00", "nothing known .it begins with the bytes 00"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "its HDF5 is damaged"),
         (b"\x93NUMPY\x01\x00", "a NumPy .npy file"),
         (b"\x1f\x8b\x08\x00", "gzip file; unpack it"),
         (b"GGUF\x03\x00", "GGUF"),
@@ -154,10 +154,10 @@ def saved(tmp_path: Path) -> Path:
         (lambda r: r.pop("model/data/0"), "record 'model/data/0' is missing"),
         (lambda r: r.update({"model/data/0": b"short"}), "has 5 bytes, its pickle says 24"),
         (lambda r: r.update({"model/byteorder": b"big"}), "big-endian"),
-        (lambda r: r.update({"other/data.pkl": b""}), "not one of torch"),
-        (lambda r: r.pop("model/data.pkl"), "not one of torch .it looks like no checkpoint; it holds 'model"),
-        (lambda r: (r.clear(), r.update({"arr_0.npy": b""})), "looks like a NumPy .npz"),
-        (lambda r: (r.clear(), r.update({"data.pkl": b""})), "not one of torch"),
+        (lambda r: r.update({"other/data.pkl": b""}), "neither one of torch"),
+        (lambda r: r.pop("model/data.pkl"), "neither one of torch nor a NumPy .npz .it holds 'model"),
+        (lambda r: (r.clear(), r.update({"arr_0.npy": b"", "notes.txt": b""})), "neither one of torch"),
+        (lambda r: (r.clear(), r.update({"data.pkl": b""})), "neither one of torch"),
     ],
 )
 def test_an_archive_that_is_not_torch_s(saved, change, words):
@@ -197,7 +197,7 @@ def test_a_table_of_contents_that_lies(saved, sign, nth, offset, patch, words):
 
 
 def test_a_table_of_contents_without_end_is_not_read(saved, monkeypatch):
-    monkeypatch.setattr("cjkclip.weights.torchfile.MAX_DIRECTORY", 300)
+    monkeypatch.setattr("cjkclip.weights.archive.MAX_DIRECTORY", 300)
     refused(saved, "table of contents is too long")
     monkeypatch.undo()
     monkeypatch.setattr("cjkclip.weights.torchfile.MAX_BYTES", 10)

@@ -5,7 +5,7 @@ it back use the same rows, so what reads also writes. Refuses: a tensor without 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
@@ -16,6 +16,7 @@ import numpy as np
 from cjkclip.errors import LayoutError
 
 Arrays = dict[str, np.ndarray]
+Join = Callable[[Sequence[np.ndarray]], np.ndarray]
 # q, k, v: a third of a fused tensor, along axis 0; to-...: without leading axes of length 1
 Op = Literal["same", "transpose", "q", "k", "v", "to-vector", "to-matrix"]
 _THIRDS = {"q": 0, "k": 1, "v": 2}
@@ -84,8 +85,11 @@ def read(layout: Layout, tensors: Mapping[str, np.ndarray], source: str) -> Arra
     return params
 
 
-def write(layout: Layout, params: Mapping[str, np.ndarray]) -> Arrays:
-    """Canonical parameters to published tensors. Raises LayoutError if a parameter has no place."""
+def write(layout: Layout, params: Mapping[str, np.ndarray], join: Join = np.concatenate) -> Arrays:
+    """Canonical parameters to published tensors. Raises LayoutError if a parameter has no place.
+
+    `join` makes one tensor of its thirds; it is the only step that copies.
+    """
     tensors: Arrays = {}
     thirds: dict[str, list[np.ndarray | None]] = {}
     left: list[str] = []
@@ -100,7 +104,7 @@ def write(layout: Layout, params: Mapping[str, np.ndarray]) -> Arrays:
     if left:
         raise LayoutError(f"layout {layout.name!r} has no place for {len(left)} parameters ({_some(left)})")
     for name, parts in thirds.items():
-        tensors[name] = np.concatenate([part for part in parts if part is not None])
+        tensors[name] = join([part for part in parts if part is not None])
     return tensors
 
 

@@ -135,8 +135,13 @@ def _fused(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     return tuple(renamed)
 
 
+def _without_pooler(prefix: str) -> tuple[Row, ...]:
+    """Neither form has BERT's pooler; a file with one is another family's."""
+    return tuple(row for row in bert_rows(prefix) if "pooler" not in row.published)
+
+
 TEXT = (
-    *(row for row in bert_rows("bert.") if "pooler" not in row.published),
+    *_without_pooler("bert."),
     Row("text.proj.weight", "text_projection", "transpose"),
 )
 _FLASH_MARK = "bert.encoder.layer.0.attention.self.Wqkv.weight"
@@ -163,7 +168,7 @@ def _cn_clip(name: str, visual: tuple[Row, ...], tower: str, text: str) -> Forma
 HF_CHINESE = Format(
     layout=Layout(
         name="transformers_chinese",
-        rows=(HF_SCALE, *vision_rows("vision_model."), VISION_PROJ, *bert_rows("text_model."), HF_TEXT_PROJ),
+        rows=(HF_SCALE, *vision_rows("vision_model."), VISION_PROJ, *_without_pooler("text_model."), HF_TEXT_PROJ),
         marks=("vision_model.pre_layrnorm.weight", "text_model.encoder.layer.0.output.dense.weight", "logit_scale"),
         harmless=IDS,
     ),

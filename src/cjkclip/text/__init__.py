@@ -84,10 +84,11 @@ def require_words(text: str) -> str:
     return text
 
 
-def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: str) -> Tokens:
+def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: str, ends: bool = True) -> Tokens:
     """Rows of ids, each with its start and end token, as arrays of length `context`.
 
-    A row that is too long keeps its end token as the last one, or TextError names it (truncate="error").
+    A row that is too long keeps its end token as the last one if it `ends` with one, or TextError names it
+    (truncate="error").
     """
     if truncate not in ("cut", "error"):
         raise TextError(f"truncate is {truncate!r}, expected 'cut' or 'error'")
@@ -102,7 +103,9 @@ def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: str
     ids = np.full((len(rows), context), pad, dtype=np.int64)
     mask = np.zeros((len(rows), context), dtype=np.int64)
     for i, row in enumerate(rows):
-        kept = row if len(row) <= context else [*row[: context - 1], row[-1]]
+        kept = row[:context]
+        if ends and len(row) > context:
+            kept = [*row[: context - 1], row[-1]]
         ids[i, : len(kept)] = kept
         mask[i, : len(kept)] = 1
     return Tokens(ids=ids, mask=mask, truncated=long)

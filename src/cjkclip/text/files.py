@@ -18,7 +18,8 @@ def read_lines(path: Path, what: str) -> list[str]:
     """The lines of a text file, gzipped or not, without line ends; `what` names it in the error."""
     try:
         with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
-            text = (unpacked if file.peek(2)[:2] == b"\x1f\x8b" else file).read(_MOST).decode("utf-8")
+            data = (unpacked if file.peek(2)[:2] == b"\x1f\x8b" else file).read(_MOST + 1)
+        text = _bounded(path, data).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not a readable {what} ({error})") from error
     return text.replace("\r\n", "\n").split("\n")
@@ -31,9 +32,7 @@ def read_bytes(path: Path) -> bytes:
             data = file.read(_MOST + 1)
     except OSError as error:
         raise CheckpointError(f"{path}: not readable ({error})") from error
-    if len(data) > _MOST:
-        raise CheckpointError(f"{path}: has more than {_MOST:,} bytes, which no vocabulary has")
-    return data
+    return _bounded(path, data)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -68,3 +67,9 @@ def added_tokens(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
 def write_text(path: Path, text: str) -> None:
     """Write `text` and a line feed, the same bytes on every system."""
     path.write_text(text + "\n", "utf-8", newline="\n")
+
+
+def _bounded(path: Path, data: bytes) -> bytes:
+    if len(data) > _MOST:
+        raise CheckpointError(f"{path}: has more than {_MOST:,} bytes, which no vocabulary has")
+    return data

@@ -1,23 +1,33 @@
-"""Weight files -> {name: array}, and back to safetensors. A file never runs code, whatever it says.
+"""Weight files -> {name: array}, and back. A file never runs code, whatever it says.
 
 Containers, told apart by their first bytes and never by their names: safetensors, the index of a sharded
-checkpoint, the zip files of torch.save and torch.jit.save, the older files of torch.save. None needs torch.
+checkpoint, the zip files of torch.save and torch.jit.save, the older files of torch.save, Flax's msgpack, NumPy's
+.npz, HDF5. None needs the framework that wrote it; HDF5 needs h5py. Written: safetensors, torch's zip, msgpack.
 Refuses: every other container, naming what the file looks like; files that are damaged, cut short, or lie
 about their sizes. All of these are WeightsError.
 """
 
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from cjkclip.errors import ModelNotFoundError, WeightsError
-from cjkclip.weights.safetensors import parse_json, read_safetensors, write
+from cjkclip.weights.archive import read_records
+from cjkclip.weights.flax import read_flax, write_flax
+from cjkclip.weights.hdf5 import read_hdf5
+from cjkclip.weights.msgpack import is_table
+from cjkclip.weights.npz import is_npz, read_npz
+from cjkclip.weights.safetensors import parse_json, read_safetensors, write_safetensors
 from cjkclip.weights.tensors import Tensors, short
 from cjkclip.weights.torchfile import read_legacy, read_zip
+from cjkclip.weights.torchwrite import write_torch
 
 __all__ = ["Tensors", "find", "read", "write"]
 
-# In this order a folder is searched; after these, its only file with one of the suffixes.
+# In this order a folder is searched; after these, its only file with one of the first suffixes, or else the second.
 FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -25,22 +35,21 @@ FILES = (
     "pytorch_model.bin.index.json",
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
+    "flax_model.msgpack",
+    "flax_model.msgpack.index.json",
+    "tf_model.h5",
 )
-SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
+SUFFIXES = (".pt", ".pth", ".safetensors", ".bin"), (".msgpack", ".h5", ".npz")
 # What training tools leave beside the weights.
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt")
 
 _SIGNS = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (TensorFlow, Keras)"),
     (b"\x93NUMPY", "a NumPy .npy file"),
     (b"\x1f\x8b", "a gzip file; unpack it first"),
     (b"GGUF", "a GGUF file"),
     (b"version https://git-lfs", "a pointer of git-lfs, not the file itself; run 'git lfs pull'"),
     (b"<", "a web page or XML, so probably a failed download"),
     (b"PK\x05\x06", "an empty zip archive"),
-    (b"\xde\x00", "msgpack (Flax)"),
-    (b"\xdf\x00", "msgpack (Flax)"),
-    *((bytes([first]), "msgpack (Flax)") for first in range(0x81, 0x90)),
 )
 
 
@@ -55,15 +64,18 @@ def find(folder: Path) -> Path:
     for name in FILES:
         if (folder / name).is_file():
             return folder / name
-    left = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file() and p.name not in NOT_WEIGHTS)
-    if not left:
-        raise ModelNotFoundError(
-            f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {', '.join(SUFFIXES)}"
-        )
-    if len(left) > 1:
-        names = ", ".join(p.name for p in left[:20])
-        raise WeightsError(f"{folder} holds several weight files ({names}); name the one you mean")
-    return left[0]
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in NOT_WEIGHTS)
+    for suffixes in SUFFIXES:
+        left = [p for p in files if p.suffix in suffixes]
+        if len(left) > 1:
+            names = ", ".join(p.name for p in left[:20])
+            raise WeightsError(f"{folder} holds several weight files ({names}); name the one you mean")
+        if left:
+            return left[0]
+    endings = ", ".join(suffix for suffixes in SUFFIXES for suffix in suffixes)
+    raise ModelNotFoundError(
+        f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {endings}"
+    )
 
 
 def read(path: Path) -> Tensors:
@@ -79,9 +91,39 @@ def read(path: Path) -> Tensors:
         raise ModelNotFoundError(f"there is no weight file {path}")
     data = _map(path)
     try:
-        return _read_index(path, data) if _is_json(data) else _read_one(data)
+        return _read_index(path, data) if _is_json(data) else _read_one(path, data)
     except WeightsError as error:
         raise WeightsError(f"{path.name}: {error}") from error
+
+
+def write(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    under: str | None = None,
+) -> None:
+    """Write `tensors` whole or not at all: .msgpack as Flax does, .pt, .pth, .bin as torch.save, else safetensors.
+
+    The same bytes each time; what `read` returned keeps every bit, bfloat16 included. `metadata` is the text of a
+    safetensors header (None takes that of a `Tensors`, else {"format": "pt"}), `under` the key of torch's outer dict
+    under which the tensors stand. Raises WeightsError if the container has no place for these, for an element type,
+    or for a name, if it is only read (.npz, .h5), or if the file cannot be written.
+    """
+    path = Path(path)
+    torch, suffix = path.suffix in {".pt", ".pth", ".bin"}, path.suffix
+    if suffix in {".npz", ".h5"}:
+        raise WeightsError(f"{path.name}: {suffix} files are read but not written; write .safetensors")
+    if metadata is not None and (torch or suffix == ".msgpack"):
+        raise WeightsError(f"{path.name}: a {suffix} file has no place for metadata; write .safetensors")
+    if under is not None and not torch:
+        raise WeightsError(f"{path.name}: only torch's files have a dict around their tensors; write .pt")
+    if torch:
+        write_torch(path, tensors, under)
+    elif suffix == ".msgpack":
+        write_flax(path, tensors)
+    else:
+        write_safetensors(path, tensors, metadata)
 
 
 def _map(path: Path) -> mmap.mmap:
@@ -98,21 +140,29 @@ def _is_json(data: mmap.mmap) -> bool:
     return data[:1] == b"{" and b"\x00" not in data[:9]  # a safetensors length may begin with the byte of a brace
 
 
-def _read_one(data: mmap.mmap) -> Tensors:
+def _read_one(path: Path, data: mmap.mmap) -> Tensors:
     # safetensors first: its length can begin like any of the others, but no length fills more than four bytes
     if data[4:9] == b"\x00\x00\x00\x00{":
         return read_safetensors(data)
     if data[:4] == b"PK\x03\x04":
-        return read_zip(data)
+        records = read_records(data)
+        return read_npz(data, records) if is_npz(records) else read_zip(data, records)
     if data[:1] == b"\x80" and data[1:2] <= b"\x05":
         return read_legacy(data)
     if data[8:9] == b"{":  # so that a length that lies is called by its name
         return read_safetensors(data)
+    if data[:8] == b"\x89HDF\r\n\x1a\n":
+        return read_hdf5(path, data)
+    if is_table(data[:6]):
+        return read_flax(data)
     looks = next((what for sign, what in _SIGNS if data[: len(sign)] == sign), None)
     if data[257:262] == b"ustar":
         looks = "a tar archive (torch before 0.1.10, or NeMo)"
     looks = looks or f"nothing known (it begins with the bytes {data[:8].hex(' ')})"
-    raise WeightsError(f"this looks like {looks}. Expected safetensors, or a file of torch.save or torch.jit.save")
+    raise WeightsError(
+        f"this looks like {looks}. Expected safetensors, a file of torch.save or torch.jit.save, or one of Flax, "
+        "TensorFlow (.h5) or NumPy (.npz)"
+    )
 
 
 def _read_index(path: Path, data: mmap.mmap) -> Tensors:
@@ -127,7 +177,7 @@ def _read_index(path: Path, data: mmap.mmap) -> Tensors:
         if not (path.parent / shard).is_file():
             raise WeightsError(f"its shard {short(shard)} is missing")
         try:
-            part = _read_one(_map(path.parent / shard))
+            part = _read_one(path.parent / shard, _map(path.parent / shard))
         except WeightsError as error:
             raise WeightsError(f"shard {short(shard)}: {error}") from error
         if set(part) != {name for name, place in places.items() if place == shard}:

@@ -190,6 +190,7 @@ _ELEMENTS = {
     "U8": ("Byte", "uint8"),
     "BOOL": ("Bool", "bool"),
 }
+STORAGES = {name: f"{storage}Storage" for name, (storage, _) in _ELEMENTS.items()}  # torch's names
 _GLOBALS: dict[str, object] = {
     "collections OrderedDict": Call(lambda: {}),
     "torch Size": Call(_first),
@@ -200,7 +201,7 @@ _GLOBALS: dict[str, object] = {
     "torch._utils _rebuild_parameter": Call(_parameter),
     "torch.storage UntypedStorage": Element("U8"),
     "torch UntypedStorage": Element("U8"),
-    **{f"torch {storage}Storage": Element(name) for name, (storage, _) in _ELEMENTS.items()},
+    **{f"torch {storage}": Element(name) for name, storage in STORAGES.items()},
     **{f"torch {dtype}": Element(name) for name, (_, dtype) in _ELEMENTS.items()},
     **{f"torch uint{bits}": Element(f"U{bits}") for bits in (16, 32, 64)},
     **{f"torch.jit._pickle build_{kind}list": Call(_first) for kind in ("int", "double", "bool", "tensor")},

@@ -7,22 +7,20 @@ NumPy lacks (8-bit floats) or no CLIP uses (complex); writing bfloat16 values th
 
 import json
 import mmap
-import os
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from cjkclip.errors import WeightsError
-from cjkclip.weights.tensors import DTYPES, FORMAT, Tensors, narrow, short, view
+from cjkclip.weights.replace import replacing
+from cjkclip.weights.tensors import DTYPES, FORMAT, Tensors, element_of, short, stored_bytes, view
 
 MAX_HEADER = 16 << 20  # bytes; a tensor needs about 100
 # The library lays the last of these first, tensors of one type by name.
 _ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64")
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
-_NAMES = {dtype.str: name for name, dtype in DTYPES.items() if name != "BF16"}
 
 
 def read_safetensors(data: mmap.mmap) -> Tensors:
@@ -59,7 +57,7 @@ def parse_json(text: bytes) -> dict[str, Any]:
     return cast(dict[str, Any], found)
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Write `tensors` as safetensors: whole or not at all, the same bytes each time, each element type kept.
 
     `metadata`: the header's text; None takes that of a `Tensors`, else {"format": "pt"}. What `read` returned
@@ -68,8 +66,9 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     """
     if metadata is None:
         metadata = tensors.metadata if isinstance(tensors, Tensors) else FORMAT
-    marked = tensors.dtypes if isinstance(tensors, Tensors) else {}
-    dtypes = {name: marked.get(name) or _dtype(name, array) for name, array in tensors.items()}
+    if "__metadata__" in tensors:
+        raise WeightsError("a tensor named '__metadata__' cannot be stored as safetensors")
+    dtypes = {name: element_of(tensors, name) for name in tensors}
     order = sorted(tensors, key=lambda name: (-_RANK[dtypes[name]], name))
     head: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     place = 0
@@ -80,8 +79,10 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
         place += size
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    pieces = (_bytes(name, tensors[name], dtypes[name]) for name in order)
-    _replace(Path(path), len(text).to_bytes(8, "little") + text, pieces)
+    with replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            file.write(stored_bytes(name, tensors[name], dtypes[name]))
 
 
 def _header(data: mmap.mmap) -> tuple[dict[str, Any], int]:
@@ -126,39 +127,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name occurs twice")
     return found
-
-
-def _dtype(name: str, array: np.ndarray) -> str:
-    dtype = array.dtype.newbyteorder("<").str
-    if dtype not in _NAMES or name == "__metadata__":
-        raise WeightsError(f"tensor {short(name)} of {array.dtype} cannot be stored as safetensors")
-    return _NAMES[dtype]
-
-
-def _bytes(name: str, array: np.ndarray, dtype: str) -> bytes:
-    if dtype != "BF16":
-        return array.astype(DTYPES[dtype], copy=False).tobytes()  # in C order, whatever the strides
-    try:
-        return narrow(array).tobytes()
-    except ValueError as error:
-        raise WeightsError(
-            f"tensor {short(name)} is marked bfloat16, but its values would have to be rounded. "
-            f"Round them first, or write it as {array.dtype}: del tensors.dtypes[{short(name)}]"
-        ) from error
-
-
-def _replace(path: Path, head: bytes, pieces: Iterator[bytes]) -> None:
-    """Write beside `path`, then move there, so that no reader ever meets half a file."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("xb") as file:
-            file.write(head)
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Tensors as a file stores them: names, arrays, and the two things that NumPy arrays cannot say.
 
-Refuses: views that leave the bytes they are said to lie in, and a name used twice.
+Refuses: views that leave the bytes they are said to lie in, a name used twice, element types that no CLIP uses.
 """
 
 import mmap
@@ -26,6 +26,7 @@ DTYPES: dict[str, np.dtype] = {
     "I64": np.dtype("<i8"),
     "U64": np.dtype("<u8"),
 }
+_NAMES = {dtype.str: name for name, dtype in DTYPES.items() if name != "BF16"}
 FORMAT = {"format": "pt"}  # transformers refuses a safetensors file whose header does not say so
 MAX_DIMS = 32
 
@@ -69,7 +70,7 @@ class Tensors(dict[str, np.ndarray]):
 
 
 def view(
-    data: mmap.mmap, start: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
+    data: mmap.mmap | bytes, start: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
 ) -> np.ndarray:
     """Array over the bytes of `data` from `start` on, without a copy; `strides` count elements."""
     kind = DTYPES[dtype]
@@ -82,6 +83,29 @@ def view(
         return np.ndarray(shape, kind, buffer=data, offset=start, strides=steps)
     except (ValueError, OverflowError) as error:
         raise WeightsError(f"a tensor of shape {shape} does not fit the bytes it is said to lie in") from error
+
+
+def element_of(tensors: Mapping[str, np.ndarray], name: str) -> str:
+    """The name in `DTYPES` under which a tensor is to be stored. Raises WeightsError if its type has none."""
+    marked = tensors.dtypes.get(name) if isinstance(tensors, Tensors) else None
+    dtype = tensors[name].dtype
+    found = marked or _NAMES.get(dtype.newbyteorder("<").str)
+    if found is None:
+        raise WeightsError(f"tensor {short(name)} of {dtype} cannot be stored; known are {', '.join(DTYPES)}")
+    return found
+
+
+def stored_bytes(name: str, array: np.ndarray, element: str) -> bytes:
+    """The bytes of `array` as an `element`, in C order. Raises WeightsError if bfloat16 would have to round."""
+    if element != "BF16":
+        return array.astype(DTYPES[element], copy=False).tobytes()  # in C order, whatever the strides
+    try:
+        return narrow(array).tobytes()
+    except ValueError as error:
+        raise WeightsError(
+            f"tensor {short(name)} is marked bfloat16, but its values would have to be rounded. "
+            f"Round them first, or write it as {array.dtype}: del tensors.dtypes[{short(name)}]"
+        ) from error
 
 
 def widen(bits: np.ndarray) -> np.ndarray:

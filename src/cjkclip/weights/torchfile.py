@@ -2,39 +2,35 @@
 
 A zip's tensors are views of the mapped file. Its checksums are verified for the pickle, not for the tensors,
 which would mean to read every byte.
-Refuses: compressed or encrypted records, records that overlap or climb out of the archive, big-endian files,
-storages of another size than the pickle says, and tensors that together claim far more than the file holds.
+Refuses: compressed or encrypted records, big-endian files, storages of another size than the pickle says, and
+tensors that together claim far more than the file holds.
 """
 
 import io
 import mmap
-import struct
-import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from cjkclip.errors import WeightsError
+from cjkclip.weights.archive import Record
 from cjkclip.weights.pickle import MAX_BYTES, Machine
 from cjkclip.weights.rebuild import Globals, Strided, tensors_of
 from cjkclip.weights.tensors import Tensors, short, view
 
-MAX_DIRECTORY = 8 << 20  # bytes of a zip's table of contents: room for 100,000 records
 MAX_SHARING = 16  # how often the same bytes may be used by several tensors
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
 
-def read_zip(data: mmap.mmap) -> Tensors:
-    """The tensors of a zip written by torch.save or torch.jit.save."""
-    try:
-        with zipfile.ZipFile(_Window(data)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError) as error:
-        raise WeightsError(f"its zip archive is damaged or cut short ({str(error)[:200]})") from error
-    records = _records(data, entries)
+def read_zip(data: mmap.mmap, archive: Mapping[str, Record]) -> Tensors:
+    """The tensors of a zip written by torch.save or torch.jit.save, whose records are `archive`."""
+    records = {name: (record.start, record.size) for name, record in archive.items() if record.plain}
+    for name in archive:
+        if name not in records and "/code/" not in name:  # TorchScript's sources may be compressed: never read
+            raise WeightsError(f"record {short(name)} is compressed or encrypted; torch stores it as it is")
     root = _root(records)
-    pickled = _pickled(data, *records[f"{root}data.pkl"], {e.filename: e.CRC for e in entries}[f"{root}data.pkl"])
+    pickled = _pickled(data, *records[f"{root}data.pkl"], archive[f"{root}data.pkl"].checksum)
     if f"{root}byteorder" in records:
         start, size = records[f"{root}byteorder"]
         if data[start : start + min(size, 9)] != b"little":
@@ -116,63 +112,9 @@ def _root(records: dict[str, tuple[int, int]]) -> str:
     """The one folder in the archive, with its slash."""
     roots = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
     if len(roots) != 1 or roots[0].count("/") != 1:
-        looks = "a NumPy .npz file" if any(name.endswith(".npy") for name in records) else "no checkpoint"
         first = ", ".join(short(name) for name in list(records)[:4])
         raise WeightsError(
-            f"it is a zip archive but not one of torch (it looks like {looks}; it holds {first}). "
+            f"it is a zip archive, but neither one of torch nor a NumPy .npz (it holds {first}). "
             "Expected a file of torch.save or torch.jit.save, or safetensors"
         )
     return roots[0]
-
-
-def _records(data: mmap.mmap, entries: list[zipfile.ZipInfo]) -> dict[str, tuple[int, int]]:
-    """Where each stored record's bytes begin in the file, and how many they are."""
-    records: dict[str, tuple[int, int]] = {}
-    free = 0
-    for entry in sorted(entries, key=lambda entry: entry.header_offset):
-        name, at = entry.filename, entry.header_offset
-        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-            raise WeightsError(f"its archive has a record {short(name)} that climbs out of it")
-        if name in records:
-            raise WeightsError(f"its archive has two records named {short(name)}")
-        header = data[at : at + 30]
-        if at < free or len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise WeightsError(f"record {short(name)} of its archive is not where the archive says")
-        start = at + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        free = start + entry.compress_size
-        if free > len(data):
-            raise WeightsError(f"record {short(name)} ends beyond the file, which is cut short")
-        plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
-        if plain and entry.compress_size == entry.file_size:
-            records[name] = (start, entry.file_size)
-        elif "/code/" not in name:  # TorchScript's sources may be compressed: they are never read
-            raise WeightsError(f"record {short(name)} is compressed or encrypted; torch stores it as it is")
-    return records
-
-
-class _Window(io.RawIOBase):
-    """The file for zipfile, which would read a table of contents of any length into memory."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.place = data, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self.place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: len(self.data)}[whence])
-        return self.place
-
-    def read(self, size: int = -1, /) -> bytes:
-        end = len(self.data) if size < 0 else min(len(self.data), self.place + size)
-        if end - self.place > MAX_DIRECTORY:
-            raise zipfile.BadZipFile("its table of contents is too long")
-        piece = self.data[self.place : end]
-        self.place = max(self.place, end)
-        return piece

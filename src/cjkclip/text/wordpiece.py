@@ -1,0 +1,124 @@
+"""BERT's WordPiece tokenizer, by cn_clip's or transformers' rules. The pieces are matched in Rust.
+
+One class reads every published vocabulary; what differs stands in `WordPieceRules`, as data. The vocabulary that
+ships in bert_vocab_zh.txt.gz is that of Google's bert-base-chinese (github.com/google-research/bert, Apache-2.0,
+see THIRD_PARTY_LICENSES), which Chinese-CLIP and Taiyi-CLIP use; tools/bert_vocab.py rebuilds it.
+
+Refuses: vocabularies without the special tokens that the rules name; damaged files.
+"""
+
+import functools
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cjkclip.errors import CheckpointError, TextError
+from cjkclip.text import Tokens, Truncate, check_texts, pack
+from cjkclip.text import wordpiece_files as files
+from cjkclip.text.files import write_text
+from cjkclip.text.wordpiece_rules import CN_CLIP, HF, WordPieceRules, build, words
+
+__all__ = ["CN_CLIP", "HF", "WordPiece", "WordPieceRules", "chinese_bert"]
+
+
+class WordPiece:
+    """A WordPiece vocabulary and the rules to apply it. Calling it gives `Tokens`.
+
+    `cls`, `sep`, `pad` and `unk` are ids.
+    """
+
+    def __init__(self, vocab: Mapping[str, int], rules: WordPieceRules) -> None:
+        """Pieces with their ids. Raises CheckpointError if the rules name a token that is not among them."""
+        self.rules = rules
+        self.vocab = dict(vocab)
+        self.context = rules.context
+        self.vocab_size = max(self.vocab.values(), default=-1) + 1
+        missing = [name for name in rules.specials if name not in self.vocab]
+        if missing:
+            raise CheckpointError(
+                f"the vocabulary of {len(self.vocab)} pieces does not hold the special {missing[0]!r}"
+            )
+        self.cls, self.sep, self.pad, self.unk = (
+            self.vocab[name] for name in (rules.cls, rules.sep, rules.pad, rules.unk)
+        )
+
+    @classmethod
+    def from_vocab(cls, path: Path, rules: WordPieceRules) -> "WordPiece":
+        """Read a vocab.txt: one piece a line, gzipped or not."""
+        return cls(files.read_vocab_txt(path), rules)
+
+    @classmethod
+    def from_transformers(cls, folder: Path, *, context: int | None = None) -> "WordPiece":
+        """Read a transformers folder: tokenizer.json, or vocab.txt, and what tokenizer_config.json says.
+
+        Gives BertTokenizer's own ids. Raises CheckpointError on options that would change ids and are not read,
+        FactsError if nothing tells the context length.
+        """
+        return cls(*files.read_transformers(folder, context))
+
+    @classmethod
+    def load(cls, folder: Path, rules: WordPieceRules) -> "WordPiece":
+        """Read what `save` wrote."""
+        return cls(files.read_vocab(folder), rules)
+
+    def under(self, rules: WordPieceRules) -> "WordPiece":
+        """The same vocabulary under other rules."""
+        return WordPiece(self.vocab, rules)
+
+    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
+        """Ids of n texts as `Tokens` of length `context`: [CLS], the text, [SEP], padding.
+
+        Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
+        """
+        texts = check_texts(texts)
+        if self.rules.style == "cn_clip":
+            texts = [words(text, lower=self.rules.lower) for text in texts]
+        found = self._rust.encode_batch_fast(texts, add_special_tokens=False)
+        rows = [[self.cls, *row.ids, self.sep] for row in found]
+        return pack(rows, context=self.context, pad=self.pad, truncate=truncate)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The words of `ids` with a blank between; special tokens appear as spelled, Hangul is composed.
+
+        >>> chinese_bert().decode([3345, 2225, 7991, 12847, 9032, 288, 10787, 13484])
+        '杰 尼 龟 clip 기'
+        """
+        unknown = [i for i in ids if i not in self._pieces]
+        if unknown:
+            raise TextError(f"id {unknown[0]} is not in this vocabulary of {self.vocab_size} ids")
+        text = " ".join(self._pieces[i] for i in ids).replace(" ##", "")
+        return unicodedata.normalize("NFC", text)
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json, which `load` reads together with the rules.
+
+        The file states transformers' way to cut words, so that the tokenizers library can use it alone.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        data = build(self.vocab, replace(self.rules, style="hf")).to_str(pretty=False)
+        write_text(folder / "tokenizer.json", data)
+
+    def save_transformers(self, folder: Path) -> None:
+        """Write what transformers reads: vocab.txt, tokenizer_config.json and special_tokens_map.json.
+
+        cn_clip's rules become transformers' own, which the files cannot change: style "hf", 100 characters a word.
+        """
+        files.write_transformers(folder, self.vocab, self.rules)
+
+    @functools.cached_property
+    def _rust(self) -> Any:
+        return build(self.vocab, self.rules)
+
+    @functools.cached_property
+    def _pieces(self) -> dict[int, str]:
+        return {i: piece for piece, i in self.vocab.items()}
+
+
+@functools.cache
+def chinese_bert(rules: WordPieceRules = CN_CLIP) -> WordPiece:
+    """The published Chinese vocabulary of BERT (21,128 ids), which comes with the package, under `rules`."""
+    if rules != CN_CLIP:
+        return chinese_bert().under(rules)
+    return WordPiece.from_vocab(Path(__file__).with_name("bert_vocab_zh.txt.gz"), CN_CLIP)

@@ -1,0 +1,182 @@
+"""WordPiece vocabularies in files: BERT's vocab.txt, and the tokenizer files of transformers, slow and fast.
+
+A vocabulary maps pieces to ids; a piece that continues a word begins with "##". Refuses: damaged files, pieces
+listed twice, other kinds of tokenizer, and every option that would change ids and is not read here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from cjkclip.errors import CheckpointError, FactsError
+from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, write_text
+from cjkclip.text.wordpiece_rules import HF, WordPieceRules
+
+ROLES = ("cls", "sep", "pad", "unk", "mask")
+
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "do_basic_tokenize": (True,),
+    "tokenize_chinese_chars": (True,),
+    "never_split": ([],),
+    "split_special_tokens": (False,),
+    "padding_side": ("right",),
+    "truncation_side": ("right",),
+    "tokenizer_class": ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"),
+}  # options of tokenizer_config.json that change ids, and what is read: this or null
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")  # each changes where a special token is found
+
+
+def read_vocab_txt(path: Path) -> dict[str, int]:
+    """BERT's vocabulary: one piece a line, whose number, from 0, is its id. Gzipped or not."""
+    lines = [line.strip(" \t") for line in read_lines(path, "vocabulary")]
+    while lines and not lines[-1]:
+        lines.pop()
+    vocab = {piece: i for i, piece in enumerate(lines)}
+    if len(vocab) != len(lines) or "" in vocab or not vocab:
+        bad = next((i for i, piece in enumerate(lines) if not piece or vocab[piece] != i), 0)
+        what = repr((lines or [""])[bad][:40])
+        raise CheckpointError(f"{path}: line {bad + 1} is {what}, expected one piece per line, and each piece once")
+    return vocab
+
+
+def read_vocab(folder: Path) -> dict[str, int]:
+    """The vocabulary of a folder, from tokenizer.json, or else vocab.txt."""
+    path = folder / "tokenizer.json"
+    if path.exists():
+        return _vocab(path, read_json(path))
+    if (folder / "vocab.txt").exists():
+        return read_vocab_txt(folder / "vocab.txt")
+    raise CheckpointError(f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.txt")
+
+
+def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int], WordPieceRules]:
+    """Vocabulary and rules of a transformers folder; what no file tells is BertTokenizer's default.
+
+    Raises FactsError if nothing tells the context length.
+    """
+    config: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the later file wins
+        if (folder / name).exists():
+            config |= {k: v for k, v in read_json(folder / name).items() if v is not None}
+    named = {role: spelling(config.get(f"{role}_token", getattr(HF, role)), folder) for role in ROLES}
+    vocab, path = read_vocab(folder), folder / "tokenizer.json"
+    whole = read_json(path) if path.exists() else {}
+    lower: Any = config.get("do_lower_case", True)
+    if whole and not (folder / "tokenizer_config.json").exists():
+        lower = _part(whole, "normalizer").get("lowercase")
+    if not isinstance(lower, bool):
+        raise CheckpointError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
+    _check_options(folder, config, lower)
+    _check_specials(folder, config, set(named.values()), vocab)
+    length = config.get("model_max_length")
+    # transformers writes 10**30 where nobody said a length
+    told = int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None
+    if context is None and told is None:
+        raise FactsError(f"{folder}: no model_max_length in tokenizer_config.json: give `context`")
+    rules = replace(HF, context=context or told, lower=lower, **named)
+    if whole:
+        _check_steps(path, whole, rules, vocab)
+    return vocab, rules
+
+
+def write_transformers(folder: Path, vocab: Mapping[str, int], rules: WordPieceRules) -> None:
+    """Write vocab.txt, tokenizer_config.json and special_tokens_map.json."""
+    pieces = sorted(vocab, key=lambda piece: vocab[piece])
+    odd = next((p for i, p in enumerate(pieces) if vocab[p] != i or p != p.strip(" \t\r\n") or {*"\r\n"} & {*p}), None)
+    if odd is not None:
+        raise CheckpointError(f"vocab.txt cannot hold {odd!r} with id {vocab[odd]}: a line is an id, its text a piece")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "vocab.txt", "\n".join(pieces))
+    named = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}
+    write_text(folder / "special_tokens_map.json", json.dumps(named, ensure_ascii=False, indent=2))
+    config: dict[str, Any] = {"do_lower_case": rules.lower, "model_max_length": rules.context}
+    config |= {"strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer"}
+    write_text(folder / "tokenizer_config.json", json.dumps(config | named, ensure_ascii=False, indent=2))
+
+
+def _vocab(path: Path, data: dict[str, Any]) -> dict[str, int]:
+    model = _part(data, "model")
+    if model.get("type", "WordPiece") != "WordPiece" or model.get("continuing_subword_prefix") != "##":
+        raise CheckpointError(f"{path}: not BERT's kind of model (word pieces that continue with '##')")
+    vocab: Any = model.get("vocab")
+    if not isinstance(vocab, dict):
+        raise CheckpointError(f"{path}: holds no vocabulary")
+    whole: dict[str, Any] = cast(dict[str, Any], vocab) | {t["content"]: t.get("id") for t in added_tokens(path, data)}
+    for piece, i in whole.items():
+        if type(i) is not int or not 0 <= i < 2**31 or any("\ud800" <= c <= "\udfff" for c in piece):
+            raise CheckpointError(f"{path}: {piece!r} with id {i!r} is not an entry of a vocabulary")
+    if len(set(whole.values())) != len(whole):
+        raise CheckpointError(f"{path}: two pieces of the vocabulary have the same id")
+    return whole
+
+
+def _check_options(folder: Path, config: dict[str, Any], lower: bool) -> None:
+    allowed = _ONLY | {"strip_accents": (lower,)}
+    odd = [f"{key} = {config[key]!r}" for key in allowed if key in config and config[key] not in allowed[key]]
+    if odd:
+        raise CheckpointError(
+            f"{folder}: its tokenizer files ask for what is not read here and would change ids: {', '.join(odd)}"
+        )
+
+
+def _check_specials(folder: Path, config: dict[str, Any], names: set[str], vocab: dict[str, int]) -> None:
+    """No special tokens but the five roles, each found exactly as it is spelled."""
+    path, whole = folder / "added_tokens.json", folder / "tokenizer.json"
+    added: dict[str, Any] = read_json(path) if path.exists() else {}
+    entries: list[Any] = [config[f"{role}_token"] for role in (*ROLES, "bos", "eos") if f"{role}_token" in config]
+    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
+        entries += _listed(config.get(key, []))
+    for i, entry in _part(config, "added_tokens_decoder").items():
+        added[spelling(entry, folder)] = int(i) if i.isdecimal() else i
+    entries += [*added, *(added_tokens(whole, read_json(whole)) if whole.exists() else [])]
+    for entry in entries:
+        flags = [f for f in _FLAGS if isinstance(entry, dict) and cast(Any, entry).get(f)]
+        if spelling(entry, folder) not in names or flags:
+            raise CheckpointError(
+                f"{folder}: the special token {spelling(entry, folder)!r} {flags or ''} is not read here and would "
+                f"change ids: expected {sorted(names)}, each found as spelled"
+            )
+    moved = [name for name, i in added.items() if vocab.get(name) != i]
+    if moved:
+        raise CheckpointError(
+            f"{folder}: {moved[0]!r} is added with id {added[moved[0]]}, the vocabulary says otherwise"
+        )
+
+
+def _check_steps(path: Path, data: dict[str, Any], rules: WordPieceRules, vocab: dict[str, int]) -> None:
+    """The steps that a tokenizer.json spells out must be BertTokenizer's."""
+    normalizer, post, model = (_part(data, name) for name in ("normalizer", "post_processor", "model"))
+    cls, sep = ({"SpecialToken": {"id": name, "type_id": 0}} for name in (rules.cls, rules.sep))
+    ends = [[name, vocab.get(name)] for name in (rules.cls, rules.sep)]
+    fits = {
+        "normalizer": normalizer.get("type") == "BertNormalizer"
+        and normalizer.get("clean_text") is True
+        and normalizer.get("handle_chinese_chars") is True
+        and normalizer.get("strip_accents") in (None, rules.lower)
+        and normalizer.get("lowercase") is rules.lower,
+        "pre_tokenizer": _part(data, "pre_tokenizer").get("type") == "BertPreTokenizer",
+        "post_processor": [post.get("cls"), post.get("sep")] == ends
+        or post.get("single") == [cls, {"Sequence": {"id": "A", "type_id": 0}}, sep],
+        "unk_token": model.get("unk_token") == rules.unk,
+        "max_input_chars_per_word": model.get("max_input_chars_per_word", rules.max_chars) == rules.max_chars,
+        "truncation": _part(data, "truncation").get("direction", "Right") == "Right",
+        "padding": _part(data, "padding").get("direction", "Right") == "Right",
+    }
+    if not all(fits.values()):
+        raise CheckpointError(
+            f"{path}: {[name for name, fit in fits.items() if not fit]} is not what BertTokenizer does with "
+            f"do_lower_case={rules.lower}. If vocab.txt is beside it, that is read once it is gone"
+        )
+
+
+def _listed(entries: Any) -> list[Any]:
+    if isinstance(entries, dict):
+        return list(cast(dict[str, Any], entries).values())
+    return cast(list[Any], entries) if isinstance(entries, list) else [entries]
+
+
+def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
+    part = data.get(name)
+    return cast(dict[str, Any], part) if isinstance(part, dict) else {}

@@ -1,0 +1,100 @@
+"""Traps of single families: two sources, an end token in the wrong place, a scale that is no parameter."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from families import FAMILIES, GOLDEN
+
+import cjkclip
+from cjkclip import weights
+from cjkclip.errors import FactsError, LayoutError
+
+TAIYI = GOLDEN / "taiyi-pooler-gelu"
+CASES = {case.case: case for case in FAMILIES}
+
+
+def test_a_retrained_tokenizer_whose_end_token_is_not_the_last_is_detected() -> None:
+    """The peer pools an ordinary word there; the error names the facts that read the end of the text instead."""
+    folder = GOLDEN / "koclip-naive-eos1"
+    with pytest.raises(FactsError, match=r"end token has id 1 of 0 to 799.*'text\.pool': 'first-eot', 'text\.eot': 1"):
+        cjkclip.load(folder, family="koclip")
+    stated = {"text.pool": "first-eot", "text.eot": 1}
+    clip = cjkclip.load(folder, family="koclip", engine="numpy", facts=stated)
+    with np.load(folder / "expected.npz") as expected:
+        ids, eos = expected["input_ids"], expected["eos_position"]
+        stages = clip.engine.text_stages(ids, expected["attention_mask"])
+    # unknown bytes are the end token's id too, so the first of them is read: never later than the closing one
+    rows = (ids == 1).argmax(axis=1)
+    assert (rows <= eos).all()
+    np.testing.assert_array_equal(stages["text_pooled"], stages["text_final"][np.arange(len(ids)), rows])
+
+
+def test_a_text_tower_alone_encodes_texts_and_no_pictures() -> None:
+    clip = cjkclip.load(TAIYI / "text", engine="numpy")
+    assert clip.encode_text(["一只猫"]).shape == (1, 32)
+    with pytest.raises(cjkclip.errors.InputError, match="no image tower"):
+        clip.encode_pixels(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_an_image_tower_of_another_width_is_refused() -> None:
+    with pytest.raises(LayoutError, match="16 wide|64 wide|32 wide"):
+        cjkclip.load(TAIYI / "text", image_tower=GOLDEN / "taiyi-pooler-gelu" / "text")
+    text = CASES["hf-clip-text-projection"]
+    with pytest.raises(LayoutError, match="no image tower"):
+        cjkclip.load(TAIYI / "text", image_tower=text.folder)
+
+
+def test_the_scale_is_that_of_the_image_checkpoint() -> None:
+    case = CASES["taiyi-pooler-gelu"]
+    assert case.load().logit_scale == pytest.approx(float(case.expected()["logit_scale_exp"]), rel=1e-6)
+
+
+def test_cloob_has_a_scale_that_is_a_fact() -> None:
+    clip = CASES["rinna-cloob"].load()
+    assert clip.config.scale == clip.logit_scale == 30.0
+    assert "logit_scale" not in clip.params
+
+
+def test_pads_are_masked_and_card_parity_is_a_mask_of_ones() -> None:
+    """The model cards pass no mask, so that a text's feature depends on its neighbours'; that can be had, knowingly."""
+    case = CASES["taiyi-pooler"]
+    clip, expected = case.load(), case.expected()
+    ids = expected["input_ids"].astype(np.int64)
+    open_mask = cjkclip.Tokens(ids=ids, mask=np.ones_like(ids), truncated=())
+    card = clip.encode_tokens(open_mask, normalize=False)
+    np.testing.assert_allclose(card, expected["text_features_nomask"], atol=2e-6)
+    assert np.abs(card - expected["text_features"]).max() > 1e-3
+
+
+def test_fengshens_model_pools_in_two_ways() -> None:
+    case = CASES["taiyi-clip-model"]
+    clip = cjkclip.load(case.folder, engine="numpy")  # as its forward does, which training used
+    with np.load(case.folder / "expected.npz") as expected:
+        ids, mask = (expected[name].astype(np.int64) for name in ("input_ids", "attention_mask"))
+        tokens = cjkclip.Tokens(ids=ids, mask=mask, truncated=())
+        np.testing.assert_allclose(clip.encode_tokens(tokens), expected["forward_text_embeds"], atol=2e-6)
+
+
+def test_a_stripped_file_that_still_has_a_pooler_loads(tmp_path: Path) -> None:
+    case = CASES["cn-clip-vit"]
+    tensors = {n.removeprefix("module."): array for n, array in weights.read(case.folder / "model.pt").items()}
+    assert "bert.pooler.dense.weight" in tensors
+    weights.write(tmp_path / "model.safetensors", tensors)
+    clip = cjkclip.load(tmp_path / "model.safetensors", engine="numpy", facts=case.facts)
+    assert clip.fingerprint == case.load().fingerprint
+
+
+def test_a_whole_file_gives_single_towers(tmp_path: Path) -> None:
+    source = GOLDEN / "hf-clip-gelu"
+    whole = cjkclip.load(source, engine="numpy")
+    folder = Path(shutil.copytree(source, tmp_path / "m"))
+    taken = {n: a for n, a in weights.read(folder / "model.safetensors").items() if n.startswith("vision_model.")}
+    weights.write(folder / "model.safetensors", taken)
+    tower = cjkclip.load(folder, engine="numpy")
+    assert tower.config.text is None
+    pixels = np.zeros((1, 3, 32, 32), np.float32)
+    np.testing.assert_array_equal(
+        tower.engine.image(pixels), whole.engine.image_stages(pixels)["image_pooled"]
+    )
