@@ -12,6 +12,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -238,3 +239,8 @@ def test_config_has_no_defaults() -> None:
 def test_an_offline_test_cannot_reach_the_network() -> None:
     with socket.socket() as outside, pytest.raises(AssertionError, match="mark it `hub`"):
         outside.connect(("192.0.2.1", 80))  # an address for documentation, nobody's
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cjkclip.__version__ == project["version"]

@@ -62,7 +62,7 @@ def main() -> None:
         picture.write_bytes(next(image for concept, image in moji.gallery("fluent") if concept.char == PICTURE))
         console.print(classify_table(clip, picture))
 
-    left_out = draw(place, answers, chosen.sheet)
+    left_out = draw(place, answers[1::2], chosen.sheet)
     if left_out:
         console.print(f"{left_out} texts are not on the sheet: {ADVICE}", style="yellow")
     console.print(f"{chosen.sheet} shows it in pictures; all of this took {time.perf_counter() - began:.1f} s")
@@ -75,15 +75,18 @@ def search(clip: cjkclip.Clip, place: Bundled) -> Answers:
 
 
 def search_table(place: Bundled, answers: Answers) -> Table:
-    table = Table(title="words find pictures", title_justify="left", title_style="bold", box=None, padding=(0, 2, 1, 0))
+    table = Table(title="words find pictures", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for heading in ("query", "best picture", "in English"):
         table.add_column(heading, header_style="dim")
     table.add_column("score", header_style="dim", justify="right")
-    table.add_column("the next ones", header_style="dim", no_wrap=True)
+    table.add_column("the best six", header_style="dim", no_wrap=True)
     for language, query, hits in answers:
         shown = [place.concepts[hit.index] for hit in hits]
-        others = " ".join(concept.char for concept in shown)
-        table.add_row(query, shown[0].names[language], shown[0].names["en"], f"{hits[0].score:.2f}", others)
+        row = (query, shown[0].names[language], shown[0].names["en"], f"{hits[0].score:.2f}")
+        # emoji stand last, since terminals do not agree how wide they are
+        table.add_row(*row, " ".join(concept.char for concept in shown))
+        if query == QUERIES[language][-1]:
+            table.add_row()
     return table
 
 

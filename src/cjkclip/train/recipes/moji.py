@@ -83,6 +83,8 @@ class Run:
 RUNS = (
     Run(size=64, without=TRIAL_DESIGN, recipe=_LEVEL),
     Run(size=64, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=1500, warmup=20, seed=1)),
+    Run(size=64, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=1200, warmup=20, seed=2)),
+    Run(size=96, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=2000, warmup=20, decay=1.0, seed=3)),
 )
 SIZE = RUNS[-1].size
 
