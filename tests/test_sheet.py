@@ -48,11 +48,13 @@ def ink(image: Image.Image, box: tuple[int, int, int, int]) -> int:
     return int((np.asarray(image.crop(box).convert("L")) < 100).sum())
 
 
-@pytest.mark.parametrize("form", [4, 12])
+@pytest.mark.parametrize("form", [4, 40, 12])
 def test_a_font_file_says_which_characters_it_has(tmp_path: Path, form: int) -> None:
-    [face] = read_faces(tiny_font(tmp_path / "x.ttf", "猫ab고", family="猫 Sans", form=form))
+    [face] = read_faces(tiny_font(tmp_path / "x.ttf", "かきけabねこ", family="猫 Sans", form=form))
     assert (face.family, face.style, face.index, face.variable) == ("猫 Sans", "Regular", 0, False)
-    assert [char for char in "a猫고bc犬고\U0001f431" if face.has(char)] == ["a", "猫", "고", "b", "고"]
+    assert "".join(char for char in "aかbきcくdけのねこ猫고\U0001f431\uffff" if face.has(char)) == "aかbきけねこ"
+    drawn = open_face(face, 50).getmask("き").getbbox()
+    assert drawn == open_face(face, 50).getmask("ね").getbbox() != open_face(face, 50).getmask("猫").getbbox()
 
 
 def test_a_damaged_font_file_is_no_font(tmp_path: Path) -> None:

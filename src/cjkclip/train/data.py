@@ -4,8 +4,10 @@ A `Thing` is one subject with its pictures and its captions. Captions are number
 several things share is right for all of them. Refuses: a thing without a picture or a caption.
 """
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -106,11 +108,12 @@ class Corpus:
 
     def _captions(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
         thing = self.things[number]
-        share: np.ndarray = np.cumsum(thing.weights)
-        return [thing.captions[int(np.searchsorted(share, rng.random() * share[-1]))] for _ in range(count)]
+        share = list(accumulate(thing.weights))
+        return [thing.captions[bisect(share, rng.random() * share[-1])] for _ in range(count)]
 
     def _two(self, number: int, rng: np.random.Generator) -> tuple[int, int]:
         """Two pictures of a thing, of two looks if it has them."""
         looks = self.things[number].looks
-        first, second = (rng.permutation(len(looks))[:2].tolist() * 2)[:2]
+        drawn: list[int] = rng.permutation(len(looks))[:2].tolist()
+        first, second = drawn[0], drawn[-1]
         return looks[first][rng.integers(len(looks[first]))], looks[second][rng.integers(len(looks[second]))]
