@@ -50,7 +50,7 @@ def test_a_path_bytes_a_picture_and_an_array_are_one_picture(clip: cjkclip.Clip)
     picture = PIL.Image.open(PICTURES[0]).convert("RGB")
     whole = clip.preprocess([PICTURES[0], PICTURES[0].read_bytes(), picture, np.asarray(picture), str(PICTURES[0])])
     np.testing.assert_array_equal(whole, np.repeat(whole[:1], 5, axis=0))
-    alone = clip.encode_image(PICTURES[0])  # type: ignore[arg-type]
+    alone = clip.encode_image(PICTURES[0])
     np.testing.assert_array_equal(alone, clip.encode_image(PICTURES[:1]))
 
 
