@@ -21,14 +21,16 @@ from cjkclip.gallery import Bundled, Found, Hit, Row, bundled, draw_sheet, find_
 from cjkclip.gallery.fonts import ADVICE
 from cjkclip.gallery.sheet import LANGUAGES
 
-# Per language a name of a picture, and words that are no picture's name.
+# Per language the name of a picture, and a word that is no picture's name but fits many: fruit, flowers, weather,
+# insects, shoes.
 QUERIES = {
-    "zh": ("猫头鹰", "会飞的昆虫"),
-    "zh-Hant": ("雪人", "海裡的魚"),
-    "ja": ("おにぎり", "空を飛ぶ虫"),
-    "ko": ("판다", "바다에 사는 물고기"),
-    "en": ("fire engine", "a bunch of flowers"),
+    "zh": ("猫头鹰", "水果"),
+    "zh-Hant": ("雪人", "花"),
+    "ja": ("ペンギン", "天気"),
+    "ko": ("나비", "곤충"),
+    "en": ("fire engine", "shoe"),
 }
+IN_ENGLISH = {"水果": "fruit", "花": "flower", "天気": "weather", "곤충": "insect"}  # where no font has the characters
 # The same six things to choose from; the picture is a panda, in a design that the search does not use.
 PICTURE = "🐼"
 LABELS = {
@@ -112,10 +114,10 @@ def draw(place: Bundled, answers: Answers, out: Path) -> int:
         Row(
             query=query,
             language=language,
-            plain=f"query {number}",
+            plain=IN_ENGLISH.get(query, ""),
             found=[found(place, hit, language) for hit in hits],
         )
-        for number, (language, query, hits) in enumerate(answers, start=1)
+        for language, query, hits in answers
     ]
     sheet = draw_sheet(rows, find_fonts())
     sheet.image.save(out)

@@ -4,7 +4,7 @@ A `Thing` is one subject with its pictures and its captions. Captions are number
 several things share is right for all of them. Refuses: a thing without a picture or a caption.
 """
 
-from bisect import bisect
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -109,7 +109,7 @@ class Corpus:
     def _captions(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
         thing = self.things[number]
         share = list(accumulate(thing.weights))
-        return [thing.captions[bisect(share, rng.random() * share[-1])] for _ in range(count)]
+        return [thing.captions[bisect_left(share, rng.random() * share[-1])] for _ in range(count)]
 
     def _two(self, number: int, rng: np.random.Generator) -> tuple[int, int]:
         """Two pictures of a thing, of two looks if it has them."""
