@@ -15,7 +15,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/base  ## search the bundled pictures in five languages; writes demo.png (no network, no torch)
-	@.venv/bin/cjkclip search "消防车" "貓頭鷹" "おにぎり" "눈사람" "a bunch of flowers" -k 6 --sheet demo.png
+	@.venv/bin/python tools/demo.py --sheet demo.png
 
 test: .venv/dev  ## the whole offline suite
 	@$(PYTEST)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import cjkclip
-from cjkclip import moji
+from cjkclip import moji, weights
 from cjkclip.errors import CheckpointError, ImageError, InputError
 from cjkclip.gallery import Gallery, bundled, find_pictures, guess_language
 
@@ -54,11 +54,12 @@ def test_search_is_exact() -> None:
 
 def test_equal_pictures_have_equal_scores_and_stay_in_order() -> None:
     """Whatever the batch, and beyond one block of rows."""
-    vectors = np.repeat(unit(1, width=33), 9000, axis=0)
+    vectors = np.tile(unit(3, width=33), (3000, 1))
     for queries in (unit(1, width=33, seed=1), unit(5, width=33, seed=1)):
         hits = numbered(vectors).search(queries, k=9000)[0]
-        assert [hit.index for hit in hits] == list(range(9000))
-        assert len({hit.score for hit in hits}) == 1
+        assert len({hit.score for hit in hits}) == 3
+        order = [hit.index for hit in hits[::3000]]
+        assert [hit.index for hit in hits] == [i for first in order for i in range(first, 9000, 3)]
 
 
 def test_a_query_scores_the_same_alone_and_in_a_batch() -> None:
@@ -140,11 +141,22 @@ def test_a_file_that_is_no_gallery_is_refused(tmp_path: Path) -> None:
             Gallery.load(tmp_path / "cut.safetensors")
 
 
-def test_damaged_names_are_refused(tmp_path: Path) -> None:
-    names = np.frombuffer(b'["a', dtype=np.uint8)
-    metadata = {"format": "cjkclip-gallery", "version": "1", "fingerprint": ""}
-    cjkclip.gallery.store.weights.write(tmp_path / "g.safetensors", {"vectors": unit(1), "names": names}, metadata)
-    with pytest.raises(CheckpointError, match="damaged"):
+@pytest.mark.parametrize(
+    ("names", "changed", "said"),
+    [
+        (b'["a', {}, "damaged"),
+        (b'{"a": 1}', {}, "damaged"),
+        (b'["a"]', {"version": "2"}, "version '2'"),
+        (b'["a"]', {"format": "pt"}, "is not a gallery"),
+    ],
+)
+def test_a_damaged_or_later_gallery_is_refused(
+    tmp_path: Path, names: bytes, changed: dict[str, str], said: str
+) -> None:
+    tensors = {"vectors": unit(1), "names": np.frombuffer(names, dtype=np.uint8)}
+    metadata = {"format": "cjkclip-gallery", "version": "1", "fingerprint": "", **changed}
+    weights.write(tmp_path / "g.safetensors", tensors, metadata)
+    with pytest.raises(CheckpointError, match=said):
         Gallery.load(tmp_path / "g.safetensors")
 
 

@@ -11,7 +11,7 @@ EM = 1000
 
 
 def tiny_font(path: Path, chars: str, *, family: str = "Tiny", height: int = 700, form: int = 12) -> Path:
-    """Write a font that has `chars`, each a block of `height` thousandths of the size. `form`: of its cmap, 4 or 12."""
+    """Write a font of `chars`, each a block of `height` thousandths of the size. `form`: of its cmap, 4, 40 or 12."""
     path.write_bytes(_file(_tables(chars, family, height, form), 0))
     return path
 
@@ -77,6 +77,12 @@ def _cmap(codes: list[int], form: int) -> bytes:
         rows = b"".join(struct.pack(">III", code, code, i) for i, code in enumerate(codes, start=1))
         table = struct.pack(">HHIII", 12, 0, 16 + len(rows), 0, len(codes)) + rows
         return struct.pack(">HHHHI", 0, 1, 3, 10, 12) + table
+    if form == 40:  # format 4 with one run, whose glyphs are looked up in a list; 0 where there is no character
+        run = range(codes[0], codes[-1] + 1)
+        listed = [codes.index(code) + 1 if code in codes else 0 for code in run]
+        segments = struct.pack(">HHHHHhhHH", codes[-1], 0xFFFF, 0, codes[0], 0xFFFF, 0, 1, 4, 0)
+        table = struct.pack(">7H", 4, 14 + len(segments) + 2 * len(listed), 0, 4, 0, 0, 0) + segments
+        return struct.pack(">HHHHI", 0, 1, 3, 1, 12) + table + struct.pack(f">{len(listed)}H", *listed)
     ends, count = [*codes, 0xFFFF], len(codes) + 1
     deltas = [*((i - code) & 0xFFFF for i, code in enumerate(codes, start=1)), 1]
     table = struct.pack(">6H", 2 * count, 0, 0, 0, 0, 0)[:8]

@@ -21,14 +21,16 @@ from cjkclip.gallery import Bundled, Found, Hit, Row, bundled, draw_sheet, find_
 from cjkclip.gallery.fonts import ADVICE
 from cjkclip.gallery.sheet import LANGUAGES
 
-# Per language a name of a picture, and words that are no picture's name.
+# Per language the name of a picture, and a word that is no picture's name but fits many: fruit, flowers, weather,
+# insects, shoes.
 QUERIES = {
-    "zh": ("猫头鹰", "会飞的昆虫"),
-    "zh-Hant": ("雪人", "海裡的魚"),
-    "ja": ("おにぎり", "空を飛ぶ虫"),
-    "ko": ("판다", "바다에 사는 물고기"),
-    "en": ("fire engine", "a bunch of flowers"),
+    "zh": ("猫头鹰", "水果"),
+    "zh-Hant": ("雪人", "花"),
+    "ja": ("ペンギン", "天気"),
+    "ko": ("나비", "곤충"),
+    "en": ("fire engine", "shoe"),
 }
+IN_ENGLISH = {"水果": "fruit", "花": "flower", "天気": "weather", "곤충": "insect"}  # where no font has the characters
 # The same six things to choose from; the picture is a panda, in a design that the search does not use.
 PICTURE = "🐼"
 LABELS = {
@@ -62,7 +64,7 @@ def main() -> None:
         picture.write_bytes(next(image for concept, image in moji.gallery("fluent") if concept.char == PICTURE))
         console.print(classify_table(clip, picture))
 
-    left_out = draw(place, answers, chosen.sheet)
+    left_out = draw(place, answers[1::2], chosen.sheet)
     if left_out:
         console.print(f"{left_out} texts are not on the sheet: {ADVICE}", style="yellow")
     console.print(f"{chosen.sheet} shows it in pictures; all of this took {time.perf_counter() - began:.1f} s")
@@ -75,15 +77,18 @@ def search(clip: cjkclip.Clip, place: Bundled) -> Answers:
 
 
 def search_table(place: Bundled, answers: Answers) -> Table:
-    table = Table(title="words find pictures", title_justify="left", title_style="bold", box=None, padding=(0, 2, 1, 0))
+    table = Table(title="words find pictures", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for heading in ("query", "best picture", "in English"):
         table.add_column(heading, header_style="dim")
     table.add_column("score", header_style="dim", justify="right")
-    table.add_column("the next ones", header_style="dim", no_wrap=True)
+    table.add_column("the best six", header_style="dim", no_wrap=True)
     for language, query, hits in answers:
         shown = [place.concepts[hit.index] for hit in hits]
-        others = " ".join(concept.char for concept in shown)
-        table.add_row(query, shown[0].names[language], shown[0].names["en"], f"{hits[0].score:.2f}", others)
+        row = (query, shown[0].names[language], shown[0].names["en"], f"{hits[0].score:.2f}")
+        # emoji stand last, since terminals do not agree how wide they are
+        table.add_row(*row, " ".join(concept.char for concept in shown))
+        if query == QUERIES[language][-1]:
+            table.add_row()
     return table
 
 
@@ -109,10 +114,10 @@ def draw(place: Bundled, answers: Answers, out: Path) -> int:
         Row(
             query=query,
             language=language,
-            plain=f"query {number}",
+            plain=IN_ENGLISH.get(query, ""),
             found=[found(place, hit, language) for hit in hits],
         )
-        for number, (language, query, hits) in enumerate(answers, start=1)
+        for language, query, hits in answers
     ]
     sheet = draw_sheet(rows, find_fonts())
     sheet.image.save(out)

@@ -81,7 +81,7 @@ class Clip:
         return digest.hexdigest()[:16]
 
     def preprocess(
-        self, images: Sequence[Picture], *, published: bool = False, on_error: OnError | None = None
+        self, images: Picture | Sequence[Picture], *, published: bool = False, on_error: OnError | None = None
     ) -> Float32[np.ndarray, "n 3 S S"]:
         """Pictures to pixels. published=True: the original's own pipeline to the bit (no EXIF turn, its alpha rule)."""
         return load_pixels(_listed(images), self._rules(), published=published, on_error=on_error)
@@ -120,13 +120,13 @@ class Clip:
 
     def encode_image(
         self,
-        images: Sequence[Picture],
+        images: Picture | Sequence[Picture],
         *,
         normalize: bool = True,
         batch_size: int = 32,
         on_error: OnError | None = None,
     ) -> Features:
-        """Features of pictures: paths, bytes, PIL pictures or arrays, (n, E).
+        """Features of pictures: paths, bytes, PIL pictures or arrays, (n, E); one picture counts as a list of one.
 
         A bad picture: with `on_error` it is told by index, its row is NaN and the others are answered; without,
         ImageError names every bad one when all have been tried.
@@ -177,7 +177,7 @@ class Clip:
             features[part] = self.encode_tokens(batch, normalize=normalize)
         return features
 
-    def logits(self, images: Sequence[Picture], texts: Sequence[str]) -> Float32[np.ndarray, "n m"]:
+    def logits(self, images: Picture | Sequence[Picture], texts: Sequence[str]) -> Float32[np.ndarray, "n m"]:
         """Cosines of pictures and texts times the model's own scale, (n_images, n_texts)."""
         return np.float32(self.logit_scale) * (self.encode_image(images) @ self.encode_text(texts).T)
 

@@ -1,6 +1,6 @@
 """`cjkclip classify`: which label fits a picture best."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from cjkclip.cli.options import Engine, Json, Model, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.errors import ImageError, InputError
 
-BATCH = 32
+BATCH = 128  # the labels are encoded again for each batch
 BEST = 5  # labels of the table; JSON has them all
 BAR = 20  # characters for a probability of 1
 
@@ -56,23 +56,29 @@ def classify(
         paths = picture_paths(pictures)
         clip = cjkclip.load(model, engine=engine)
 
+        report.answer |= {"model": model, "labels": words, "language": language, "results": []}
+
         def ask(batch: Sequence[Path]) -> list[list[cjkclip.Prediction]]:
             return clip.classify(batch, words, language=language, templates=template)
 
-        report.answer |= {"model": model, "labels": words, "language": language, "results": []}
-        with report.progress("reading pictures", len(paths)) as progress:
-            for start in range(0, len(paths), BATCH):
-                batch = paths[start : start + BATCH]
-                done, bad = skipping_bad(lambda rows, batch=batch: ask([batch[i] for i in rows]), len(batch))
-                for index, (path, found) in enumerate(zip(batch, done, strict=True)):
-                    if found is None:
-                        report.problem(str(path), ImageError(bad[index]))
-                    else:
-                        report.answer["results"].append(_result(path, found))
-                progress(start + len(batch))
+        _fill(report, paths, ask)
         report.require_results()
         for result in report.answer["results"]:
             report.show_titled(result["picture"], _table(result))
+
+
+def _fill(report: Report, paths: list[Path], ask: Callable[[Sequence[Path]], list[list[cjkclip.Prediction]]]) -> None:
+    """Ask batch by batch; results and problems go into the report."""
+    with report.progress("reading pictures", len(paths)) as progress:
+        for start in range(0, len(paths), BATCH):
+            batch = paths[start : start + BATCH]
+            done, bad = skipping_bad(lambda rows, batch=batch: ask([batch[i] for i in rows]), len(batch))
+            for index, (path, found) in enumerate(zip(batch, done, strict=True)):
+                if found is None:
+                    report.problem(str(path), ImageError(bad[index]))
+                else:
+                    report.answer["results"].append(_result(path, found))
+            progress(start + len(batch))
 
 
 def _result(path: Path, found: list[cjkclip.Prediction]) -> dict[str, Any]:

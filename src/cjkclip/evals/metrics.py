@@ -54,8 +54,8 @@ def average_precisions(scores: Scores, right: Right) -> Float[np.ndarray, "Q"]:
     _check(scores, right)
     # sorted by score, wrong before right where scores tie
     order = np.lexsort((right, -scores), axis=1)
-    hits = np.take_along_axis(right, order, axis=1)
-    precision = np.cumsum(hits, axis=1) / np.arange(1, scores.shape[1] + 1)
+    hits = np.take_along_axis(right, order, axis=1).astype(np.float64)
+    precision = hits.cumsum(axis=1) / np.arange(1, scores.shape[1] + 1, dtype=np.float64)
     return np.sum(precision * hits, axis=1) / np.sum(hits, axis=1)
 
 

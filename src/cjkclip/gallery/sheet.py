@@ -25,6 +25,7 @@ LANGUAGES = {
     "ko": "Korean",
     "en": "English",
 }
+_STRAIGHT = str.maketrans("‘’“”", "''\"\"")  # curly quotes are as wide as a Chinese character in Chinese fonts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +136,12 @@ class _Pen:
     def choose(self, text: str, plain: str, language: str) -> str:
         """`text` where it can be drawn, else `plain`, else nothing."""
         text = unicodedata.normalize("NFC", text)[:300]  # no card shows more
+        if language == "en":
+            text = text.translate(_STRAIGHT)
         if self.fonts.runs(text, language) is not None:
             return text
         self.left_out[text] = None
+        plain = plain.translate(_STRAIGHT)
         return plain if self.fonts.runs(plain, "en") is not None else ""
 
     def width(self, text: str, size: int, language: str) -> float | int:

@@ -43,14 +43,13 @@ def _weights(source: int, target: int, start: int, count: int, name: str) -> tup
     scale = source / target
     reach = 2.0 if name == "bicubic" else 1.0
     centre = (start + np.arange(count) + 0.5) * scale
-    first = np.maximum((centre - reach + 0.5).astype(int), 0)
-    end = np.minimum((centre + reach + 0.5).astype(int), source)
-    at = int(first[0]) + np.arange(int(end[-1] - first[0]))
+    first = max(int(centre[0] - reach + 0.5), 0)
+    end = min(int(centre[-1] + reach + 0.5), source)
+    at = first + np.arange(end - first)
     away = np.abs(at - centre[:, None] + 0.5)
     weights = _bicubic(away) if name == "bicubic" else np.maximum(1.0 - away, 0.0)
-    weights *= (at >= first[:, None]) & (at < end[:, None])
     weights /= np.cumsum(weights, axis=1)[:, -1:]  # summed from left to right, as Pillow does
-    return int(first[0]), np.trunc(weights * _ONE + np.copysign(0.5, weights))
+    return first, np.trunc(weights * _ONE + np.copysign(0.5, weights))
 
 
 def _bicubic(x: Float64[np.ndarray, "n K"]) -> Float64[np.ndarray, "n K"]:

@@ -89,16 +89,7 @@ def build(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], rules: Bp
 
     With cleaning "openai" it expects cleaned text, and splits but does not recognise the special tokens.
     """
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        processors,
-    )
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     hf = rules.cleaning == "hf"
     model = models.BPE(
@@ -116,10 +107,7 @@ def build(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], rules: Bp
     )
     rust.decoder = decoders.ByteLevel()
     rust.post_processor = processors.RobertaProcessing(
-        (rules.eot, vocab[rules.eot]),
-        (rules.sot, vocab[rules.sot]),
-        trim_offsets=False,
-        add_prefix_space=False,
+        (rules.eot, vocab[rules.eot]), (rules.sot, vocab[rules.sot]), trim_offsets=False, add_prefix_space=False
     )
     if hf:
         space = normalizers.Replace(Regex(r"\s+"), " ")

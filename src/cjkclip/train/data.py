@@ -4,8 +4,10 @@ A `Thing` is one subject with its pictures and its captions. Captions are number
 several things share is right for all of them. Refuses: a thing without a picture or a caption.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -43,7 +45,6 @@ class Thing:
     looks: tuple[tuple[int, ...], ...]  # rows of Pictures
     captions: tuple[int, ...]  # rows of Corpus.texts
     weights: tuple[float, ...]  # how often each caption is drawn, relative to the others
-    often: float = 1.0  # share of the epochs that draw this thing
     mirror: bool = False  # is its mirror image a picture of it too
 
 
@@ -79,15 +80,14 @@ class Corpus:
     def batches(self, size: int, *, views: int, captions: int, seed: int) -> Iterator[Batch]:
         """Batches of `size` pictures without end: `views` pictures and `captions` texts of each thing drawn.
 
-        Every thing comes once before any comes again (thinned by `often`); a seed gives the same batches.
+        Every thing comes once before any comes again; a seed gives the same batches.
         """
         rng = np.random.default_rng(seed)
         queue: list[int] = []
         wanted = min(max(size // views, 1), len(self.things))
-        often = np.array([thing.often for thing in self.things])
         while True:
             while len(queue) < wanted:
-                drawn = [int(n) for n in rng.permutation(np.flatnonzero(rng.random(len(often)) < often))]
+                drawn: list[int] = rng.permutation(len(self.things)).tolist()
                 left = set(queue)
                 queue += [n for n in drawn if n not in left] + [n for n in drawn if n in left]
             chosen, queue = queue[:wanted], queue[wanted:]
@@ -95,23 +95,25 @@ class Corpus:
 
     def _batch(self, numbers: Rows, chosen: list[int], captions: int, rng: np.random.Generator) -> Batch:
         texts = np.unique([c for n in chosen for c in self._captions(n, captions, rng)])
-        pairs = np.array([self._two(n, rng) for n in numbers.tolist()])
+        listed: list[int] = numbers.tolist()
+        pairs = np.array([self._two(n, rng) for n in listed])
         return Batch(
             rows=pairs[:, 0],
             others=pairs[:, 1],
             thing=numbers,
-            mirror=np.array([self.things[n].mirror for n in numbers.tolist()]),
+            mirror=np.array([self.things[n].mirror for n in listed]),
             captions=texts,
             right=self.right(numbers, texts),
         )
 
     def _captions(self, number: int, count: int, rng: np.random.Generator) -> list[int]:
         thing = self.things[number]
-        share = np.cumsum(thing.weights)
-        return [thing.captions[int(np.searchsorted(share, rng.random() * share[-1]))] for _ in range(count)]
+        share = list(accumulate(thing.weights))
+        return [thing.captions[bisect_left(share, rng.random() * share[-1])] for _ in range(count)]
 
     def _two(self, number: int, rng: np.random.Generator) -> tuple[int, int]:
         """Two pictures of a thing, of two looks if it has them."""
         looks = self.things[number].looks
-        first, second = (rng.permutation(len(looks))[:2].tolist() * 2)[:2]
-        return tuple(int(looks[n][rng.integers(len(looks[n]))]) for n in (first, second))  # pyright: ignore
+        drawn: list[int] = rng.permutation(len(looks))[:2].tolist()
+        first, second = drawn[0], drawn[-1]
+        return looks[first][rng.integers(len(looks[first]))], looks[second][rng.integers(len(looks[second]))]

@@ -37,6 +37,7 @@ class Progress:
     pictures_per_second: float
 
 
+ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 Listener = Callable[[Progress, Towers], None]
 
 
@@ -62,8 +63,9 @@ def fit(
     ids, lengths = torch.from_numpy(tokens.ids), tokens.mask.sum(axis=1)
     prepared = _prepared(corpus, image, recipe)
     losses, since = list[Tensor](), time.perf_counter()
-    # fused attention's backward is the slower one for short texts on a CPU
-    with sdpa_kernel(SDPBackend.MATH), ThreadPoolExecutor(2) as side, ThreadPoolExecutor(1) as ahead:
+    # on a CPU the backward of fused attention is the slower one for short texts
+    attention = [SDPBackend.MATH] if learner.device.type == "cpu" else ATTENTION
+    with sdpa_kernel(attention), ThreadPoolExecutor(2) as side, ThreadPoolExecutor(1) as ahead:
         ready = ahead.submit(next, prepared)
         for step in range(1, recipe.steps + 1):
             pixels, batch = ready.result()

@@ -29,7 +29,8 @@ class Files:
 
     def read(self, rows: Rows) -> UInt8[np.ndarray, "n 3 S S"]:
         """The pictures of these rows. Raises ImageError for one that has gone bad since it was checked."""
-        pixels = load_pixels([self.paths[row] for row in rows.tolist()], self.rules)
+        chosen: list[int] = rows.tolist()
+        pixels = load_pixels([self.paths[row] for row in chosen], self.rules)
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.rules.mean, self.rules.std))
         return ((pixels * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
 

@@ -56,6 +56,7 @@ STRONG = Augment(
     noise=0.05,
     erase_chance=0.3,
 )
+LAST = replace(LIGHT, bend=0.03, light=0.3, saturate=0.6, hue=35, mix_chance=0.2, grey_chance=0.1)
 _LEVEL = Recipe(
     steps=1000,
     batch=256,
@@ -83,6 +84,13 @@ class Run:
 RUNS = (
     Run(size=64, without=TRIAL_DESIGN, recipe=_LEVEL),
     Run(size=64, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=1500, warmup=20, seed=1)),
+    Run(size=64, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=1200, warmup=20, seed=2)),
+    Run(size=96, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=2000, warmup=20, decay=1.0, seed=3)),
+    Run(
+        size=96,
+        without=None,
+        recipe=replace(_LEVEL, augment=LAST, steps=1300, lr=3e-3, warmup=20, decay=1.0, seed=4),
+    ),
 )
 SIZE = RUNS[-1].size
 

@@ -1,0 +1,34 @@
+"""`make demo`: it runs on any model, and its words are what it says they are."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.test_cli import TINY, fewer_pictures
+from tools import demo
+
+from cjkclip import moji
+
+__all__ = ["fewer_pictures"]  # the fixture: to encode all pictures takes seconds
+
+
+def test_the_demo_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "demo.png"
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--model", str(TINY), "--sheet", str(sheet)])
+    demo.main()
+    shown = capsys.readouterr().out
+    for words in (*demo.QUERIES.values(), *demo.LANGUAGES.values()):
+        assert any(word in shown for word in ([words] if isinstance(words, str) else words))
+    with Image.open(sheet) as drawn:
+        assert drawn.format == "PNG"
+
+
+@pytest.mark.parametrize("language", moji.LANGUAGES)
+def test_one_query_is_a_name_and_one_is_not(language: str) -> None:
+    names = {concept.names[language] for concept in moji.concepts()}
+    name, word = demo.QUERIES[language]
+    assert name in names
+    assert word not in names
+    assert language == "en" or word in demo.IN_ENGLISH
+    assert len(demo.LABELS[language]) == len(set(demo.LABELS[language])) == 6
