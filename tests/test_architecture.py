@@ -59,12 +59,36 @@ OWN = {  # the files that are about one package, and that others import only whe
     "rich": ("cli",),
 }
 PUBLIC = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji"]
-TEXT = Text(width=8, depth=2, heads=2, mlp=16, act="gelu", eps=1e-5, vocab=12, context=6, pool="largest-id", eot=11)
-VIT = Vit(width=8, depth=2, heads=2, mlp=16, act="quick_gelu", eps=1e-5, image_size=8, patch=4)
+TEXT = Text(
+    width=8,
+    depth=2,
+    heads=2,
+    mlp=16,
+    act="gelu",
+    eps=1e-5,
+    vocab=12,
+    context=6,
+    pool="largest-id",
+    eot=11,
+    project=True,
+)
+VIT = Vit(
+    width=8,
+    depth=2,
+    heads=2,
+    mlp=16,
+    act="quick_gelu",
+    eps=1e-5,
+    image_size=8,
+    patch=4,
+    patch_bias=False,
+    pre_norm=True,
+    project=True,
+)
 RESNET = ResNet(image_size=32, width=4, stages=(1, 2, 1, 1), heads=2)
 CONFIGS = {
-    "vit": Model(vision=VIT, text=TEXT, image=None, embed=4),
-    "resnet": Model(vision=RESNET, text=TEXT, image=None, embed=4),
+    "vit": Model(vision=VIT, text=TEXT, image=None, embed=4, scale=None),
+    "resnet": Model(vision=RESNET, text=TEXT, image=None, embed=4, scale=None),
 }
 
 

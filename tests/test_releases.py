@@ -63,7 +63,7 @@ def rules(layout: str, size: int) -> Image:
     elif layout == "rinna":
         record |= {"filter": "bilinear"}
     elif layout.startswith("transformers"):
-        record |= {"crop": "floor", "rgb": "first", "alpha": "white", "rescale": "multiply"}
+        record |= {"crop": "floor", "rgb": "first", "alpha": "white"}
     return Image(**record)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from families import FAMILIES, GOLDEN
 
 import cjkclip
 from cjkclip import weights
 from cjkclip.errors import FactsError, LayoutError
+from families import FAMILIES, GOLDEN
 
 TAIYI = GOLDEN / "taiyi-pooler-gelu"
 CASES = {case.case: case for case in FAMILIES}
@@ -95,6 +95,4 @@ def test_a_whole_file_gives_single_towers(tmp_path: Path) -> None:
     tower = cjkclip.load(folder, engine="numpy")
     assert tower.config.text is None
     pixels = np.zeros((1, 3, 32, 32), np.float32)
-    np.testing.assert_array_equal(
-        tower.engine.image(pixels), whole.engine.image_stages(pixels)["image_pooled"]
-    )
+    np.testing.assert_array_equal(tower.engine.image(pixels), whole.engine.image_stages(pixels)["image_pooled"])

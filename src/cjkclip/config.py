@@ -88,7 +88,6 @@ class Image:
     crop: Literal["half-even", "floor"]  # how half of the surplus is rounded; only read for "short-side"
     rgb: Literal["last", "first"]  # is the picture made RGB after the resize or before it
     alpha: Literal["drop", "white"]  # published=True only: transparency dropped, or composited on white
-    rescale: Literal["divide", "multiply"]  # x / 255 or x * (1 / 255): equal on all 256 levels, so not read
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

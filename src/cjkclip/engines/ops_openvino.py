@@ -112,7 +112,7 @@ class OpenvinoEngine:
         self._params = {
             k: np.ascontiguousarray(v, dtype=np.float32) for k, v in params.items() if v.dtype.kind == "f" and v.ndim
         }
-        self._compiled: dict[tuple[str, bool], ov.CompiledModel] = {}
+        self._compiled: dict[tuple[str, bool], tuple[ov.CompiledModel, list[str]]] = {}
 
     def image(self, pixels: Pixels) -> Features:
         return self._run("image", pixels, stages=False)["image_features"]
@@ -130,14 +130,15 @@ class OpenvinoEngine:
         key = (tower, stages)
         if key not in self._compiled:
             hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
-            self._compiled[key] = ov.Core().compile_model(
-                self.graph(tower, stages), "CPU", {"INFERENCE_PRECISION_HINT": hint}
-            )
-        outputs = self._compiled[key]([np.ascontiguousarray(array) for array in inputs])
-        return {port.get_any_name(): np.array(array, dtype=np.float32) for port, array in outputs.items()}
+            graph, names = self.graph(tower, stages)
+            compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+            self._compiled[key] = (compiled, names)
+        compiled, names = self._compiled[key]
+        outputs = compiled([np.ascontiguousarray(array) for array in inputs])
+        return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}
 
-    def graph(self, tower: str, stages: bool) -> ov.Model:
-        """The tower ("image" or "text") as an OpenVINO model; with `stages`, every stage is an output."""
+    def graph(self, tower: str, stages: bool) -> tuple[ov.Model, list[str]]:
+        """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage."""
         seen: dict[str, Node] = {}
         if tower == "image":
             assert self._config.vision is not None
@@ -148,12 +149,10 @@ class OpenvinoEngine:
             assert self._config.text is not None
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
             text_tower(OpenvinoOps(), self._params, self._config.text, *inputs, seen.__setitem__)
-        results: list[Node] = []
-        for name, node in seen.items() if stages else [(f"{tower}_features", seen[f"{tower}_features"])]:
-            result = op.result(node)
-            result.output(0).get_tensor().set_names({name})
-            results.append(result)
-        return cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor
+        names = list(seen) if stages else [f"{tower}_features"]
+        results = [op.result(seen[name]) for name in names]
+        graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor
+        return graph, names
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:

@@ -16,7 +16,6 @@ def torchvision_rules(size: int, mean: Sequence[float], std: Sequence[float]) ->
         "crop": "half-even",
         "rgb": "last",
         "alpha": "drop",
-        "rescale": "divide",
         "mean": tuple(mean),
         "std": tuple(std),
     }

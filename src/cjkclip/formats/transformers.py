@@ -146,7 +146,6 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
         "crop": "floor",
         "rgb": "first",
         "alpha": "white",  # transformers 5; transformers 4 dropped it
-        "rescale": "multiply",
         "mean": tuple(record.get("image_mean", OPENAI_MEAN)),
         "std": tuple(record.get("image_std", OPENAI_STD)),
     }

@@ -90,8 +90,8 @@ def _rgb(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def _normalise(square: PIL.Image.Image, rules: config.Image, out: Float32[np.ndarray, "3 S S"]) -> None:
-    # Level / 255 in single precision equals level * (1 / 255) in double, rounded, on all 256 levels: both of
-    # `rescale`'s ways are this one.
+    # Level / 255 in single precision equals level * (1 / 255) in double, rounded, on all 256 levels: the
+    # two ways in which the originals rescale are one.
     np.divide(np.asarray(square).transpose(2, 0, 1), np.float32(255), out=out)
     out -= np.array(rules.mean, np.float32)[:, None, None]
     out /= np.array(rules.std, np.float32)[:, None, None]

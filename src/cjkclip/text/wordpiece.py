@@ -83,7 +83,7 @@ class WordPiece:
         """The words of `ids` with a blank between; special tokens appear as spelled, Hangul is composed.
 
         >>> chinese_bert().decode([3345, 2225, 7991, 12847, 9032, 288, 10787, 13484])
-        '杰 尼 龟 clip 기'
+        '杰 尼 龟 clip 김'
         """
         unknown = [i for i in ids if i not in self._pieces]
         if unknown:

@@ -84,9 +84,10 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
 def write_transformers(folder: Path, vocab: Mapping[str, int], rules: WordPieceRules) -> None:
     """Write vocab.txt, tokenizer_config.json and special_tokens_map.json."""
     pieces = sorted(vocab, key=lambda piece: vocab[piece])
-    odd = next((p for i, p in enumerate(pieces) if vocab[p] != i or p != p.strip(" \t\r\n") or {*"\r\n"} & {*p}), None)
-    if odd is not None:
-        raise CheckpointError(f"vocab.txt cannot hold {odd!r} with id {vocab[odd]}: a line is an id, its text a piece")
+    odd = [p for i, p in enumerate(pieces) if vocab[p] != i or not p or p != p.strip(" \t") or {*p} & {*"\r\n"}]
+    if odd:
+        where = f"{odd[0]!r} with id {vocab[odd[0]]}"
+        raise CheckpointError(f"vocab.txt cannot hold {where}: a line's number is an id, its text a piece")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "vocab.txt", "\n".join(pieces))
     named = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}

@@ -20,6 +20,7 @@ from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import FactsError, InputError
 from cjkclip.families import Family, Release
 from cjkclip.families.moji import FAMILY
+from cjkclip.parameters import shapes
 from cjkclip.text import Tokenizer
 from cjkclip.train.loop import Progress, fit
 from cjkclip.train.recipe import Recipe
@@ -60,7 +61,8 @@ def finetune(
 
 def towers_of(clip: Clip) -> Towers:
     """A loaded model as torch modules with float32 weights of their own."""
-    params = {name: torch.from_numpy(_float32(array)) for name, array in clip.params.items()}
+    read = shapes(clip.config)
+    params = {name: torch.from_numpy(_float32(array)) for name, array in clip.params.items() if name in read}
     return build(clip.config, params)
 
 

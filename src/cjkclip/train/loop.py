@@ -57,10 +57,10 @@ def fit(
     stops being a number.
     """
     image = towers.config.image
-    if image is None or towers.vision is None or towers.text is None:
-        raise FactsError("training needs both towers and the rules for pictures; this model lacks one of them")
+    if image is None or towers.vision is None or towers.text is None or towers.logit_scale is None:
+        raise FactsError("training needs both towers, a logit scale and the rules for pictures; this model lacks one")
     learner = Learner(towers, corpus, tokens, recipe)
-    ids, lengths = torch.from_numpy(tokens.ids), tokens.mask.sum(axis=1)
+    ids, mask = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.mask)
     prepared = _prepared(corpus, image, recipe)
     losses, since = list[Tensor](), time.perf_counter()
     # on a CPU the backward of fused attention is the slower one for short texts
@@ -69,9 +69,11 @@ def fit(
         ready = ahead.submit(next, prepared)
         for step in range(1, recipe.steps + 1):
             pixels, batch = ready.result()
-            rows = ids[torch.from_numpy(batch.captions), : int(lengths[batch.captions].max())]
+            kept = mask[torch.from_numpy(batch.captions)]
+            longest = int(kept.sum(dim=1).max())
+            rows = ids[torch.from_numpy(batch.captions), :longest]
             ready = ahead.submit(next, prepared)
-            losses.append(learner.step(pixels, rows, batch, side))
+            losses.append(learner.step(pixels, rows, kept[:, :longest], batch, side))
             if step % every == 0 or step == recipe.steps:
                 speed = len(losses) * len(batch.rows) / (time.perf_counter() - since)
                 progress = _progress(learner, losses, speed)
@@ -90,7 +92,7 @@ def _progress(learner: Learner, losses: list[Tensor], speed: float) -> Progress:
         steps=steps,
         loss=loss,
         lr=rate(learner.steps, learner.recipe),
-        scale=float(learner.towers.logit_scale.detach().exp()),
+        scale=float(learner.scale.detach().exp()),
         pictures_per_second=speed,
     )
 

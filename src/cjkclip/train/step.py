@@ -31,7 +31,9 @@ class Learner:
         self.towers = towers
         towers.train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue, reportUnknownMemberType]
         self.corpus, self.recipe = corpus, recipe
-        self.device = towers.logit_scale.device
+        assert towers.logit_scale is not None
+        self.scale = towers.logit_scale
+        self.device = self.scale.device
         self.average = copy(towers)
         self.twin = twin(towers.vision) if self.device.type == "cpu" and recipe.batch >= SPLIT else None
         self.anchors = torch.nn.Parameter(self._anchors(tokens))
@@ -39,14 +41,21 @@ class Learner:
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
         self.steps = 0
 
-    def step(self, pixels: Float[Tensor, "N 3 S S"], ids: Int[Tensor, "M L"], batch: Batch, side: Executor) -> Tensor:
+    def step(
+        self,
+        pixels: Float[Tensor, "N 3 S S"],
+        ids: Int[Tensor, "M L"],
+        mask: Int[Tensor, "M L"],
+        batch: Batch,
+        side: Executor,
+    ) -> Tensor:
         """Learn from one batch; its loss. `side` runs one call at a time, in another thread."""
         self.steps += 1
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.steps, self.recipe)
         self.optimiser.zero_grad()
         half = len(pixels) // 2 if self.twin is not None else len(pixels)
-        others = [side.submit(self.encode, self.towers.text, ids)]
+        others = [side.submit(self.encode, self.towers.text, ids, mask)]
         if self.twin is not None:
             others.append(side.submit(self.encode, self.twin, pixels[half:]))
         first = self.encode(self.towers.vision, pixels[:half])
@@ -67,16 +76,16 @@ class Learner:
         self._follow()
         return loss.detach()
 
-    def encode(self, tower: torch.nn.Module | None, inputs: Tensor) -> Tensor:
+    def encode(self, tower: torch.nn.Module | None, *inputs: Tensor) -> Tensor:
         """Features of one tower, float32, with their graph."""
         assert tower is not None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=uses_bf16(self.recipe, self.device)):
-            return tower(inputs.to(self.device)).float()
+            return tower(*(tensor.to(self.device) for tensor in inputs)).float()
 
     def loss(self, image: Float[Tensor, "N E"], text: Float[Tensor, "M E"], batch: Batch) -> Float[Tensor, ""]:
         """The weighted sum of the recipe's losses; features need no unit length."""
         image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
-        scale = self.towers.logit_scale.exp()
+        scale = self.scale.exp()
         thing = torch.from_numpy(batch.thing).to(self.device)
         loss = contrastive(image, text, scale, torch.from_numpy(batch.right).to(self.device))
         if self.recipe.anchors:
@@ -95,9 +104,10 @@ class Learner:
         """Where each thing's captions lie now, away from their common mean; short, so that a step turns them far."""
         if not self.recipe.anchors:
             return torch.zeros(0, self.towers.config.embed, device=self.device)
-        ids = torch.from_numpy(tokens.ids[:, : int(tokens.mask.sum(axis=1).max())])
-        parts = [ids[row : row + 1024] for row in range(0, len(ids), 1024)]
-        texts = F.normalize(torch.cat([self.encode(self.towers.text, part) for part in parts]), dim=1)
+        longest = int(tokens.mask.sum(axis=1).max())
+        ids, mask = (torch.from_numpy(array[:, :longest]) for array in (tokens.ids, tokens.mask))
+        parts = [slice(row, row + 1024) for row in range(0, len(ids), 1024)]
+        texts = F.normalize(torch.cat([self.encode(self.towers.text, ids[p], mask[p]) for p in parts]), dim=1)
         means = [texts[list(t.captions)].T @ torch.tensor(t.weights, device=self.device) for t in self.corpus.things]
         centres = torch.stack(means) / torch.tensor([[sum(t.weights)] for t in self.corpus.things], device=self.device)
         centred = centres - centres.mean(dim=0)
@@ -106,7 +116,7 @@ class Learner:
     @torch.no_grad()
     def _follow(self) -> None:
         """Hold the logit scale in its range; move the average towards the weights and the batch statistics."""
-        self.towers.logit_scale.clamp_(0, math.log(self.recipe.scale_limit))
+        self.scale.clamp_(0, math.log(self.recipe.scale_limit))
         keep = min(self.recipe.average, self.steps / (self.steps + 9))
         for ours, theirs in zip(self.average.state_dict().values(), self.towers.state_dict().values(), strict=True):
             if ours.is_floating_point():
@@ -146,7 +156,7 @@ def copy(towers: Towers) -> Towers:
     """The same towers in evaluation mode, sharing nothing and without gradients."""
     twin = Towers(towers.config)
     twin.load_state_dict(towers.state_dict())
-    return twin.to(towers.logit_scale.device).eval().requires_grad_(False)
+    return twin.to(next(towers.parameters()).device).eval().requires_grad_(False)
 
 
 def twin(tower: torch.nn.Module | None) -> torch.nn.Module:

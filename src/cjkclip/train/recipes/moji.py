@@ -135,6 +135,7 @@ def model(vocabulary: int, size: int) -> Model:
             context=RULES.context,
             pool="largest-id",
             eot=vocabulary - 1,
+            project=True,
         ),
         image=Image(
             size=size,
@@ -143,9 +144,9 @@ def model(vocabulary: int, size: int) -> Model:
             crop="floor",
             rgb="first",
             alpha="white",
-            rescale="divide",
             mean=(0.75, 0.7, 0.65),
             std=(0.32, 0.32, 0.35),
         ),
         embed=256,
+        scale=None,
     )
