@@ -9,7 +9,7 @@ import pytest
 
 from cjkclip.errors import WeightsError
 from cjkclip.weights import Tensors, read, write
-from cjkclip.weights.msgpack import pack, read_value
+from cjkclip.weights.msgpack import head, pack, read_value
 from mutations import hold
 
 LONGEST = {"map": 0xDF, "array": 0xDD, "str": 0xDB, "bin": 0xC6, "ext": 0xC9}
@@ -89,8 +89,8 @@ def test_a_tree_is_flattened_and_every_element_type_is_read(tmp_path):
 
 NUMBERS = {
     "00": 0, "7f": 127, "e0": -32, "ff": -1, "cc80": 128, "cdffff": 65535, "ce80000000": 1 << 31,
-    "cf4000000000000000": 1 << 62, "d0ff": -1, "d18000": -32768, "d280000000": -(1 << 31), "d38000000000000000": -(1 << 63),
-    "ca3fc00000": 1.5, "cbbff0000000000000": -1.0, "c2": False, "c3": True,
+    "cf4000000000000000": 1 << 62, "d0ff": -1, "d18000": -32768, "d280000000": -(1 << 31),
+    "d38000000000000000": -(1 << 63), "ca3fc00000": 1.5, "cbbff0000000000000": -1.0, "c2": False, "c3": True,
 }  # fmt: skip
 
 
@@ -112,10 +112,18 @@ FIRST = {  # kind -> from which length on which first byte
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 8, 15, 16, 17, 31, 32, 255, 256, 65535, 65536])
 @pytest.mark.parametrize("kind", FIRST)
-def test_every_length_has_its_own_form(tmp_path, kind, size):
+def test_every_length_has_its_own_form(tmp_path, kind):
     """Packed in the shortest form, and read like what this file packs in the longest."""
+    for start in FIRST[kind]:
+        for size in {max(start - 1, 0), start}:
+            if size < 60_000 or kind not in ("array", "map"):  # which take long to check
+                check_form(tmp_path, kind, size)
+            else:
+                assert head(kind, size)[0] == FIRST[kind][65536 if size == 65536 else 16]
+
+
+def check_form(tmp_path: Path, kind: str, size: int) -> None:
     keys = [f"{i:05}" for i in range(size)]
     value, body = {
         "str": ("x" * size, b"x" * size),
@@ -158,7 +166,12 @@ def test_arrays_that_flax_cut_because_of_their_length(tmp_path, monkeypatch):
 
 def test_what_is_written_is_read_back_bit_for_bit_and_is_sorted(tmp_path):
     base = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    arrays = {"b/2/w": base.transpose(2, 0, 1), "b/10/w": base[:, ::2], "a": np.float16(3.5), "b/x": np.zeros((0, 2))}
+    arrays = {
+        "b/2/w": base.transpose(2, 0, 1),
+        "b/10/w": base[:, ::2],
+        "a": np.array(3.5, np.float16),
+        "b/x": np.zeros((0, 2)),
+    }
     tensors = Tensors({**arrays, "c": np.float32([1, -3.140625])}, dtypes={"c": "BF16"})
     write(tmp_path / "1.msgpack", tensors)
     write(tmp_path / "2.msgpack", Tensors(dict(reversed(tensors.items())), dtypes=tensors.dtypes))
@@ -213,14 +226,14 @@ LIES = {
     "array of two": (table({"a": b"\xd6\x01\x92\x90\xa1f"}), "'a' is not a list of shape"),
     "array without bytes": (table({"a": b"\xd6\x01\x93\x90\xa0\xc0"}), "'a' is not a list of shape"),
     "array with more behind it": (table({"a": b"\xd7\x01\x93\x90\xa0\xc4\x00\xc0\xc0\xc0"}), "ends at byte"),
-    "array that is longer inside": (table({"a": b"\xd6\x01\x93\x90\xa0\xc4" + bytes(8)}), "goes beyond"),
+    "array that is longer inside": (table({"a": b"\xd6\x01\x93\x90\xa0\xc4\x09"}) + bytes(9), "goes beyond"),
     "objects": (table({"a": array((1,), "object", bytes(8))}), "has element type 'object'; known are bool"),
     "too few bytes": (table({"a": array((3,), "float32", bytes(8))}), r"shape \(3,\) and type F32 cannot have 8"),
     "too many bytes": (table({"a": array((), "float32", bytes(8))}), "cannot have 8 bytes"),
     "negative shape": (table({"a": array((-1, -2), "float32", bytes(8))}), "impossible shape"),
     "endless and empty": (table({"a": array((0, 1 << 62, 1 << 62), "float32", b"")}), "does not fit"),
     "many dimensions": (table({"a": array((1,) * 40, "float32", bytes(4))}), "40 dimensions"),
-    "shape of fractions": (table({"a": b"\xc7\x0f\x01\x93\x91\xca" + bytes(4) + b"\xa4int8\xc4\x01\x07"}), "impossible shape"),
+    "shape of fractions": (table({"a": b"\xc7\x0f\1\x93\x91\xca" + bytes(4) + b"\xa4int8\xc4\1\7"}), "impossible"),
 }  # fmt: skip
 
 

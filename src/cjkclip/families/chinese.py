@@ -185,7 +185,7 @@ def _release(size: str, alias: str, note: str) -> Release:
     return Release(
         name=f"OFA-Sys/chinese-clip-{size}",
         aliases=(alias,),
-        licence="apache-2.0",
+        licence="see the model card",
         languages=("zh", "en"),
         note=note,
         facts={},

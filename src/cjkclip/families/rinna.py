@@ -110,7 +110,7 @@ def _release(kind: str, note: str) -> Release:
     return Release(
         name=f"rinna/japanese-{kind}-vit-b-16",
         aliases=(f"japanese-{kind}-vit-b-16",),
-        licence="apache-2.0",
+        licence="see the model card",
         languages=("ja",),
         note=note,
         facts={},

@@ -116,7 +116,7 @@ def _release(name: str, image_tower: str, note: str) -> Release:
     return Release(
         name=f"IDEA-CCNL/{name}",
         aliases=(name,),
-        licence="apache-2.0",
+        licence="see the model card",
         languages=("zh",),
         note=note,
         facts={},
