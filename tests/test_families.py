@@ -29,7 +29,7 @@ def test_every_stage_equals_the_original(case: Case, engine: str) -> None:
     stages |= clip.engine.text_stages(expected["input_ids"])
     compared = {}
     for name, got in stages.items():
-        want = expected[name] if name in expected else None
+        want = expected.get(name)
         if want is None:
             continue
         if got.ndim == 3 and name.startswith("text_") and "attention_mask" in expected:
