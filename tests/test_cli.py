@@ -28,11 +28,11 @@ MODEL = ("-m", TINY, "--engine", "numpy")
 # Changes here are changes of the public face: say so in CHANGELOG.md.
 FLAGS = {
     "models": "--json",
-    "classify": "PICTURE... --labels -l --label-file --template --language --model -m --engine --json",
-    "search": "QUERY... --in -k --sheet --language --model -m --engine --json",
-    "embed": "[INPUT]... --out -o --lines --as --model -m --engine --json",
+    "classify": "PICTURE --labels -l --label-file --template --language --model -m --engine --json",
+    "search": "QUERY --in -k --sheet --language --model -m --engine --json",
+    "embed": "INPUT --out -o --lines --as --model -m --engine --json",
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
-    "doctor": "[MODEL] --engine --json",
+    "doctor": "MODEL --engine --json",
 }
 
 

@@ -15,7 +15,19 @@ from cjkclip.engines.torch.towers import build
 from cjkclip.errors import FactsError, InputError
 from cjkclip.text.bpe_rules import OPENAI
 from cjkclip.text.train import train_bpe
-from cjkclip.train import Augment, Corpus, InMemory, Recipe, Thing, finetune, fit, grown, read_pairs, write_model
+from cjkclip.train import (
+    Augment,
+    Corpus,
+    InMemory,
+    Recipe,
+    Thing,
+    finetune,
+    fit,
+    grown,
+    measure_statistics,
+    read_pairs,
+    write_model,
+)
 from cjkclip.train.augment import augment, plain
 from cjkclip.train.loss import contrastive, same_thing
 from cjkclip.train.recipes import moji
@@ -237,6 +249,20 @@ def test_the_average_is_what_it_says(words):
     learner._follow()  # after the first step, 1 / 10 of the old value is kept
     after = learner.average.state_dict()["vision.stem1.conv.weight"]
     assert torch.allclose(after, before + 0.9)
+
+
+def test_statistics_are_those_of_the_pictures_themselves(words):
+    towers = build(tiny(words.vocab_size)).eval()
+    settled = measure_statistics(towers, corpus(), batch=8, batches=3)
+    image = moji.model(words.vocab_size, 32).image
+    mean, std = (torch.tensor(v)[:, None, None] for v in (image.mean, image.std))
+    pixels = (plain(torch.from_numpy(shapes()).float() / 255) - mean) / std
+    first = towers.vision.stem1.conv(pixels)  # all eight are in every batch, so each batch's mean is that of all
+    assert torch.allclose(settled.vision.stem1.bn.running_mean, first.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert torch.allclose(settled.vision.stem1.bn.running_var, first.var(dim=(0, 2, 3)), atol=1e-5)
+    assert not settled.training
+    assert torch.equal(settled.text.token.weight, towers.text.token.weight)
+    assert torch.equal(towers.vision.stem1.bn.running_mean, torch.zeros(4))
 
 
 def test_a_loss_that_is_no_number_is_told(words):

@@ -185,6 +185,7 @@ def spoil(file: Path, sign: bytes, nth: int, offset: int, patch: bytes) -> Path:
         (b"PK\x01\x02", 4, 24, b"\xff\xff\xff\x7f", "is compressed or encrypted"),  # longer than it is stored
         (b"PK\x01\x02", 4, 20, b"\xff\xff\xff\x7f\xff\xff\xff\x7f", "ends beyond the file"),
         (b"PK\x01\x02", 4, 8, b"\x01", "is compressed or encrypted"),
+        (b"PK\x01\x02", 4, 10, b"\x08", "is compressed or encrypted"),
         (b"PK\x01\x02", 5, 42, b"\x00\x00\x00\x00", "is not where the archive says"),  # two in one place
         (b"PK\x01\x02", 5, 42, b"\xf0\xff\xff\x00", "is not where the archive says"),
         (b"PK\x01\x02", 0, 16, b"\x01\x02\x03\x04", "checksum"),

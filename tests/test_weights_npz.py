@@ -61,8 +61,8 @@ def test_files_of_numpy(tmp_path, save):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(ours[name], array, strict=True)
         assert not ours[name].flags.writeable
-        assert ours[name].flags.owndata == (name == "empty")  # a view of the file, or of what was unpacked
     assert ours["by column"].flags.f_contiguous
+    assert not ours["kind u1"].flags.owndata  # where the address allows it, a view of the file or of what was unpacked
     assert ours.dtypes == {}
 
 
@@ -154,7 +154,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     assert asked == [1001]
     monkeypatch.setattr("cjkclip.weights.npz.MIN_LIMIT", 1 << 20)
     archive(tmp_path, zeros, zipfile.ZIP_DEFLATED)
-    refused(file, "claim to unpack to 41944")
+    refused(file, "claim to unpack to 4194375")
     assert asked == [1001]
 
 

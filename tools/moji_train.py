@@ -30,7 +30,7 @@ from cjkclip.families.moji import FAMILY
 from cjkclip.moji import concepts
 from cjkclip.text.bpe import Bpe
 from cjkclip.text.train import train_bpe
-from cjkclip.train import Corpus, InMemory, Progress, Thing, fit, grown, towers_of, write_model
+from cjkclip.train import Corpus, InMemory, Progress, Thing, fit, grown, measure_statistics, towers_of, write_model
 from cjkclip.train.recipes import moji as recipe
 
 HOME = ROOT / "src" / "cjkclip" / "moji"
@@ -81,7 +81,9 @@ def train(out: Path, *, trial: bool, shorter: float) -> None:
             write_model(towers, tokenizer, folder)
         before = folder
     assert before is not None
-    write_model(towers_of(cjkclip.load(before)), tokenizer, out, release=FAMILY.releases[0], half=True)
+    looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
+    settled = measure_statistics(towers_of(cjkclip.load(before)), gather(records, looks, recipe.SIZE))
+    write_model(settled, tokenizer, out, release=FAMILY.releases[0], half=True)
 
 
 def start(tokenizer: Bpe, before: Path | None, size: int, seed: int) -> Towers:

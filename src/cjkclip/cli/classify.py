@@ -17,7 +17,7 @@ BATCH = 128  # the labels are encoded again for each batch
 BEST = 5  # labels of the table; JSON has them all
 BAR = 20  # characters for a probability of 1
 
-Pictures = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Picture files, or folders of them.")]
+Pictures = Annotated[list[str], typer.Argument(metavar="PICTURE", help="Picture files, or folders of them.")]
 Labels = Annotated[
     list[str] | None,
     typer.Option("--labels", "-l", metavar="TEXT", help="Labels between commas: , or ， or 、. May be repeated."),

@@ -15,7 +15,7 @@ from cjkclip.cli.options import Engine, Json
 from cjkclip.cli.screen import Report, cell, exit_code
 from cjkclip.errors import CjkclipError
 
-Named = Annotated[str, typer.Argument(metavar="[MODEL]", help="The model to try.")]
+Named = Annotated[str, typer.Argument(metavar="MODEL", help="The model to try.")]
 _STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
 
 

@@ -19,7 +19,7 @@ LONGEST_NAME = 300  # of the names in .npz, which all take as much room as the l
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[INPUT]...", help="Picture files, folders of pictures, or texts."),
+    typer.Argument(metavar="INPUT", help="Picture files, folders of pictures, or texts."),
 ]
 Lines = Annotated[
     list[Path] | None,
@@ -39,8 +39,9 @@ def embed(
 ) -> None:
     """Turn pictures and texts into unit vectors, one row each, and write them to a file.
 
-    FILE.safetensors is a gallery that 'cjkclip search --in' reads; FILE.npz holds names and vectors for
-    NumPy; FILE.npy holds the vectors alone. Inputs that cannot be used are left out and reported.
+    FILE.safetensors is a gallery for 'cjkclip search --in'.
+    FILE.npz holds names and vectors for NumPy, FILE.npy the vectors alone.
+    Inputs that cannot be used are left out and reported.
 
     Example: cjkclip embed photos/ --out photos.safetensors
     """

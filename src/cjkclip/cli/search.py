@@ -16,7 +16,7 @@ from cjkclip.cli.sheets import check_sheet, write_sheet
 from cjkclip.errors import ImageError
 from cjkclip.gallery import Bundled, Gallery, Hit, bundled, find_pictures, guess_language
 
-Queries = Annotated[list[str], typer.Argument(metavar="QUERY...", help="Words in any language, or a picture file.")]
+Queries = Annotated[list[str], typer.Argument(metavar="QUERY", help="Words in any language, or a picture file.")]
 Inside = Annotated[
     str,
     typer.Option(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 
 from cjkclip import weights
 from cjkclip.errors import CheckpointError, ImageError, InputError, WeightsError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cjkclip.clip import Clip
 
 _KIND = {"format": "cjkclip-gallery", "version": "1"}
-_ROWS = 8192  # rows that are held in float64 at a time
+_QUERIES = 32  # that are multiplied at once: scores of all pictures are held for so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +94,12 @@ class Gallery:
         self._check(queries, k, fingerprint)
         wide = queries.astype(np.float64)
         wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-        blocks = [self.vectors[i : i + _ROWS].astype(np.float64) @ wide.T for i in range(0, len(self), _ROWS)]
-        scores = np.concatenate(blocks).astype(np.float32).T
-        return [[self._hit(row, i) for i in _best(row, k)] for row in scores]
+        found: list[list[Hit]] = []
+        for start in range(0, len(wide), _QUERIES):
+            part = wide[start : start + _QUERIES]
+            rough = (self.vectors @ part.astype(np.float32).T).T
+            found += [self._best(row, query, min(k, len(self))) for row, query in zip(rough, part, strict=True)]
+        return found
 
     def search_texts(self, clip: "Clip", texts: Sequence[str], k: int = 5) -> list[list[Hit]]:
         """The `k` best pictures for each text. Raises CheckpointError for another model's gallery."""
@@ -152,8 +155,13 @@ class Gallery:
                 f"{fingerprint[:12]}): vectors of two models do not compare. Load that model, or embed again"
             )
 
-    def _hit(self, scores: np.ndarray, index: int) -> Hit:
-        return Hit(name=self.names[index], score=float(scores[index]), index=index)
+    def _best(self, rough: Float32[np.ndarray, "n"], query: Float64[np.ndarray, "E"], k: int) -> list[Hit]:
+        """The `k` best by exact scores, of those that float32 sums cannot rule out."""
+        error = np.finfo(np.float32).eps * (len(query) + 2)  # of a sum of len(query) products, for unit vectors
+        left = np.flatnonzero(rough >= np.partition(rough, -k)[-k] - 2 * error)
+        scores = (self.vectors[left].astype(np.float64) @ query).astype(np.float32)
+        order = np.argsort(-scores, kind="stable")[:k]  # equal ones stay in their order
+        return [Hit(name=self.names[left[i]], score=float(scores[i]), index=int(left[i])) for i in order]
 
 
 def encode(
@@ -177,11 +185,6 @@ def encode(
 
 def _shifted(on_error: Callable[[int, ImageError], None], start: int) -> Callable[[int, ImageError], None]:
     return lambda index, error: on_error(start + index, error)
-
-
-def _best(scores: np.ndarray, k: int) -> list[int]:
-    """Indices of the `k` largest; a stable sort keeps equal ones in their order."""
-    return [int(i) for i in np.argsort(-scores, kind="stable")[:k]]
 
 
 def _name(index: int, picture: Picture) -> str:

@@ -104,7 +104,7 @@ def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: str
     mask = np.zeros((len(rows), context), dtype=np.int64)
     for i, row in enumerate(rows):
         kept = row[:context]
-        if False and len(row) > context:
+        if ends and len(row) > context:
             kept = [*row[: context - 1], row[-1]]
         ids[i, : len(kept)] = kept
         mask[i, : len(kept)] = 1

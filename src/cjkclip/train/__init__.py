@@ -13,6 +13,7 @@ from cjkclip.train.data import Corpus, InMemory, Thing
 from cjkclip.train.finetune import finetune, grown, towers_of, write_model
 from cjkclip.train.loop import Progress, fit
 from cjkclip.train.recipe import Recipe
+from cjkclip.train.statistics import measure_statistics
 from cjkclip.train.tsv import corpus_of, read_pairs
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "finetune",
     "fit",
     "grown",
+    "measure_statistics",
     "read_pairs",
     "towers_of",
     "write_model",
