@@ -52,6 +52,19 @@ def test_search_is_exact() -> None:
         np.testing.assert_allclose([hit.score for hit in hits], truth[[h.index for h in hits], q], atol=1e-7)
 
 
+def test_search_is_exact_among_near_ties() -> None:
+    """Pictures that float32 sums cannot tell apart come in the order of their exact scores."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        n, k = int(rng.integers(20, 300)), int(rng.integers(1, 20))
+        near = unit(1, width=64) + rng.normal(size=(n, 64)).astype(np.float32) * 3e-7
+        queries = unit(3, width=64, seed=1)
+        for query, hits in zip(queries, numbered(near).search(queries, k), strict=True):
+            exact = query.astype(np.float64) / np.linalg.norm(query.astype(np.float64))
+            truth = (near.astype(np.float64) @ exact).astype(np.float32)
+            assert [hit.index for hit in hits] == list(np.argsort(-truth, kind="stable")[:k])
+
+
 def test_equal_pictures_have_equal_scores_and_stay_in_order() -> None:
     """Whatever the batch, and beyond one block of rows."""
     vectors = np.tile(unit(3, width=33), (3000, 1))
