@@ -21,8 +21,9 @@ class Case:
 
     family: str  # the family that owns it
     case: str  # folder under golden/
-    layout: str  # the layout it is stored in, and written back in; "" for a model of two sources
+    layout: str  # the layout it is stored in, and written back in; "" for a model of two sources, or if it is only read
     weights: str  # the file in it
+    form: str = ""  # of that file, where the folder holds the same model in several: it is loaded by its own name
     facts: dict[str, Any] = field(default_factory=dict)  # what the file cannot tell
     asked: dict[str, Any] = field(default_factory=dict)  # further arguments of load
     image: str = ""  # the second source: where the image tower lies in the folder
@@ -34,7 +35,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        return self.case.replace("/", "-")
+        return self.case.replace("/", "-") + (f"-{self.form}" if self.form else "")
 
     @property
     def folder(self) -> Path:
@@ -77,7 +78,7 @@ class Case:
 
 @cache
 def _load(case: Case, engine: str) -> cjkclip.Clip:
-    path = case.folder / case.weights if case.facts or case.image else case.folder
+    path = case.folder / case.weights if case.facts or case.image or case.form else case.folder
     tower = {"image_tower": case.folder / case.image} if case.image else {}
     return cjkclip.load(path, engine=engine, facts=case.facts, **tower, **case.asked)
 
@@ -93,6 +94,8 @@ HEADS = {"vision.heads": 4, "text.heads": 2}
 
 FAMILIES = (
     row("hf-clip-eos2", "openai", "transformers"),
+    row("hf-clip-eos2", "openai", "flax", "flax_model.msgpack", form="flax"),
+    row("hf-clip-eos2", "openai", "", "tf_model.h5", form="tensorflow"),
     row("hf-clip-trueeos", "openai", "transformers"),
     row("hf-clip-gelu", "openai", "transformers"),
     row("hf-clip-text-projection", "openai", "transformers_text_projection", towers="text", stages=5),

@@ -207,6 +207,9 @@ def places(data: Any) -> Iterator[tuple[Any, Any]]:
 def test_odd_values_are_never_another_error(name: str, tmp_path: Path) -> None:
     """A value of another type anywhere is refused as damaged, or is one that transformers would ignore."""
     transformers().BertTokenizer.from_pretrained(TOY).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    lists = {"additional_special_tokens": ["[SEP]"], "added_tokens_decoder": {"3": {"content": "[CLS]"}}}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | lists))
     good = (tmp_path / name).read_text("utf-8")
     refused = tried = 0
     for index in range(len(list(places(json.loads(good))))):

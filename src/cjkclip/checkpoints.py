@@ -3,6 +3,7 @@
 Refuses: names that are nothing, tensors left over or missing, facts that nobody tells, layouts that cannot hold it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,11 @@ from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe
 
 BUNDLED = Path(__file__).parent / "moji"
+WRAP = "module."  # before every name in the files of torch's parallel training
+WRAPS = (
+    re.compile(rf"{re.escape(WRAP)}(?P<name>.+)"),
+    re.compile(r"(?P<layer>[^/]+)/[^/]+/(?P<name>(?P=layer)/.+):0"),  # Keras: layer, model, and the variable's own name
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +92,13 @@ def write(found: Found, folder: Path, layout: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     release = found.release.name if found.release else None
     form.write(Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release), folder)
-    weights.write(folder / form.weights_file, weights.Tensors(tensors, dtypes=dtypes))
+    stored = weights.Tensors(tensors, dtypes=dtypes)
+    if form.wrapped:
+        weights.write(
+            folder / form.weights_file, _renamed(stored, {name: WRAP + name for name in stored}), under="state_dict"
+        )
+    else:
+        weights.write(folder / form.weights_file, stored)
     return folder
 
 
@@ -106,12 +118,17 @@ def _open(path: Path, source: str) -> Checkpoint:
 
 
 def _unwrapped(tensors: weights.Tensors) -> weights.Tensors:
-    """Without the "module." that torch's parallel wrappers put before every name."""
-    wrap = "module."
-    if not tensors or not all(name.startswith(wrap) for name in tensors):
-        return tensors
-    dtypes = {name.removeprefix(wrap): dtype for name, dtype in tensors.dtypes.items()}
-    return weights.Tensors({name.removeprefix(wrap): array for name, array in tensors.items()}, dtypes=dtypes)
+    """Without what torch's parallel wrappers, or Keras, put around every name."""
+    for wrap in WRAPS:
+        found = {name: wrap.fullmatch(name) for name in tensors}
+        if found and all(found.values()):
+            return _renamed(tensors, {name: match["name"] for name, match in found.items() if match})
+    return tensors
+
+
+def _renamed(tensors: weights.Tensors, names: Mapping[str, str]) -> weights.Tensors:
+    dtypes = {names[name]: dtype for name, dtype in tensors.dtypes.items()}
+    return weights.Tensors({names[name]: array for name, array in tensors.items()}, dtypes=dtypes)
 
 
 def _config(record: Mapping[str, Any], source: str) -> Model:

@@ -23,6 +23,9 @@ WEIGHTS = (
     r"pytorch_model\.bin\.index\.json|pytorch_model-\d{5}-of-\d{5}\.bin",
     r"open_clip_model\.safetensors",
     r"open_clip_pytorch_model\.bin",
+    r"flax_model\.msgpack",
+    r"flax_model\.msgpack\.index\.json|flax_model-\d{5}-of-\d{5}\.msgpack",
+    r"tf_model\.h5",
     r"(?!optimizer|scheduler|scaler|rng_state)[^/]+\.(pt|pth)",  # only if there is but one
 )
 # Configurations and vocabularies, in the repository's top folder; not the indices of weights in other forms.
@@ -111,8 +114,8 @@ def _fetch(repository: str, revision: str | None) -> Path:
         wanted = [glob.escape(name) for name in needed(files)]
         if not wanted:
             raise HubError(
-                f"{repository} has no weights that can be read here: expected safetensors, pytorch_model.bin "
-                f"or exactly one .pt file. It has: {', '.join(files[:20]) or 'no files'}"
+                f"{repository} has no weights that can be read here: expected safetensors, pytorch_model.bin, "
+                f"flax_model.msgpack, tf_model.h5 or one .pt file alone. It has: {', '.join(files[:20]) or 'no files'}"
             )
         return _snapshot(repository, revision, wanted, local_files_only=False)
     except errors.HfHubHTTPError as error:

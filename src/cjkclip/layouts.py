@@ -17,10 +17,12 @@ from cjkclip.errors import LayoutError
 
 Arrays = dict[str, np.ndarray]
 Join = Callable[[Sequence[np.ndarray]], np.ndarray]
-# q, k, v: a third of a fused tensor, along axis 0; to-...: without leading axes of length 1
-Op = Literal["same", "transpose", "q", "k", "v", "to-vector", "to-matrix"]
+# q, k, v: a third of a fused tensor, along axis 0; to-...: without leading axes of length 1; scalar: of shape (1,);
+# hwio: a kernel whose axes are height, width, inputs, outputs
+Op = Literal["same", "transpose", "q", "k", "v", "to-vector", "to-matrix", "scalar", "hwio"]
 _THIRDS = {"q": 0, "k": 1, "v": 2}
 _AXES = {"to-vector": 1, "to-matrix": 2}
+_OIHW, _HWIO = (3, 2, 0, 1), (2, 3, 1, 0)
 _HOLES = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "n": ".+"}
 
 
@@ -148,6 +150,8 @@ def _pattern(template: str) -> re.Pattern[str]:
 def _put(array: np.ndarray, op: Op) -> np.ndarray:
     if op == "transpose":
         return array.T
+    if op == "hwio":
+        return array.transpose(_HWIO)
     return array if op == "same" else array.reshape(1, *([1] * (op == "to-vector")), *array.shape)
 
 
@@ -156,6 +160,11 @@ def _take(tensor: np.ndarray, op: Op, name: str, source: str) -> np.ndarray:
         return tensor
     if op == "transpose":
         return tensor.T
+    if op in ("scalar", "hwio"):
+        if tensor.ndim != 4 if op == "hwio" else tensor.shape != (1,):
+            wanted = "four axes (height, width, inputs, outputs)" if op == "hwio" else "(1,)"
+            raise LayoutError(f"{source}: {name} has shape {tensor.shape}, expected {wanted}")
+        return tensor.transpose(_OIHW) if op == "hwio" else tensor.reshape(())
     if op in _AXES:
         if tensor.ndim != 3 or any(length != 1 for length in tensor.shape[: 3 - _AXES[op]]):
             raise LayoutError(f"{source}: {name} has shape {tensor.shape}, expected leading axes of length 1")

@@ -159,9 +159,10 @@ def _cn_clip(name: str, visual: tuple[Row, ...], tower: str, text: str) -> Forma
         config_file=None,
         read=_read_cn_clip,
         tokenizer=_tokenizer_cn_clip,
-        weights_file="model.safetensors",
+        weights_file="clip_cn.pt",
         origin=unnamed,
         write=_write_cn_clip,
+        wrapped=True,
     )
 
 

@@ -5,11 +5,13 @@ the largest id: the end token has to be the last of the vocabulary. `load` refus
 """
 
 from cjkclip.families import Family, Release
+from cjkclip.formats.flax import FLAX_CLIP
+from cjkclip.formats.tensorflow import TF_CLIP
 from cjkclip.formats.transformers import CLIP_MODEL
 
 FAMILY = Family(
     name="koclip",
-    formats=(CLIP_MODEL,),
+    formats=(CLIP_MODEL, FLAX_CLIP, TF_CLIP),
     languages=("ko", "en"),
     templates={"ko": ("{} 사진",), "en": ("a photo of a {}.",)},
     releases=(

@@ -4,8 +4,10 @@ Releases: github.com/openai/CLIP, MIT licence. The hub repositories are transfor
 """
 
 from cjkclip.families import Family, Release
+from cjkclip.formats.flax import FLAX_CLIP
 from cjkclip.formats.openai import OPENAI_FORMATS
 from cjkclip.formats.single import SINGLE_TOWERS
+from cjkclip.formats.tensorflow import TF_CLIP
 from cjkclip.formats.transformers import CLIP_MODEL
 
 
@@ -16,7 +18,7 @@ def _release(repo: str, *aliases: str) -> Release:
 
 FAMILY = Family(
     name="openai",
-    formats=(CLIP_MODEL, *OPENAI_FORMATS, *SINGLE_TOWERS),
+    formats=(CLIP_MODEL, *OPENAI_FORMATS, *SINGLE_TOWERS, FLAX_CLIP, TF_CLIP),
     languages=("en",),
     templates={"en": ("a photo of a {}.",)},
     releases=(

@@ -77,9 +77,10 @@ class Format:
     config_file: str | None  # must lie beside the weights; None: the weights are all there is
     read: Callable[[Checkpoint], dict[str, Any]]  # what the files tell of Model.to_dict(); absent = unknown
     tokenizer: Callable[[Checkpoint, Model], Tokenizer | None]
-    weights_file: str  # the name that `save` gives the weights
+    weights_file: str  # the name that `save` gives the weights; its suffix is that of the container
     origin: Callable[[Checkpoint], Origin]  # what a file says of where it comes from
     write: Callable[[Parts, Path], None]  # the side files of `save`
+    wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
 
 
 def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:

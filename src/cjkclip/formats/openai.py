@@ -253,7 +253,7 @@ def _form(name: str, prefix: str, config_file: str | None, write: Callable[[Part
             config_file=config_file,
             read=_read_shapes if config_file is None else _read_open_clip,
             tokenizer=_tokenizer,
-            weights_file="model.safetensors" if config_file is None else "open_clip_model.safetensors",
+            weights_file="model.pt" if config_file is None else "open_clip_model.safetensors",
             origin=unnamed,
             write=write,
         )

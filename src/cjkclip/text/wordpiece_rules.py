@@ -112,7 +112,7 @@ class _Table(dict[int, str]):
 
 def _clean(c: str) -> str:
     """White space is one blank, controls and U+FFFD are dropped, ideographs stand alone."""
-    if c in "\t\n" or unicodedata.category(c) == "Zs":
+    if c in "\t\n\r" or unicodedata.category(c) == "Zs":
         return " "
     if c == "\ufffd" or unicodedata.category(c) in ("Cc", "Cf"):
         return ""
