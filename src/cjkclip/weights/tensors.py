@@ -1,6 +1,6 @@
 """Tensors as a file stores them: names, arrays, and the two things that NumPy arrays cannot say.
 
-Refuses: views that leave the bytes they are said to lie in, and a name used twice.
+Refuses: views that leave the bytes they are said to lie in, and names that are no valid Unicode.
 """
 
 import mmap
@@ -53,8 +53,6 @@ class Tensors(dict[str, np.ndarray]):
 
     def put(self, name: str, dtype: str, stored: np.ndarray) -> None:
         """Add one stored tensor. Copies only bfloat16 and what lies at an odd address."""
-        if name in self:
-            raise WeightsError(f"two tensors have the name {short(name)}")
         try:
             name.encode()
         except UnicodeEncodeError as error:
