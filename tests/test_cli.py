@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 import cjkclip
@@ -267,11 +268,19 @@ def test_nothing_reaches_the_terminal_that_moves_it(text: str, shown: str) -> No
     assert safe(text) == shown
 
 
+def columns(text: str) -> int:
+    """How many columns a terminal gives a text without emoji, by Unicode's own table."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
 def test_tables_are_aligned_with_wide_characters() -> None:
-    """The scores of a table begin in the same terminal column, whatever the script."""
-    lines = run("search", "고양이", "-k", "5", *MODEL).stdout.splitlines()
-    places = {cell_len(line[: line.index("0.")]) for line in lines if "0." in line}
-    assert len(places) == 1
+    """The scores of a table begin in the same column, and emoji, whose width is uncertain, come after them."""
+    chars = {concept.char for concept in moji.concepts()}
+    for language in ("zh", "zh-Hant", "ja", "ko", "en"):
+        lines = run("search", "cat", "-k", "9", "--language", language, *MODEL).stdout.splitlines()[2:11]
+        heads = [re.split(r"-?0\.\d{3}  ", line) for line in lines]
+        assert len({columns(head) for head, _ in heads}) == 1
+        assert {last.strip() for _, last in heads} <= chars
 
 
 def test_the_program_itself() -> None:

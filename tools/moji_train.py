@@ -30,7 +30,18 @@ from cjkclip.families.moji import FAMILY
 from cjkclip.moji import concepts
 from cjkclip.text.bpe import Bpe
 from cjkclip.text.train import train_bpe
-from cjkclip.train import Corpus, InMemory, Progress, Thing, fit, grown, measure_statistics, towers_of, write_model
+from cjkclip.train import (
+    Corpus,
+    InMemory,
+    Progress,
+    Thing,
+    fit,
+    grown,
+    mean,
+    measure_statistics,
+    towers_of,
+    write_model,
+)
 from cjkclip.train.recipes import moji as recipe
 
 HOME = ROOT / "src" / "cjkclip" / "moji"
@@ -80,9 +91,10 @@ def train(out: Path, *, trial: bool, shorter: float) -> None:
             towers = fit(towers, corpus, tokenizer(corpus.texts), shortened, listen=listener(), every=25)
             write_model(towers, tokenizer, folder)
         before = folder
-    assert before is not None
     looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
-    settled = measure_statistics(towers_of(cjkclip.load(before)), gather(records, looks, recipe.SIZE))
+    ends = range(len(recipe.RUNS) - recipe.AVERAGED + 1, len(recipe.RUNS) + 1)
+    averaged = mean([towers_of(cjkclip.load(out / f"run{number}")) for number in ends])
+    settled = measure_statistics(averaged, gather(records, looks, recipe.SIZE))
     write_model(settled, tokenizer, out, release=FAMILY.releases[0], half=True)
 
 

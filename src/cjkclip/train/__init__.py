@@ -10,7 +10,7 @@
 
 from cjkclip.train.augment import Augment
 from cjkclip.train.data import Corpus, InMemory, Thing
-from cjkclip.train.finetune import finetune, grown, towers_of, write_model
+from cjkclip.train.finetune import finetune, grown, mean, towers_of, write_model
 from cjkclip.train.loop import Progress, fit
 from cjkclip.train.recipe import Recipe
 from cjkclip.train.statistics import measure_statistics
@@ -27,6 +27,7 @@ __all__ = [
     "finetune",
     "fit",
     "grown",
+    "mean",
     "measure_statistics",
     "read_pairs",
     "towers_of",

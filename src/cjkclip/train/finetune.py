@@ -4,7 +4,7 @@ Refuses: models without a tokenizer or without rules for pictures, pairs that ca
 cannot have.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +106,22 @@ def grown(towers: Towers, size: int) -> Towers:
     state["vision.pool.position.weight"] = torch.cat([table[:1], grid])
     resized = replace(config, vision=replace(config.vision, image_size=size), image=replace(config.image, size=size))
     return build(resized, {name: tensor.clone() for name, tensor in state.items()})
+
+
+def mean(towers: Sequence[Towers]) -> Towers:
+    """Towers of one config whose every weight is the mean of theirs. Raises InputError for none or for several configs.
+
+    Ends of runs that follow each other make better towers together (Izmailov et al. 2018, Wortsman et al. 2022).
+    Measure batch statistics again afterwards.
+    """
+    if len({repr(each.config) for each in towers}) != 1:
+        raise InputError(f"mean: got {len(towers)} towers, expected at least one, all of the same config")
+    states = [each.state_dict() for each in towers]
+    weighed = {
+        name: torch.stack([s[name] for s in states]).mean(dim=0) if first.is_floating_point() else first.clone()
+        for name, first in states[0].items()
+    }
+    return build(towers[0].config, weighed)
 
 
 def _float32(array: np.ndarray) -> np.ndarray:

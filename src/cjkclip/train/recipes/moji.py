@@ -80,7 +80,7 @@ class Run:
 
 
 # The first run does without the design that trials are measured on: it is their last one. The learning rate stays
-# level until the last run.
+# level until the pictures are at their final size.
 RUNS = (
     Run(size=64, without=TRIAL_DESIGN, recipe=_LEVEL),
     Run(size=64, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=1500, warmup=20, seed=1)),
@@ -91,7 +91,13 @@ RUNS = (
         without=None,
         recipe=replace(_LEVEL, augment=LAST, steps=1300, lr=3e-3, warmup=20, decay=1.0, seed=4),
     ),
+    Run(
+        size=96,
+        without=None,
+        recipe=replace(_LEVEL, augment=LAST, steps=550, lr=3e-3, warmup=20, decay=1.0, average=0.99, seed=5),
+    ),
 )
+AVERAGED = 3  # the model is the mean of the ends of this many last runs
 SIZE = RUNS[-1].size
 
 # words in an English name after which the mirror image shows another concept
