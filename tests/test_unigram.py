@@ -177,13 +177,14 @@ from pathlib import Path
 from cjkclip.errors import CheckpointError
 from cjkclip.text.unigram import RINNA, Unigram
 
-texts = ["白い犬の写真ＡＢＣ ㍿①ﬁ", "".join(map(chr, range(0x20, 0x400))), "".join(map(chr, range(0x3000, 0x3400)))]
+blocks = ((0x20, 0x600), (0x1E00, 0x3400), (0xF900, 0xFFF0), (0x1D400, 0x1D800))
+texts = ["白い犬の写真ＡＢＣ ㍿①ﬁ", *("".join(map(chr, range(*block))) for block in blocks)]
 refused = 0
 for seed in range(400):
     turn = random.Random(seed)
     data = bytearray(Path(sys.argv[1 + seed % 2]).read_bytes())
-    for _ in range(turn.choice([1, 1, 2, 8, 100])):
-        data[turn.randrange(min(len(data), turn.choice([200, 10_000, 10**6])))] = turn.randrange(256)
+    for _ in range(turn.choice([1, 2, 4, 8, 50])):
+        data[turn.randrange(min(len(data), turn.choice([9_000, 10**6, 10**6])))] = turn.randrange(256)
     if seed % 8 == 0:
         data = data[: turn.randrange(len(data))]
     try:
