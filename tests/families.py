@@ -136,9 +136,10 @@ FAMILIES = (
         "",
         "text/pytorch_model.bin",
         image="image/ViT-tiny.pt",
+        stages=9,
         facts={"vision.act": "quick_gelu", "vision.heads": 1},
     ),
-    row("taiyi-pooler-gelu", "taiyi", "", "text/pytorch_model.bin", image="image"),
+    row("taiyi-pooler-gelu", "taiyi", "", "text/pytorch_model.bin", image="image", stages=10),
     row("taiyi-logits", "taiyi", "", "text/pytorch_model.bin", image="image"),
     row("taiyi-clip-model", "taiyi", "taiyi", "pytorch_model.bin", facts={"text.head": "project"}),
     # the bundled model has no other original than the modules that trained it: its outputs are theirs

@@ -54,3 +54,11 @@ def transformers() -> ModuleType:
     import transformers
 
     return transformers
+
+
+def cn_clip() -> ModuleType:
+    """cn_clip.clip, importable."""
+    _define()
+    import cn_clip.clip
+
+    return cn_clip.clip

@@ -33,7 +33,7 @@ REPOSITORIES = {
         "onnx/model.onnx": b"onnx",
         "sub/config.json": b"{}",
     },
-    "org/no-weights": {"README.md": b"#", "config.json": b"{}", "flax_model.msgpack": b"flax"},
+    "org/no-weights": {"README.md": b"#", "config.json": b"{}", "rust_model.ot": b"rust"},
 }
 REFUSALS = {  # status, X-Error-Code, X-Error-Message
     "org/gone": (404, "RepoNotFound", "Repository not found"),
@@ -175,7 +175,7 @@ def test_each_refusal_says_what_to_do(tmp_path, hub):
         "org/busy": "refused org/busy .418.",
         "org/fault": "has a fault .501., and the cache does not hold it",
         "org/clip@nowhere": "no revision 'nowhere'",
-        "org/no-weights": "no weights.*flax_model.msgpack",
+        "org/no-weights": "no weights.*rust_model.ot",
         "org/no-hub": "is no hub.*check HF_ENDPOINT",
         "org/a..b": "cannot be a hub name",
     }
@@ -263,6 +263,8 @@ def test_weights_are_chosen_in_the_order_of_a_folder():
     assert needed(["pytorch_model.bin", *kept]) == sorted(["pytorch_model.bin", *kept])
     assert needed(["clip_cn_rn50.pt", "optimizer.pt", *kept]) == sorted(["clip_cn_rn50.pt", *kept])
     assert needed(["a.pt", "b.pt", *kept]) == []
+    parts = ["flax_model-00001-of-00002.msgpack", "flax_model-00002-of-00002.msgpack", "flax_model.msgpack.index.json"]
+    assert needed([*parts, "tf_model.h5", "own.pt"]) == parts
     for earlier, later in itertools.combinations([*FILES, "own.pt"], 2):
         assert earlier in needed([later, earlier])
         assert later not in needed([later, earlier])
