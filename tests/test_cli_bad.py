@@ -157,7 +157,7 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
         pytest.skip("this file system takes only UTF-8 names")
     done = program("classify", name, "-l", "a,b", *map(str, MODEL))
     assert done.returncode == 0
-    assert b"/by\\xffte.png" in done.stdout
+    assert b"/by\\xffte.png" in done.stdout.replace(b"\n", b"")  # a long path is folded
     data = program("classify", name, "-l", "a,b", "--json", *map(str, MODEL))
     assert b"/by\\udcffte.png" in data.stdout
 

@@ -266,6 +266,17 @@ def test_find_takes_the_only_file_and_asks_when_there_are_two(tmp_path):
         find(tmp_path / "b.pth")
 
 
+def test_find_looks_for_other_frameworks_files_last(tmp_path):
+    """Arrays of all kinds are kept in .npz and .h5 beside a model."""
+    (tmp_path / "features.npz").touch()
+    assert find(tmp_path).name == "features.npz"
+    (tmp_path / "own.h5").touch()
+    with pytest.raises(WeightsError, match=r"several weight files \(features.npz, own.h5\)"):
+        find(tmp_path)
+    (tmp_path / "own.pt").touch()
+    assert find(tmp_path).name == "own.pt"
+
+
 def test_folders_and_absent_files_are_no_weight_files(tmp_path):
     with pytest.raises(WeightsError, match=r"is a folder; read\(find\(folder\)\)"):
         read(tmp_path)

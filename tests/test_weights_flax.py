@@ -1,5 +1,6 @@
 """Flax's msgpack files: every form of the encoding, what is written, and files that lie."""
 
+import json
 import mmap
 import struct
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from cjkclip.errors import WeightsError
-from cjkclip.weights import Tensors, read, write
+from cjkclip.weights import Tensors, find, read, write
 from cjkclip.weights.msgpack import head, pack, read_value
 from mutations import hold
 
@@ -195,6 +196,16 @@ def test_names_and_element_types_that_have_no_place(tmp_path):
     with pytest.raises(WeightsError, match="no place for metadata"):
         write(tmp_path / "w.msgpack", {"a": np.ones(1)}, {"made": "here"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sharded_checkpoint_of_flax(tmp_path):
+    parts = {f"flax_model-{i}-of-2.msgpack": {f"layers/{i}/w": np.full(2, i, np.float32)} for i in (1, 2)}
+    for name, tensors in parts.items():
+        write(tmp_path / name, tensors)
+    places = {tensor: name for name, tensors in parts.items() for tensor in tensors}
+    (tmp_path / "flax_model.msgpack.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    ours = read(find(tmp_path))
+    assert {name: array.tolist() for name, array in ours.items()} == {"layers/1/w": [1, 1], "layers/2/w": [2, 2]}
 
 
 DEEP = text("a").join([b"\x81"] * 70)

@@ -42,7 +42,7 @@ def test_datasets_are_views_of_the_file_under_their_full_paths(file, libver):
     for name, array in arrays.items():
         np.testing.assert_array_equal(ours[name], array, strict=True)
         assert not ours[name].flags.writeable
-    assert not ours["a/tf_model/名前/kernel:0"].flags.owndata
+    assert not ours["kind/u1"].flags.owndata  # where the address allows it
 
 
 def links(made: h5py.File) -> None:

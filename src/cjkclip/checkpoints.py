@@ -55,8 +55,7 @@ def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, 
     known = find_release(name)
     release = known[1] if known else None
     checkpoint = _open(_locate(name, release, revision), name)
-    among = families() if family is None and known is None else (family_named(family) if family else known[0],)
-    owner, form = find_format(checkpoint, among)
+    owner, form = find_format(checkpoint, _candidates(family, known[0] if known else None))
     origin = form.origin(checkpoint)
     if origin.family is not None:
         owner = family_named(origin.family)
@@ -67,6 +66,13 @@ def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, 
     layouts.check(params, shapes(config), checkpoint.source, spare(config))
     tokenizer = _tokenizer(form, checkpoint, config)
     return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
+
+
+def _candidates(asked: str | None, known: Family | None) -> tuple[Family, ...]:
+    """The families a checkpoint may be of: the one that was asked for, the release's own, or any."""
+    if asked is not None:
+        return (family_named(asked),)
+    return families() if known is None else (known,)
 
 
 def _joined(text: Found, image: Found, source: str) -> Found:

@@ -114,7 +114,8 @@ class Clip:
             )
         if len(ids) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
-        used = int(tokens.mask.any(axis=0).nonzero()[0].max(initial=0)) + 1  # columns of pads alone say nothing
+        columns = np.flatnonzero(tokens.mask.sum(axis=0))
+        used = int(columns[-1]) + 1 if len(columns) else 1  # what follows is pads alone, which say nothing
         features = self.engine.text(ids[:, :used], tokens.mask[:, :used])
         return _unit(features) if normalize else features
 

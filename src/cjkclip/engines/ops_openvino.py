@@ -148,7 +148,7 @@ class OpenvinoEngine:
         else:
             assert self._config.text is not None
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
-            text_tower(OpenvinoOps(), self._params, self._config.text, *inputs, seen.__setitem__)
+            text_tower(OpenvinoOps(), self._params, self._config.text, inputs[0], inputs[1], seen.__setitem__)
         names = list(seen) if stages else [f"{tower}_features"]
         results = [op.result(seen[name]) for name in names]
         graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor

@@ -1,4 +1,4 @@
-"""cjkclip's own folder: config.json, model.safetensors under canonical names, tokenizer.json. Complete by itself.
+"""cjkclip's own folder: config.json, model.safetensors under canonical names, the tokenizer. Complete by itself.
 
 config.json holds {"format": "cjkclip", "model": config, "tokenizer": rules, ...}. Refuses: folders of a newer version.
 """
@@ -55,11 +55,12 @@ def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
 
 
 def _write(parts: Parts, folder: Path) -> None:
-    rules = None
-    for kind, (tokenizer, _) in TOKENIZERS.items():
-        if isinstance(parts.tokenizer, tokenizer):
-            parts.tokenizer.save(folder)
-            rules = {"kind": kind} | parts.tokenizer.rules.to_dict()
+    rules: dict[str, Any] | None = None
+    tokenizer: Any = parts.tokenizer
+    if tokenizer is not None:
+        tokenizer.save(folder)
+        kind = next(kind for kind, (known, _) in TOKENIZERS.items() if isinstance(tokenizer, known))
+        rules = {"kind": kind} | tokenizer.rules.to_dict()
     whole = {"format": "cjkclip", "version": VERSION, "family": parts.family, "release": parts.release}
     whole |= {"model": parts.config.to_dict(), "tokenizer": rules}
     (folder / "config.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")

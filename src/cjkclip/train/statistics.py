@@ -32,5 +32,5 @@ def measure_statistics(towers: Towers, corpus: Corpus, *, batch: int = 256, batc
     vision.train()
     for _ in range(batches):
         pictures: Tensor = torch.from_numpy(corpus.pictures.read(next(drawn).rows)).float() / 255
-        vision(((plain(pictures) - mean) / std).to(settled.logit_scale.device))
+        vision(((plain(pictures) - mean) / std).to(next(settled.parameters()).device))
     return settled.eval()

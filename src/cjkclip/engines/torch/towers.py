@@ -78,8 +78,15 @@ class Block(nn.Module):
         return x + self.mlp(self.ln2(x))
 
 
-class PostBlock(Block):
+class PostBlock(nn.Module):
     """norm(x + attention(x)), then norm(x + mlp(x)): the order of BERT."""
+
+    def __init__(self, config: Encoder) -> None:
+        super().__init__()
+        self.attn = Attention(config.width, config.heads)
+        self.ln1 = nn.LayerNorm(config.width, config.eps)
+        self.mlp = Mlp(config)
+        self.ln2 = nn.LayerNorm(config.width, config.eps)
 
     def forward(self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 1 L"]) -> Float[Tensor, "B L D"]:
         """One residual step."""
@@ -144,7 +151,7 @@ class BertTower(nn.Module):
         self.position = nn.Embedding(config.context, config.width)
         self.segment = nn.Embedding(config.types, config.width)
         self.ln_embed = nn.LayerNorm(config.width, config.eps)
-        self.blocks = nn.ModuleList(PostBlock(config, causal=False) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(PostBlock(config) for _ in range(config.depth))
         self.pooler = self.proj = None
         if config.head != "project":
             self.pooler = nn.Linear(config.width, config.width)
