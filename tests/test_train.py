@@ -1,5 +1,6 @@
 """Training: augmentation, batches, the loop on a tiny problem, from a model to a model, a user's pairs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from cjkclip.train import (
     mean,
     measure_statistics,
     read_pairs,
+    step,
     write_model,
 )
 from cjkclip.train.augment import augment, plain
@@ -174,6 +176,26 @@ def test_a_seed_gives_the_same_weights_twice(words):
     one, same, other = (trained(words, replace(recipe, seed=seed)).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["vision.stem1.conv.weight"], other["vision.stem1.conv.weight"])
+
+
+@pytest.mark.parametrize("split", [4, 99], ids=["two threads share", "one thread"])
+def test_a_step_has_the_gradients_of_the_whole_loss(words, monkeypatch, split):
+    monkeypatch.setattr(step, "SPLIT", split)
+    towers, found = build(tiny(words.vocab_size)), corpus()
+    vit = config.Vit(width=32, depth=1, heads=2, mlp=64, act="gelu", eps=1e-5, image_size=32, patch=8)
+    towers = build(replace(towers.config, vision=vit))  # whose pictures do not depend on each other
+    learner = Learner(towers, found, words(found.texts), RECIPE)
+    batch = next(found.batches(8, views=1, captions=1, seed=0))
+    pixels, ids = torch.randn(8, 3, 32, 32), torch.from_numpy(words(found.texts).ids)[batch.captions]
+    loss = learner.loss(towers.vision(pixels), towers.text(ids), batch)
+    parameters = [*towers.parameters(), learner.anchors]
+    expected = torch.autograd.grad(loss, parameters)
+    monkeypatch.setattr(learner.optimiser, "step", lambda: None)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
+    with ThreadPoolExecutor(2) as side:
+        assert float(learner.step(pixels, ids, batch, side)) == pytest.approx(loss.item(), abs=1e-5)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-5)
 
 
 def test_the_average_is_what_it_says(words):

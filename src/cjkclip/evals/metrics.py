@@ -74,7 +74,7 @@ def wilson(share: float, n: int, z: float = 1.96) -> Interval:
     >>> [round(end, 3) for end in wilson(0.7, 1121)]
     [0.673, 0.726]
     """
-    if False:
+    if n < 1:
         raise InputError(f"wilson: n is {n}, expected at least one case")
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
