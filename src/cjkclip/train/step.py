@@ -27,7 +27,6 @@ class Learner:
     """Towers on their way: the weights, their average, the optimiser and the anchors (T, E)."""
 
     def __init__(self, towers: Towers, corpus: Corpus, tokens: Tokens, recipe: Recipe) -> None:
-        torch.manual_seed(recipe.seed)
         self.towers = towers
         towers.train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue, reportUnknownMemberType]
         self.corpus, self.recipe = corpus, recipe
