@@ -37,6 +37,7 @@ SLOW = FRAMEWORKS | {
     "tokenizers",
     "sentencepiece",
     "ftfy",
+    "h5py",
     "huggingface_hub",
     "safetensors",
     "typer",

@@ -15,7 +15,6 @@ from cjkclip.errors import FactsError, InputError
 from cjkclip.text.bpe_rules import OPENAI
 from cjkclip.text.train import train_bpe
 from cjkclip.train import (
-    Augment,
     Corpus,
     InMemory,
     Recipe,
@@ -29,35 +28,12 @@ from cjkclip.train import (
     step,
     write_model,
 )
-from cjkclip.train.augment import augment, plain
+from cjkclip.train.augment import plain
 from cjkclip.train.recipes import moji
 from cjkclip.train.step import Learner
+from drawn import OFF, STRONG, shapes
 
 NAMES = ["猫", "犬", "강아지", "고양이", "apple", "苹果", "りんご", "蘋果"]
-STRONG = Augment(
-    shear=0.1,
-    perspective=0.1,
-    bend=0.05,
-    mix_chance=0.5,
-    grey_chance=0.3,
-    invert_chance=0.3,
-    posterise_chance=0.5,
-    ground_chance=0.5,
-    noise=0.2,
-    erase_chance=0.5,
-)
-
-
-def shapes(size: int = 32) -> np.ndarray:
-    """Eight RGBA pictures that differ in place and colour, (8, 4, S, S)."""
-    pictures = np.zeros((8, 4, size, size), np.uint8)
-    for number, picture in enumerate(pictures):
-        top, left = 4 + 12 * (number // 4), 2 + 6 * (number % 4)
-        picture[:3, top : top + 10, left : left + 8] = np.array([40 * number % 256, 250 - 30 * number, 90])[
-            :, None, None
-        ]
-        picture[3, top : top + 10, left : left + 8] = 255
-    return pictures
 
 
 def corpus(captions: tuple[str, ...] = tuple(NAMES)) -> Corpus:
@@ -88,49 +64,6 @@ def test_batches_show_everything_once_before_anything_twice():
     assert two.thing.tolist() == [n for n in two.thing[::2] for _ in "12"]
     assert two.right.shape == (6, 3)
     assert (two.right.sum(axis=1) == 1).all()
-
-
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("size", [32, 24])
-def test_augmentation_keeps_shape_and_range_and_repeats(channels, size):
-    pictures = torch.from_numpy(shapes()[:, :channels]).float() / 255
-    mirror = torch.tensor([True, False] * 4)
-    one, same, other = (
-        augment(pictures, size, STRONG, torch.Generator().manual_seed(seed), mirror) for seed in (5, 5, 6)
-    )
-    assert one.shape == (8, 3, size, size)
-    assert 0 <= float(one.min()) <= float(one.max()) <= 1
-    assert torch.equal(one, same)
-    assert not torch.allclose(one, other, atol=0.1)
-
-
-OFF = Augment(
-    scale=0, stretch=0, rotate=0, shift=0, light=0, saturate=0, hue=0, grey_chance=0, blur=0, noise=0, erase_chance=0
-)
-
-
-def test_augmentation_switched_off_changes_nothing():
-    pictures = torch.from_numpy(shapes()).float() / 255
-    still = augment(pictures, 32, OFF, torch.Generator().manual_seed(0), torch.zeros(8, dtype=torch.bool))
-    assert torch.allclose(still, plain(pictures), atol=1e-5)
-
-
-def test_only_pictures_that_may_be_mirrored_are():
-    pictures = torch.from_numpy(np.repeat(shapes()[:1], 64, axis=0)).float() / 255
-    mirror = torch.arange(64) < 32
-    changed = augment(pictures, 32, OFF, torch.Generator().manual_seed(0), mirror)
-    flipped = torch.tensor(
-        [torch.allclose(c, plain(p[None])[0].flip(-1), atol=1e-4) for c, p in zip(changed, pictures, strict=True)]
-    )
-    assert 8 <= int(flipped[:32].sum()) <= 24
-    assert not flipped[32:].any()
-
-
-def test_what_has_a_hand_is_not_mirrored():
-    for name in ("backhand index pointing right", "left-facing fist", "waning crescent moon", "chart decreasing"):
-        assert not moji.mirrors(name, "Objects"), name
-    assert not moji.mirrors("input latin letters", "Symbols")
-    assert moji.mirrors("sailboat", "Travel & Places")
 
 
 def tiny(vocabulary: int, size: int = 32) -> config.Model:
