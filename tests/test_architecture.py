@@ -209,6 +209,16 @@ def test_import_cjkclip_is_quick() -> None:
     assert min(float(python(code)) for _ in range(3)) < 0.15
 
 
+def test_an_engine_writes_nothing_into_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """openvino would: its import starts telemetry, which leaves an identifier there and calls home."""
+    monkeypatch.delenv("CI", raising=False)  # there it keeps quiet by itself
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    code = "import cjkclip; print(cjkclip.load('moji', engine='openvino').encode_text(['猫']).shape[0])"
+    assert python(code) == "1\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_public_names_are_frozen() -> None:
     assert sorted(cjkclip.__all__) == PUBLIC
     assert set(PUBLIC) <= set(dir(cjkclip))

@@ -1,17 +1,24 @@
 """The OpenVINO engine: the ops emit graph nodes, so that a graph is built from NumPy weights without torch.
 
 Graphs have a dynamic batch and, for text, a dynamic length. OpenVINO is imported by whoever asks for this engine.
+Refuses: OpenVINO's telemetry (docs/decisions/0005).
 """
 
+import sys
 from typing import Any, cast
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as op
 
-from cjkclip.config import Act, Model
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages
-from cjkclip.engines.functional import Hide, image_tower, text_tower
+# Importing openvino reports itself to Google Analytics and writes into the home folder, unless its telemetry package
+# cannot be imported: then it uses its own stub. It has no switch that a program could set.
+sys.modules.setdefault("openvino_telemetry", cast(Any, None))
+
+import openvino as ov  # noqa: E402
+from openvino import opset13 as op  # noqa: E402
+
+from cjkclip.config import Act, Model  # noqa: E402
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages  # noqa: E402
+from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
 
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
 
