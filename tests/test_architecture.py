@@ -59,7 +59,7 @@ OWN = {  # the files that are about one package, and that others import only whe
     "typer": ("cli",),
     "rich": ("cli",),
 }
-PUBLIC = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji"]
+PUBLIC = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji", "verify"]
 TEXT = Text(
     width=8,
     depth=2,

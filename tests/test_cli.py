@@ -33,7 +33,9 @@ FLAGS = {
     "search": "QUERY --in -k --sheet --language --model -m --engine --json",
     "embed": "INPUT --out -o --lines --as --model -m --engine --json",
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
-    "doctor": "MODEL --engine --json",
+    "convert": "MODEL FOLDER --layout --image-tower --fact --force --verify --json",
+    "verify": "A B --image-tower --fact --tolerance --engine --json",
+    "doctor": "MODEL --image-tower --fact --engine --json",
 }
 
 

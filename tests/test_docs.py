@@ -163,6 +163,11 @@ def test_the_architecture_page_names_every_module_and_no_other() -> None:
     assert names == modules
 
 
+def test_every_family_has_a_page() -> None:
+    pages = {page.stem for page in (ROOT / "docs" / "families").glob("*.md")} - {"README"}
+    assert pages == {path.stem for path in (SRC / "families").glob("*.py")} - {"__init__"}
+
+
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = [p.name[:4] for p in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
     assert numbers == [f"{n:04d}" for n in range(1, len(numbers) + 1)]

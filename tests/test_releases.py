@@ -62,7 +62,7 @@ def rules(layout: str, size: int) -> Image:
         record |= {"resize": "squash"}
     elif layout == "rinna":
         record |= {"filter": "bilinear"}
-    elif layout.startswith("transformers"):
+    elif layout.startswith(("transformers", "flax")):
         record |= {"crop": "floor", "rgb": "first", "alpha": "white"}
     return Image(**record)
 
@@ -134,7 +134,8 @@ def openai_sizes() -> Iterator[Size]:
             yield replace(size, layout=layout, halves={"visual.": visual})
         if hf is not None:
             eos = text(width, eot=2)  # what OpenAI's configs say; it is a mark, not a token
-            yield replace(size, layout="transformers", text=eos, keys=hf)
+            for layout in ("transformers", "flax"):
+                yield replace(size, layout=layout, text=eos, keys=hf)
 
 
 def chinese_sizes() -> Iterator[Size]:

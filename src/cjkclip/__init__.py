@@ -11,14 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cjkclip import errors, moji
+    from cjkclip import errors, moji, verify
     from cjkclip.clip import Clip, load
     from cjkclip.gallery import Gallery
     from cjkclip.text import Tokens
     from cjkclip.zeroshot import Prediction
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji"]
+__all__ = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji", "verify"]
 
 _HOMES = {
     "Clip": "cjkclip.clip",

@@ -108,6 +108,12 @@ def write(found: Found, folder: Path, layout: str) -> Path:
     return folder
 
 
+def told(folder: Path) -> dict[str, Any]:
+    """What the files of a folder tell of `Model.to_dict()`: no release and no caller adds to it."""
+    checkpoint = _open(folder, str(folder))
+    return find_format(checkpoint, families())[1].read(checkpoint)
+
+
 def _locate(name: str, release: Release | None, revision: str | None) -> Path:
     if release is not None and release.name == "moji":
         return BUNDLED

@@ -207,8 +207,8 @@ class Clip:
     def save(self, folder: str | Path, layout: str = "cjkclip") -> Path:
         """Write weights, tokenizer and preprocessing into `folder`; `load(folder)` gives the same vectors, offline.
 
-        layout: "cjkclip", "transformers", "openai", "open_clip", "open_clip_custom". Raises LayoutError if it cannot
-        hold this model.
+        layout: "cjkclip", "transformers", "flax", "openai", "open_clip", "cn_clip" and what else the families have;
+        LayoutError lists them for an unknown one. Raises LayoutError if it cannot hold this model.
         """
         return checkpoints.write(self._found, Path(folder), layout)
 

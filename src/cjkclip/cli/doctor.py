@@ -5,13 +5,17 @@ Each check is a line: its name, whether it is well, what was found. One that fai
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
+import cjkclip
 from cjkclip.cli import checks
-from cjkclip.cli.options import Engine, Json
+from cjkclip.cli.inputs import open_model, read_facts
+from cjkclip.cli.model_checks import model_checks
+from cjkclip.cli.options import Engine, Facts, Json, Tower
 from cjkclip.cli.screen import Report, cell, exit_code
 from cjkclip.errors import CjkclipError
 
@@ -28,14 +32,26 @@ class Line:
     found: str
 
 
-def doctor(model: Named = "moji", *, engine: Engine = "auto", json: Json = False) -> None:
-    """Check this installation, and that a model loads and encodes.
+def doctor(
+    model: Named = "moji",
+    *,
+    image_tower: Tower = None,
+    fact: Facts = None,
+    engine: Engine = "auto",
+    json: Json = False,
+) -> None:
+    """Check this installation, and a model: that it loads and encodes, and what is unusual about it.
 
     Example: cjkclip doctor openai/clip-vit-base-patch32
     """
+    facts = read_facts(fact or [])
+
+    def load(chosen: str) -> cjkclip.Clip:
+        return open_model(model, facts=facts, image_tower=image_tower, engine=chosen)
+
     with Report("doctor", as_json=json) as report:
         lines, code = list[Line](), 0
-        for name, check in _checks(model, engine):
+        for name, check in chain(_checks(engine), model_checks(model, load, engine)):
             try:
                 status, found = check()
             except CjkclipError as error:
@@ -47,14 +63,13 @@ def doctor(model: Named = "moji", *, engine: Engine = "auto", json: Json = False
         raise typer.Exit(code)
 
 
-def _checks(model: str, engine: str) -> Iterator[tuple[str, Callable[[], checks.Result]]]:
+def _checks(engine: str) -> Iterator[tuple[str, Callable[[], checks.Result]]]:
     yield "cjkclip", checks.versions
     yield "processor", checks.processor
     yield "engines", checks.installed_engines
     yield "engine chosen", lambda: checks.chosen_engine(engine)
     yield "hub", checks.hub_state
     yield "fonts", checks.fonts
-    yield from checks.model_checks(model, engine)
 
 
 def _table(lines: list[Line]) -> Table:

@@ -1,17 +1,21 @@
-"""What people type, made into labels, texts and pictures.
+"""What people type, made into labels, texts, pictures and models.
 
-Refuses: folders without pictures, label files that are not UTF-8.
+Refuses: folders without pictures, label files that are not UTF-8, facts without a value.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import typer
+
+import cjkclip
 from cjkclip.cli.options import Kind
 from cjkclip.cli.screen import Report
-from cjkclip.errors import ImageError, InputError, TextError
+from cjkclip.errors import FactsError, ImageError, InputError, TextError
 from cjkclip.gallery.files import find_pictures, is_picture_name
 from cjkclip.text import require_words
 
@@ -109,3 +113,40 @@ def _is_file(word: str) -> bool:
         return Path(word).is_file()
     except (OSError, ValueError):
         return False
+
+
+def read_facts(typed: Sequence[str]) -> dict[str, Any]:
+    """Facts from NAME=VALUE. Raises typer.BadParameter.
+
+    >>> read_facts(["vision.act=quick_gelu", "vision.heads=12", "scale=null"])
+    {'vision.act': 'quick_gelu', 'vision.heads': 12, 'scale': None}
+    """
+    facts: dict[str, Any] = {}
+    for word in typed:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"--fact {word!r} is not NAME=VALUE, as in --fact vision.act=quick_gelu")
+        try:
+            facts[name] = json.loads(value)
+        except json.JSONDecodeError:
+            facts[name] = value
+    return facts
+
+
+def open_model(
+    name: str, *, facts: dict[str, Any], image_tower: str | None = None, engine: str = "auto"
+) -> "cjkclip.Clip":
+    """Load a model. `facts` and `image_tower` are for those that do not tell or hold them; others keep their own."""
+    clip = _open(name, facts, engine=engine)
+    if image_tower is not None and clip.config.vision is None:
+        clip = _open(name, facts, engine=engine, image_tower=image_tower)
+    return clip
+
+
+def _open(name: str, facts: dict[str, Any], **asked: Any) -> "cjkclip.Clip":
+    try:
+        return cjkclip.load(name, **asked)
+    except FactsError:
+        if not facts:
+            raise
+        return cjkclip.load(name, facts=facts, **asked)

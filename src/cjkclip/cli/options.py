@@ -23,3 +23,11 @@ As = Annotated[
     typer.Option("--as", help="What the inputs are. auto: files, and names that end like pictures, are pictures."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write.")]
+Facts = Annotated[
+    list[str] | None,
+    typer.Option("--fact", metavar="NAME=VALUE", help="What a file cannot tell, as vision.act=gelu. May be repeated."),
+]
+Tower = Annotated[
+    str | None,
+    typer.Option("--image-tower", metavar="MODEL", help="Where the image tower is, for a model that has only text."),
+]

@@ -28,9 +28,9 @@ SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
 
 EXIT_CODES = (
-    "Exit codes: 0 all answered; 1 some inputs could not be used, the others were answered; 2 wrong usage; "
-    "3 a model or gallery could not be loaded; 4 no input could be used; 5 something is not installed or not "
-    "possible here; 130 interrupted."
+    "Exit codes: 0 all answered; 1 some inputs could not be used, the others were answered, or what was compared "
+    "differs; 2 wrong usage; 3 a model or gallery could not be loaded; 4 no input could be used; 5 something is not "
+    "installed or not possible here; 130 interrupted."
 )
 
 # Controls, marks that reorder or hide text, line separators, lone surrogates (undecodable bytes of a name).

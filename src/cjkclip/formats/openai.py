@@ -89,7 +89,7 @@ def _read_shapes(checkpoint: Checkpoint) -> dict[str, Any]:
     text: dict[str, Any] = {
         "width": width,
         "depth": count(tensors, "transformer.resblocks"),
-        "mlp": 4 * width,
+        "mlp": len(tensors["transformer.resblocks.0.mlp.c_fc.bias"]),
     }
     text |= CLIP_TEXT | {"vocab": vocab, "context": context, "pool": "largest-id", "eot": vocab - 1, "eps": 1e-5}
     vision = read_vit(tensors) if "visual.proj" in tensors else read_resnet(tensors)
@@ -106,7 +106,7 @@ def read_vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     grid = round((len(tensors["visual.positional_embedding"]) - 1) ** 0.5)
     depth = count(tensors, "visual.transformer.resblocks")
     vision = CLIP_VIT | {"image_size": grid * patch, "patch": patch, "width": width, "depth": depth}
-    return vision | {"mlp": 4 * width, "eps": 1e-5}
+    return vision | {"mlp": len(tensors["visual.transformer.resblocks.0.mlp.c_fc.bias"]), "eps": 1e-5}
 
 
 def read_resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _write_open_clip(parts: Parts, folder: Path, *, custom: bool = False) -> Non
         "width": text.width,
         "heads": text.heads,
     }
-    read |= {"layers": text.depth}
+    read |= {"layers": text.depth, "mlp_ratio": text.mlp / text.width}
     model: dict[str, Any] = {
         "embed_dim": config.embed,
         "vision_cfg": seen,

@@ -1,0 +1,95 @@
+"""`cjkclip verify`: whether two checkpoints are the same model, and if not, from which stage on."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cjkclip.cli.inputs import open_model, read_facts
+from cjkclip.cli.options import Engine, Facts, Json, Tower
+from cjkclip.cli.screen import SOME_FAILED, Report, cell
+from cjkclip.verify import TOLERANCE, Stage, compare
+from cjkclip.verify import Report as Comparison
+
+First = Annotated[str, typer.Argument(metavar="A", help="A name of 'cjkclip models', hub id, folder or file.")]
+Second = Annotated[str, typer.Argument(metavar="B", help="What is compared with it, likewise.")]
+Tolerance = Annotated[
+    float,
+    typer.Option("--tolerance", min=0, metavar="SHARE", help="How far a stage may be off, of its largest value."),
+]
+
+
+def verify(
+    first: First,
+    second: Second,
+    *,
+    image_tower: Tower = None,
+    fact: Facts = None,
+    tolerance: Tolerance = TOLERANCE,
+    engine: Engine = "auto",
+    json: Json = False,
+) -> None:
+    """Compare two checkpoints: tokens and pixels first, then every stage of both towers.
+
+    What is asked comes with the package. Both towers get A's tokens and pixels. A --fact or an --image-tower
+    serves whichever of the two does not have its own.
+
+    Example: cjkclip verify openai/clip-vit-base-patch32 converted/
+    """
+    facts = read_facts(fact or [])
+    with Report("verify", as_json=json) as report:
+        clips = [open_model(name, facts=facts, image_tower=image_tower, engine=engine) for name in (first, second)]
+        found = compare(*clips, tolerance=tolerance)
+        report.answer |= {"models": [first, second], **record(found)}
+        show(report, found)
+    if not found.same:
+        raise typer.Exit(SOME_FAILED)
+
+
+def record(found: Comparison) -> dict[str, Any]:
+    """A comparison as plain data, for JSON."""
+    stages = [
+        {
+            "name": stage.name,
+            "largest": stage.largest,
+            "apart": stage.apart,
+            "relative": stage.relative,
+            "same": found.within(stage),
+            "note": stage.note,
+        }
+        for stage in found.stages
+    ]
+    first = None if found.first is None else found.first.name
+    return {
+        "same": found.same,
+        "first": first,
+        "tolerance": found.tolerance,
+        "facts": list(found.facts),
+        "stages": stages,
+    }
+
+
+def show(report: Report, found: Comparison) -> None:
+    """A comparison as a table, the configs' differences, and the verdict."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("stage", no_wrap=True)
+    for heading in ("largest", "difference", "relative"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    table.add_column("", overflow="fold")
+    for stage in found.stages:
+        good = found.within(stage)
+        verdict = cell("same" if good else f"differs; {stage.note}".rstrip("; "), "green" if good else "bold red")
+        table.add_row(stage.name, *_figures(stage), verdict)
+    report.show(table, *(cell(f"configs: {fact}") for fact in found.facts))
+    if found.first is None:
+        report.show(f"the same: {len(found.stages)} stages within {found.tolerance:g}")
+    else:
+        report.show(cell(f"not the same: {found.first.name} is the first stage that differs", "bold red"))
+
+
+def _figures(stage: Stage) -> list[str]:
+    if stage.apart is None or stage.relative is None:
+        return ["", "", ""]
+    if stage.name == "tokens":
+        return [f"{stage.largest:.0f} texts", f"{stage.apart:.0f} texts", f"{stage.relative:.0%}"]
+    return [f"{stage.largest:.3g}", f"{stage.apart:.1e}", f"{stage.relative:.1e}"]

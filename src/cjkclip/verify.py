@@ -1,0 +1,229 @@
+"""Are two checkpoints the same model? Tokens, pixels and every stage of both towers, side by side.
+
+    report = verify.compare("moji", "converted/")
+    report.same, report.first        # True, None; or False and the first stage that differs
+
+What is asked comes with the package: cropped pictures of the bundled gallery, its names in five languages. Both towers
+are asked with the first checkpoint's pixels and ids, so that a tokenizer or a resize that differs is told once and
+does not hide the weights. Refuses: checkpoints that have no tower in common.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import PIL.Image
+
+from cjkclip import moji
+from cjkclip.clip import Clip, load
+from cjkclip.config import TextTower
+from cjkclip.engines import Stages
+from cjkclip.errors import InputError
+from cjkclip.image import open_picture
+from cjkclip.text import Tokens
+
+__all__ = ["TOLERANCE", "Report", "Stage", "compare", "pictures", "sentences"]
+
+TOLERANCE = 2e-6  # of a stage's largest value: what float32 and another order of additions account for
+# Width and height of the crops. At every published size one of them leaves a surplus that OpenAI's crop and
+# transformers' halve differently.
+CROPS = ((64, 64), (57, 64), (64, 39), (64, 48), (41, 64), (64, 57))
+SIDES = ("first", "second")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One thing that both checkpoints computed."""
+
+    name: str  # "tokens", "pixels", a stage of an engine ("image_block_0"), or "logit_scale"
+    largest: float  # the largest absolute value on the first side; for tokens, the number of texts
+    apart: float | None  # the largest absolute difference; for tokens, texts with other ids; None: see `note`
+    note: str  # what else there is to say, or ""
+
+    @property
+    def relative(self) -> float | None:
+        """`apart` over `largest`."""
+        return self.apart if self.apart is None or self.largest == 0 else self.apart / self.largest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Every stage in the order of computing, and what the configs say differently."""
+
+    stages: tuple[Stage, ...]
+    facts: tuple[str, ...]  # "vision.act: 'gelu' and 'quick_gelu'"; towers that one side lacks
+    tolerance: float
+
+    def within(self, stage: Stage) -> bool:
+        """Is a stage the same, within the tolerance?"""
+        return stage.relative is not None and stage.relative <= self.tolerance
+
+    @property
+    def first(self) -> Stage | None:
+        """The first stage that differs."""
+        return next((stage for stage in self.stages if not self.within(stage)), None)
+
+    @property
+    def same(self) -> bool:
+        """Is every stage the same, within the tolerance?"""
+        return self.first is None
+
+
+def pictures() -> tuple[PIL.Image.Image, ...]:
+    """Bundled pictures, cropped to different proportions."""
+    chosen = _chosen()
+    return tuple(
+        open_picture(data).crop((0, 0, *size)) for (_, data), size in zip(chosen, CROPS[: len(chosen)], strict=True)
+    )
+
+
+def sentences() -> tuple[str, ...]:
+    """Names in five languages; then, per language, all of them as one long sentence with full-width marks."""
+    words = [[concept.names[language] for concept, _ in _chosen()] for language in moji.LANGUAGES]
+    return tuple(word for row in words for word in row) + tuple("，".join([*row * 6, "OK！"]) for row in words)
+
+
+def _chosen() -> tuple[tuple[moji.Concept, bytes], ...]:
+    """As many concepts as there are crops, from the whole gallery."""
+    shown = moji.gallery("noto")
+    return shown[:: max(1, len(shown) // len(CROPS))][: len(CROPS)]
+
+
+def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TOLERANCE) -> Report:
+    """Compare two loaded models, or two that `load` finds by these names. Use the same engine for both.
+
+    Raises InputError if they have no tower in common, and what `load` raises.
+    """
+    clips = tuple(each if isinstance(each, Clip) else load(each) for each in (a, b))
+    one, two = clips
+    see, read = (all(getattr(clip.config, part) is not None for clip in clips) for part in ("vision", "text"))
+    if not see and not read:
+        raise InputError("the two have no tower in common: one has only an image tower, the other only a text tower")
+    inputs, towers = list[Stage](), list[Stage]()
+    if read:
+        tokens, stages = _tokens(one, two)
+        inputs += stages
+        towers += _texts(one, two, tokens)
+    if see:
+        pixels, stages = _pixels(one, two)
+        inputs += stages
+        towers = [*_images(one, two, pixels), *towers]
+    if see and read:
+        towers.append(_difference("logit_scale", np.array(one.logit_scale), np.array(two.logit_scale)))
+    return Report(stages=(*inputs, *towers), facts=tuple(_facts(one, two)), tolerance=tolerance)
+
+
+def _tokens(one: Clip, two: Clip) -> tuple[Tokens, list[Stage]]:
+    """The ids that the towers are asked with, and how the two tokenizers compare."""
+    texts = sentences()
+    rows = [clip.tokenize(texts) if clip.tokenizer is not None else None for clip in (one, two)]
+    first, second = rows
+    if first is None or second is None:
+        note = _only(first is not None, "tokenizer files")
+        stage = Stage(name="tokens", largest=float(len(texts)), apart=None, note=note)
+        return first or second or _made(one, two), [stage] if first or second else []
+    other = [i for i in range(len(texts)) if not np.array_equal(_kept(first, i), _kept(second, i))]
+    note = f"other ids for {texts[other[0]][:20]!r}" if other else ""
+    return first, [Stage(name="tokens", largest=float(len(texts)), apart=float(len(other)), note=note)]
+
+
+def _kept(tokens: Tokens, row: int) -> np.ndarray:
+    return tokens.ids[row][tokens.mask[row] == 1]
+
+
+def _made(one: Clip, two: Clip) -> Tokens:
+    """Ids for towers without a tokenizer: anything but the last id, which stands at the end."""
+    towers = [cast(TextTower, clip.config.text) for clip in (one, two)]
+    vocab, context = min(tower.vocab for tower in towers), min(tower.context for tower in towers)
+    ids = np.random.default_rng(0).integers(0, vocab - 1, (8, min(context, 32)))
+    ids[:, -1] = vocab - 1
+    return Tokens(ids=ids, mask=np.ones_like(ids), truncated=())
+
+
+def _texts(one: Clip, two: Clip, tokens: Tokens) -> list[Stage]:
+    used = int(np.flatnonzero(tokens.mask.sum(axis=0)).max(initial=0)) + 1
+    ids, mask = tokens.ids[:, :used], tokens.mask[:, :used]
+    for side, clip in zip(SIDES, (one, two), strict=True):
+        tower = cast(TextTower, clip.config.text)
+        if used > tower.context or ids.max() >= tower.vocab:
+            note = f"the ids ({used} a text, up to {ids.max()}) do not fit the {side}: {tower.context}, {tower.vocab}"
+            return [Stage(name="text_features", largest=0.0, apart=None, note=note)]
+    return _stages(one.engine.text_stages(ids, mask), two.engine.text_stages(ids, mask))
+
+
+def _pixels(one: Clip, two: Clip) -> tuple[np.ndarray, list[Stage]]:
+    """The pixels that the towers are asked with, and how the two ways to them compare."""
+    shown = pictures()
+    first, second = (clip.preprocess(shown) if clip.config.image is not None else None for clip in (one, two))
+    if first is None and second is None:
+        size = cast(Any, one.config.vision).image_size
+        return np.random.default_rng(0).normal(size=(len(shown), 3, size, size)).astype(np.float32), []
+    if first is None or second is None:
+        stage = Stage(name="pixels", largest=0.0, apart=None, note=_only(first is not None, "preprocessing files"))
+        return cast(np.ndarray, first if second is None else second), [stage]
+    stage = _difference("pixels", first, second)
+    if first.shape != second.shape or np.array_equal(first, second):
+        return first, [stage]
+    other = int((np.abs(first - second).max(axis=(1, 2, 3)) > 0).sum())
+    return first, [replace(stage, note=f"{other} of {len(first)} pictures")]
+
+
+def _images(one: Clip, two: Clip, pixels: np.ndarray) -> list[Stage]:
+    sizes = [cast(Any, clip.config.vision).image_size for clip in (one, two)]
+    for side, size in zip(SIDES, sizes, strict=True):
+        if pixels.shape[2] != size:
+            note = f"pixels of {pixels.shape[2]} a side do not fit the {side}: {size}"
+            return [Stage(name="image_features", largest=0.0, apart=None, note=note)]
+    return _stages(one.engine.image_stages(pixels), two.engine.image_stages(pixels))
+
+
+def _stages(first: Stages, second: Stages) -> list[Stage]:
+    found: list[Stage] = []
+    for name in (*first, *(name for name in second if name not in first)):
+        if name in first and name in second:
+            found.append(_difference(name, first[name], second[name]))
+        else:
+            found.append(Stage(name=name, largest=0.0, apart=None, note=_only(name in first, "this stage")))
+    return found
+
+
+def _difference(name: str, first: np.ndarray, second: np.ndarray) -> Stage:
+    if first.shape != second.shape:
+        return Stage(name=name, largest=0.0, apart=None, note=f"shapes {first.shape} and {second.shape}")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return Stage(name=name, largest=0.0, apart=None, note="values that are not finite")
+    largest, apart = float(np.abs(first).max()), float(np.abs(first - second).max())
+    return Stage(name=name, largest=largest, apart=apart, note="")
+
+
+def _only(first: bool, what: str) -> str:
+    return f"only the {SIDES[not first]} has {what}"
+
+
+def _facts(one: Clip, two: Clip) -> Iterator[str]:
+    """What the configs say differently, by their dotted names."""
+    ours, theirs = (clip.config.to_dict() for clip in (one, two))
+    for part, what in (("vision", "an image tower"), ("text", "a text tower")):
+        if (ours[part] is None) != (theirs[part] is None):
+            yield _only(ours[part] is not None, what)
+            rules = {part, "image"} if part == "vision" else {part}
+            ours, theirs = ({k: v for k, v in record.items() if k not in rules} for record in (ours, theirs))
+    first, second = dict(_flat(ours)), dict(_flat(theirs))
+    for name in (*first, *(name for name in second if name not in first)):
+        if first.get(name) != second.get(name) and not (name == "text.eot" and _unread(first) and _unread(second)):
+            yield f"{name}: {first.get(name)!r} and {second.get(name)!r}"
+
+
+def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{field}", each) for field, each in cast(dict[str, Any], value).items())
+        else:
+            yield name, value
+
+
+def _unread(facts: dict[str, Any]) -> bool:
+    """Nobody looks at the end token's id where the text is pooled at the largest."""
+    return facts.get("text.pool") == "largest-id"

@@ -1,0 +1,160 @@
+"""`cjkclip doctor MODEL`: each thing that can be wrong with a model is found, and the finding says what to do."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.test_cli import answer
+
+from cjkclip import weights
+from families import GOLDEN, QUICK
+
+EOS2 = GOLDEN / "hf-clip-eos2"
+
+
+def checks(*args: str | Path, code: int = 0) -> dict[str, dict[str, str]]:
+    data = answer("doctor", *args, "--engine", "numpy", code=code)
+    assert data["well"] is (code == 0)
+    return {check["name"]: check for check in data["checks"]}
+
+
+def amiss(found: dict[str, dict[str, str]]) -> dict[str, str]:
+    """What is not well, fonts aside: they are this computer's."""
+    return {name: check["status"] for name, check in found.items() if check["status"] != "ok" and name != "fonts"}
+
+
+def copied(source: Path, folder: Path, *leave_out: str) -> Path:
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("images", "expected.npz", *leave_out))
+    return folder
+
+
+def test_a_model_that_is_well(tmp_path: Path) -> None:
+    found = checks(copied(EOS2, tmp_path / "m"))
+    assert amiss(found) == {}
+    assert found["parameters"]["found"] == "55,465 (image 24,960, text 30,504)"
+    assert found["stored as"]["found"] == "float32 in 78 tensors"
+    assert found["activation"]["found"] == "vision.act quick_gelu, text.act quick_gelu"
+    assert found["logit scale"]["found"] == "22.2 (logarithm 3.1000)"
+    assert set(found) >= {"weights finite", "files", "texts encode", "pictures encode", "engine agrees"}
+
+
+def test_running_statistics_are_no_parameters() -> None:
+    found = checks(GOLDEN / "openai-rn", "--fact", "text.act=quick_gelu", "--fact", "text.heads=1")
+    tensors = weights.read(GOLDEN / "openai-rn" / "model.pt")
+    count = sum(array.size for name, array in tensors.items() if "running" not in name and "num_batches" not in name)
+    assert found["parameters"]["found"].startswith(f"{count:,} (image ")
+    assert "int64" not in found["stored as"]["found"]
+
+
+def test_the_end_token_and_the_pooling_do_not_fit() -> None:
+    found = checks(GOLDEN / "koclip-naive-eos1", code=3)
+    assert amiss(found) == {"model loads": "fail"}
+    assert "its tokenizer's end token has id 1 of" in found["model loads"]["found"]
+    assert "facts={'text.pool': 'first-eot', 'text.eot': 1}" in found["model loads"]["found"]
+    found = checks(GOLDEN / "koclip-naive-eos1", "--fact", "text.pool=first-eot", "--fact", "text.eot=1")
+    assert amiss(found) == {}
+
+
+def test_facts_that_are_missing_and_files_that_are_missing() -> None:
+    path = GOLDEN / "openai-vit" / "model.pt"
+    assert "State them" in checks(path, code=3)["model loads"]["found"]
+    stated = [word for name, value in QUICK.items() for word in ("--fact", f"{name}={value}")]
+    found = checks(path, *stated)
+    assert amiss(found) == {"files": "note"}
+    assert "no tokenizer: put tokenizer.json" in found["files"]["found"]
+    assert "float16" in found["stored as"]["found"]
+
+
+def test_preprocessing_is_not_known(tmp_path: Path) -> None:
+    found = checks(copied(EOS2, tmp_path / "m", "preprocessor_config.json"))
+    assert amiss(found) == {"files": "note"}
+    assert found["files"]["found"] == "no preprocessing: put preprocessor_config.json beside the weights"
+    assert "pictures encode" not in found
+
+
+@pytest.mark.parametrize(
+    ("case", "what"),
+    [("hf-clip-text-projection", "no image tower"), ("hf-clip-vision-projection", "no text tower")],
+)
+def test_a_single_tower_is_no_failure(case: str, what: str) -> None:
+    found = checks(GOLDEN / case)
+    assert amiss(found) == {"files": "note"}
+    assert what in found["files"]["found"]
+    assert found["logit scale"]["found"] == "a single tower needs none"
+
+
+def test_a_second_source_makes_it_whole() -> None:
+    text, image = GOLDEN / "taiyi-pooler-gelu" / "text", GOLDEN / "taiyi-pooler-gelu" / "image"
+    assert "--image-tower" in checks(text)["files"]["found"]
+    assert amiss(checks(text, "--image-tower", image)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "other"),
+    [
+        ("ViT-B-32-openai", "open-clip-customtext", "quick_gelu"),
+        ("vit_base_patch32_clip_224.laion400m_e32", "open-clip-customtext", "quick_gelu"),
+        ("vit_base_patch16_clip_224.laion400m_e32", "open-clip-customtext", None),
+        ("CLIP-ViT-B-32-laion2B-s34B-b79K", "open-clip", "gelu"),
+        ("CLIP-ViT-B-32-laion2B-s34B-b79K", "open-clip-customtext", None),
+        ("ViT-B-16-quickgelu-dfn2b", "open-clip", None),
+        ("chinese-clip-vit-base-patch16", "hf-chinese-clip", None),
+        ("my-own", "open-clip-customtext", None),
+    ],
+)
+def test_a_name_that_speaks_of_another_activation_is_a_hint(
+    name: str, case: str, other: str | None, tmp_path: Path
+) -> None:
+    found = checks(copied(GOLDEN / case, tmp_path / name))["activation"]
+    assert found["status"] == ("note" if other else "ok")
+    if other:
+        facts = {"vision.act": other, "text.act": other}
+        assert f"were trained with {other}" in found["found"]
+        assert f"facts={facts!r}" in found["found"]
+
+
+def with_tensors(folder: Path, change: Callable[[weights.Tensors], None]) -> Path:
+    tensors = weights.read(folder / "model.safetensors")
+    own = weights.Tensors({name: array.copy() for name, array in tensors.items()}, dtypes=tensors.dtypes)
+    change(own)
+    weights.write(folder / "model.safetensors", own)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("log", "status"),
+    [(np.log(100), "ok"), (4.609, "ok"), (4.7, "note"), (100.0, "fail"), (np.nan, "fail"), (-np.inf, "fail")],
+)
+def test_the_scale(log: float, status: str, tmp_path: Path) -> None:
+    def change(tensors: weights.Tensors) -> None:
+        tensors["logit_scale"] = np.array(log, np.float32)
+
+    folder = with_tensors(copied(EOS2, tmp_path / "m"), change)
+    found = checks(folder, code=3 if status == "fail" else 0)
+    assert found["logit scale"]["status"] == status
+    if status == "fail":
+        assert "not its logarithm" in found["logit scale"]["found"]
+
+
+def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    def change(tensors: weights.Tensors) -> None:
+        tensors["text_model.encoder.layers.0.mlp.fc1.weight"][2, 3] = np.inf
+
+    found = checks(with_tensors(copied(EOS2, tmp_path / "m"), change), code=3)
+    assert amiss(found) == {"weights finite": "fail", "texts encode": "fail"}
+    assert "1 of 78 tensors" in found["weights finite"]["found"]
+    assert "text.blocks.0.mlp.fc1.weight" in found["weights finite"]["found"]
+
+
+def test_how_the_weights_are_stored(tmp_path: Path) -> None:
+    def change(tensors: weights.Tensors) -> None:
+        name = "visual_projection.weight"
+        tensors[name] = (tensors[name].view("<u4") & 0xFFFF0000).view("<f4")
+        tensors.dtypes[name] = "BF16"
+        tensors["text_projection.weight"] = tensors["text_projection.weight"].astype(np.float64)
+
+    found = checks(with_tensors(copied(EOS2, tmp_path / "m"), change))["stored as"]
+    assert found["status"] == "note"
+    assert found["found"].startswith("float32 in 76 tensors, float64 in 1 tensors, BF16 in 1 tensors: ")
