@@ -107,7 +107,9 @@ def test_models() -> None:
         "licence": "apache-2.0",
         "bundled": True,
         "note": "",
+        "scores": {},
     }
+    assert models["rinna/japanese-clip-vit-b-16"]["scores"]["ImageNet top-1"] == 50.69
     shown = run("models").stdout
     assert all(name in shown for name in models)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from cjkclip.families import families
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "Makefile", ROOT / "pyproject.toml"]
@@ -166,6 +168,17 @@ def test_the_architecture_page_names_every_module_and_no_other() -> None:
 def test_every_family_has_a_page() -> None:
     pages = {page.stem for page in (ROOT / "docs" / "families").glob("*.md")} - {"README"}
     assert pages == {path.stem for path in (SRC / "families").glob("*.py")} - {"__init__"}
+
+
+def test_a_familys_page_shows_the_scores_that_its_releases_record() -> None:
+    with_scores = {family.name for family in families() for release in family.releases if release.scores}
+    assert with_scores >= {"chinese", "rinna", "taiyi"}
+    for family in families():
+        page = (ROOT / "docs" / "families" / f"{family.name}.md").read_text(encoding="utf-8")
+        for release in family.releases:
+            for what, figure in release.scores.items():
+                assert what.split()[0] in page, (release.name, what)
+                assert f"{figure:g}" in page or f"{figure:.2f}" in page, (release.name, what)
 
 
 def test_decisions_are_numbered_without_gaps() -> None:

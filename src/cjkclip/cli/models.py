@@ -39,4 +39,5 @@ def _record(family: Family, release: Release) -> dict[str, object]:
         "licence": release.licence,
         "bundled": release.name == BUNDLED,
         "note": release.note,
+        "scores": dict(release.scores),
     }

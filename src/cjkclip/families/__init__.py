@@ -5,7 +5,7 @@ REGISTRY names every family's module; it is imported when a checkpoint is loaded
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from cjkclip.errors import LayoutError, ModelNotFoundError
@@ -22,6 +22,9 @@ REGISTRY: dict[str, str] = {
 }
 
 
+NONE_KNOWN: Mapping[str, float] = {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Release:
     """A published checkpoint: where it lies, and what only its provenance tells."""
@@ -32,6 +35,9 @@ class Release:
     languages: tuple[str, ...]
     note: str  # one line for `cjkclip models`
     facts: Facts  # laid under what the caller states, over what the files tell
+    scores: Mapping[str, float] = field(
+        default_factory=lambda: NONE_KNOWN
+    )  # what its authors measured, %; none that we know: empty
     image_tower: str | None = None  # where the image tower comes from, if the release holds only text
 
 
@@ -76,7 +82,7 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> tuple[Family
     fitting = [(each, form) for each in among for form in each.formats if form.layout.matches(checkpoint.tensors)]
     fitting.sort(key=lambda pair: len(homeless(pair[1].layout, checkpoint.tensors)))
     for each, form in fitting:
-        if form.config_file is None or (checkpoint.folder / form.config_file).is_file():
+        if _is_described(form, checkpoint):
             return each, form
     if fitting:
         form = fitting[0][1]
@@ -89,6 +95,14 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> tuple[Family
         f"{checkpoint.source}: {len(checkpoint.tensors)} tensors of no known layout "
         f"(first: {sorted(checkpoint.tensors)[:3]}); known: {known}"
     )
+
+
+def _is_described(form: Format, checkpoint: Checkpoint) -> bool:
+    """Does the config beside the weights fit the form, if the form needs one?"""
+    if form.config_file is None:
+        return True
+    record = checkpoint.json(form.config_file)
+    return record is not None and form.model_type in {None, record.get("model_type")}
 
 
 def find_layout(name: str, params: Iterable[str]) -> Format:

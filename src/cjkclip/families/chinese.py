@@ -11,7 +11,7 @@ from typing import Any
 
 from cjkclip.config import Bert, Model, Vit
 from cjkclip.errors import LayoutError
-from cjkclip.families import Family, Release
+from cjkclip.families import NONE_KNOWN, Family, Release
 from cjkclip.formats import Checkpoint, Format, Parts, unnamed
 from cjkclip.formats.bert import bert_json, bert_rows, read_bert
 from cjkclip.formats.openai import (
@@ -182,7 +182,10 @@ HF_CHINESE = Format(
 )
 
 
-def _release(size: str, alias: str, note: str) -> Release:
+GUIDE = {"CIFAR-100 top-1": 64.4}  # the repository's guide, zero-shot
+
+
+def _release(size: str, alias: str, note: str, scores: Mapping[str, float] = NONE_KNOWN) -> Release:
     return Release(
         name=f"OFA-Sys/chinese-clip-{size}",
         aliases=(alias,),
@@ -190,6 +193,7 @@ def _release(size: str, alias: str, note: str) -> Release:
         languages=("zh", "en"),
         note=note,
         facts={},
+        scores=scores,
     )
 
 
@@ -205,7 +209,7 @@ FAMILY = Family(
     languages=("zh", "en"),
     templates={"zh": ("{}的照片",)},
     releases=(
-        _release("vit-base-patch16", "chinese-clip-B/16", "Chinese-CLIP ViT-B/16, 188 M parameters"),
+        _release("vit-base-patch16", "chinese-clip-B/16", "Chinese-CLIP ViT-B/16, 188 M parameters", GUIDE),
         _release("vit-large-patch14", "chinese-clip-L/14", "Chinese-CLIP ViT-L/14, 406 M parameters"),
         _release("vit-large-patch14-336px", "chinese-clip-L/14@336px", "Chinese-CLIP ViT-L/14 at 336 px, 407 M"),
         _release("vit-huge-patch14", "chinese-clip-H/14", "Chinese-CLIP ViT-H/14, 958 M parameters"),

@@ -1,17 +1,19 @@
 """Korean CLIP in transformers' CLIPModel layout: OpenAI's architecture with a retrained byte-pair vocabulary.
 
+Its training code writes students as VisionTextDualEncoderModel, which is read and written too.
 Facts: the model card of Bingsu/clip-vit-base-patch32-ko. Its config says eos_token_id 2, so that the text is pooled at
 the largest id: the end token has to be the last of the vocabulary. `load` refuses a checkpoint where it is not.
 """
 
 from cjkclip.families import Family, Release
+from cjkclip.formats.dual import DUAL
 from cjkclip.formats.flax import FLAX_CLIP
 from cjkclip.formats.tensorflow import TF_CLIP
 from cjkclip.formats.transformers import CLIP_MODEL
 
 FAMILY = Family(
     name="koclip",
-    formats=(CLIP_MODEL, FLAX_CLIP, TF_CLIP),
+    formats=(CLIP_MODEL, *DUAL, FLAX_CLIP, TF_CLIP),
     languages=("ko", "en"),
     templates={"ko": ("{} 사진",), "en": ("a photo of a {}.",)},
     releases=(

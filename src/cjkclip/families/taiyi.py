@@ -6,29 +6,18 @@ its two methods pool differently: `forward`, which training used and which is re
 get_text_features projects the first token (facts={"text.head": "project"}).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cjkclip.config import Bert, Head, Model, Vit
+from cjkclip.config import Bert, Head
 from cjkclip.errors import LayoutError
-from cjkclip.families import Family, Release
+from cjkclip.families import NONE_KNOWN, Family, Release
 from cjkclip.formats import Checkpoint, Format, Parts, unnamed
 from cjkclip.formats.bert import bert_json, bert_rows, read_bert
-from cjkclip.formats.transformers import (
-    IDS,
-    SCALE,
-    TEXT_PROJ,
-    VISION_PROJ,
-    config_json,
-    dump,
-    image_json,
-    read_image,
-    read_vision,
-    vision_json,
-    vision_rows,
-)
+from cjkclip.formats.dual import dual_rows, read_dual, wordpiece_tokenizer, write_dual
+from cjkclip.formats.transformers import IDS, config_json, dump
 from cjkclip.layouts import Layout, Row
-from cjkclip.text import Tokenizer
 from cjkclip.text.wordpiece import WordPiece
 
 
@@ -41,19 +30,10 @@ def _read_text(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _read_whole(checkpoint: Checkpoint) -> dict[str, Any]:
-    whole = config_json(checkpoint)
-    text = read_bert(whole.get("text_config", {}), "pooler-project")
-    image = read_image(checkpoint)
-    if image is not None:
-        image |= {"alpha": "drop"}  # its processor is transformers 4's
-    record = {"vision": read_vision(whole), "text": text, "image": image}
-    return record | {"embed": whole.get("projection_dim", 512), "scale": None}
-
-
-def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    if config.text is None or not any((checkpoint.folder / n).is_file() for n in ("vocab.txt", "tokenizer.json")):
-        return None
-    return WordPiece.from_transformers(checkpoint.folder, context=config.text.context)
+    record = read_dual(checkpoint)
+    if record["image"] is not None:
+        record["image"] |= {"alpha": "drop"}  # its processor is transformers 4's
+    return record
 
 
 def _write_text(parts: Parts, folder: Path) -> None:
@@ -70,17 +50,7 @@ def _write_text(parts: Parts, folder: Path) -> None:
 
 
 def _write_whole(parts: Parts, folder: Path) -> None:
-    config = parts.config
-    if not (isinstance(config.vision, Vit) and isinstance(config.text, Bert)):
-        raise LayoutError("fengshen's TaiyiCLIPModel holds a CLIP ViT and a BERT; this model does not")
-    whole: dict[str, Any] = {"model_type": "clip", "architectures": ["TaiyiCLIPModel"], "projection_dim": config.embed}
-    whole |= {"vision_config": vision_json(config.vision, config.embed)}
-    whole["text_config"] = {"model_type": "bert"} | bert_json(config.text)
-    dump(folder / "config.json", whole)
-    if config.image is not None:
-        dump(folder / "preprocessor_config.json", image_json(config.image))
-    if isinstance(parts.tokenizer, WordPiece):
-        parts.tokenizer.save_transformers(folder)
+    write_dual(parts, folder, "clip", "TaiyiCLIPModel")
 
 
 def _text_format(name: str, rows: tuple[Row, ...], *marks: str) -> Format:
@@ -88,7 +58,7 @@ def _text_format(name: str, rows: tuple[Row, ...], *marks: str) -> Format:
         layout=Layout(name=name, rows=rows, marks=marks, harmless=IDS),
         config_file="config.json",
         read=_read_text,
-        tokenizer=_tokenizer,
+        tokenizer=wordpiece_tokenizer,
         weights_file="model.safetensors",
         origin=unnamed,
         write=_write_text,
@@ -98,13 +68,13 @@ def _text_format(name: str, rows: tuple[Row, ...], *marks: str) -> Format:
 TAIYI_WHOLE = Format(
     layout=Layout(
         name="taiyi",
-        rows=(SCALE, *vision_rows("vision_model."), VISION_PROJ, *bert_rows("text_model."), TEXT_PROJ),
+        rows=dual_rows("vision_model."),
         marks=("vision_model.pre_layrnorm.weight", "text_model.pooler.dense.weight", "logit_scale"),
         harmless=IDS,
     ),
     config_file="config.json",
     read=_read_whole,
-    tokenizer=_tokenizer,
+    tokenizer=wordpiece_tokenizer,
     weights_file="model.safetensors",
     origin=unnamed,
     write=_write_whole,
@@ -112,7 +82,22 @@ TAIYI_WHOLE = Format(
 _LOGITS = Row("text.proj.{p}", "classifier.{p}")
 
 
-def _release(name: str, image_tower: str, note: str) -> Release:
+CARD = {  # the model card's own, zero-shot; retrieval is from text to image
+    "ImageNet1k-CN top-1": 55.04,
+    "ImageNet1k-CN top-5": 81.75,
+    "Flickr30k-CNA R@1": 58.32,
+    "Flickr30k-CNA R@5": 82.96,
+    "Flickr30k-CNA R@10": 89.40,
+    "COCO-CN R@1": 55.27,
+    "COCO-CN R@5": 81.10,
+    "COCO-CN R@10": 90.78,
+    "wukong50k R@1": 64.95,
+    "wukong50k R@5": 91.77,
+    "wukong50k R@10": 96.28,
+}
+
+
+def _release(name: str, image_tower: str, note: str, scores: Mapping[str, float] = NONE_KNOWN) -> Release:
     return Release(
         name=f"IDEA-CCNL/{name}",
         aliases=(name,),
@@ -121,6 +106,7 @@ def _release(name: str, image_tower: str, note: str) -> Release:
         note=note,
         facts={},
         image_tower=image_tower,
+        scores=scores,
     )
 
 
@@ -138,6 +124,7 @@ FAMILY = Family(
             "Taiyi-CLIP-RoBERTa-102M-ViT-L-Chinese",
             "openai/clip-vit-large-patch14",
             "Taiyi 102M with OpenAI's ViT-L/14",
+            CARD,
         ),
         _release(
             "Taiyi-CLIP-RoBERTa-326M-ViT-H-Chinese",

@@ -80,6 +80,7 @@ class Format:
     weights_file: str  # the name that `save` gives the weights; its suffix is that of the container
     origin: Callable[[Checkpoint], Origin]  # what a file says of where it comes from
     write: Callable[[Parts, Path], None]  # the side files of `save`
+    model_type: str | None = None  # what config.json must say, where two formats have the same names
     wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
 
 
