@@ -7,6 +7,8 @@ import pytest
 
 from cjkclip.config import Bert, Model, ResNet, Text, Vit
 from cjkclip.engines import ENGINES, build, choose
+from cjkclip.engines.functional import image_tower, text_tower
+from cjkclip.engines.ops_numpy import NumpyOps
 from cjkclip.errors import EngineError
 from cjkclip.parameters import shapes
 
@@ -87,6 +89,41 @@ def test_every_stage_equals_the_oracle(model: Model, engine: str) -> None:
         for name in got:
             scale = max(1.0, float(np.abs(want[name]).max()))
             assert np.abs(got[name] - want[name]).max() <= 4e-6 * scale, name
+    for got, want in ((ours.image(pixels), oracle.image(pixels)), (ours.text(ids, MASK), oracle.text(ids, MASK))):
+        assert np.abs(got - want).max() <= 4e-6 * max(1.0, float(np.abs(want).max()))
+
+
+class Counting(NumpyOps):
+    """Counts the rows that go through linear layers."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def linear(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        self.rows += x[..., 0].size
+        return super().linear(x, weight, bias)
+
+
+@BOTH
+def test_without_a_tap_the_last_block_computes_one_token_and_features_stay(model: Model) -> None:
+    params, rng = random_params(model), np.random.default_rng(4)
+    assert model.vision is not None
+    assert model.text is not None
+    pixels = rng.normal(size=(2, 3, model.vision.image_size, model.vision.image_size)).astype(np.float32)
+    ids = rng.integers(0, 49, (4, 9))
+    ids[[0, 1, 2], [3, 8, 0]] = 49
+    images, texts = (Counting(), Counting()), (Counting(), Counting())
+    for ops, tower, args in (
+        (images, image_tower, (params, model, pixels)),
+        (texts, text_tower, (params, model.text, ids, MASK)),
+    ):
+        whole = tower(ops[0], *args, lambda *_: None)
+        narrow = tower(ops[1], *args)
+        assert np.abs(whole - narrow).max() <= 2e-6 * max(1.0, np.abs(whole).max())
+    saved = 4 * (len(MASK) * MASK.shape[1] - len(MASK))  # q, out, fc1 and fc2 of all tokens but one
+    assert texts[0].rows - texts[1].rows == saved
+    tokens = (4 * 4 + 1) * len(pixels)
+    assert images[0].rows - images[1].rows == (4 * (tokens - len(pixels)) if isinstance(model.vision, Vit) else 0)
 
 
 def test_the_first_of_several_end_tokens_is_read() -> None:

@@ -81,8 +81,14 @@ class NumpyOps:
     def first(self, x: Array, keep: bool) -> Array:
         return x[:, :1] if keep else x[:, 0]
 
-    def at_argmax(self, x: Array, ids: Array, value: int | None) -> Array:
-        return x[np.arange(len(x)), (ids if value is None else ids == value).argmax(axis=1)]
+    def find(self, ids: Array, value: int | None) -> Array:
+        return (ids if value is None else ids == value).argmax(axis=1)
+
+    def row(self, x: Array, index: Array) -> Array:
+        return np.take_along_axis(x, index[:, None, None], axis=1)
+
+    def until(self, ids: Array, index: Array) -> Array:
+        return np.less_equal(np.arange(ids.shape[1]), index[:, None]).astype(np.int64)
 
 
 class NumpyEngine:

@@ -100,12 +100,19 @@ class OpenvinoOps:
     def first(self, x: Node, keep: bool) -> Node:
         return op.gather(x, _ints(0) if keep else _index(0), _index(1))
 
-    def at_argmax(self, x: Node, ids: Node, value: int | None) -> Node:
+    def find(self, ids: Node, value: int | None) -> Node:
         target = op.reduce_max(ids, _ints(1), True) if value is None else _index(value)
         hits = op.convert(op.equal(ids, target), "i64")
         before = op.equal(op.cum_sum(hits, _index(1)), _index(0))  # positions ahead of the first hit
         index = op.reduce_sum(op.convert(before, "i64"), _ints(1), False)
-        return op.gather(x, op.floor_mod(index, _length(ids)), _index(1), 1)  # no hit at all reads row 0
+        return op.floor_mod(index, _length(ids))  # no hit at all is row 0
+
+    def row(self, x: Node, index: Node) -> Node:
+        return op.gather(x, op.unsqueeze(index, _ints(1)), _index(1), 1)
+
+    def until(self, ids: Node, index: Node) -> Node:
+        positions = op.range(_index(0), op.squeeze(_length(ids), _ints(0)), _index(1), "i64")
+        return op.convert(op.less_equal(positions, op.unsqueeze(index, _ints(1))), "i64")
 
 
 class OpenvinoEngine:
@@ -147,19 +154,20 @@ class OpenvinoEngine:
     def graph(self, tower: str, stages: bool) -> tuple[ov.Model, list[str]]:
         """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage."""
         seen: dict[str, Node] = {}
+        tap = seen.__setitem__ if stages else None
         if tower == "image":
             assert self._config.vision is not None
             size = self._config.vision.image_size
             inputs = [op.parameter([-1, 3, size, size], np.float32, "pixels")]
-            image_tower(OpenvinoOps(), self._params, self._config, inputs[0], seen.__setitem__)
+            features = image_tower(OpenvinoOps(), self._params, self._config, inputs[0], tap)
         else:
             assert self._config.text is not None
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
-            text_tower(OpenvinoOps(), self._params, self._config.text, inputs[0], inputs[1], seen.__setitem__)
-        names = list(seen) if stages else [f"{tower}_features"]
-        results = [op.result(seen[name]) for name in names]
+            features = text_tower(OpenvinoOps(), self._params, self._config.text, inputs[0], inputs[1], tap)
+        seen[f"{tower}_features"] = features
+        results = [op.result(node) for node in seen.values()]
         graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor
-        return graph, names
+        return graph, list(seen)
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:
