@@ -88,7 +88,8 @@ class NumpyOps:
         return np.take_along_axis(x, index[:, None, None], axis=1)
 
     def until(self, ids: Array, index: Array) -> Array:
-        return np.less_equal(np.arange(ids.shape[1]), index[:, None]).astype(np.int64)
+        positions = np.ones_like(ids).cumsum(axis=1) - 1
+        return (positions <= index[:, None]).astype(np.int64)
 
 
 class NumpyEngine:
