@@ -44,7 +44,7 @@ fix: .venv/dev  ## format, and repair what the linter can repair
 bench: .venv/dev  ## speed, measured beside the peers in the same run
 	@.venv/bin/python -m bench
 
-moji: .venv/dev  ## rebuild the bundled pictures, captions and model from their sources (needs npm and an hour)
+moji: .venv/dev  ## rebuild the bundled pictures, captions and model from their sources (needs npm and two hours)
 	.venv/bin/python -m tools.moji_data build
 	.venv/bin/python -m tools.moji_data render 64 96
 	.venv/bin/python -m tools.moji_train

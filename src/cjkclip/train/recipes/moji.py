@@ -1,4 +1,4 @@
-"""How the bundled model is made: its towers, its words, and two runs, small pictures first and larger ones after.
+"""How the bundled model is made: its towers, its words, and its runs, small pictures first and larger ones after.
 
 Nothing here reads a file: `tools/moji_train.py` brings the pictures and the words together. Refuses nothing.
 """
@@ -96,8 +96,18 @@ RUNS = (
         without=None,
         recipe=replace(_LEVEL, augment=LAST, steps=550, lr=3e-3, warmup=20, decay=1.0, average=0.99, seed=5),
     ),
+    Run(
+        size=96,
+        without=None,
+        recipe=replace(_LEVEL, augment=LAST, steps=1900, lr=4e-3, warmup=20, decay=1.0, seed=6),
+    ),
+    Run(
+        size=96,
+        without=None,
+        recipe=replace(_LEVEL, augment=STRONG, steps=800, lr=4e-3, warmup=20, decay=1.0, average=0.99, seed=7),
+    ),
 )
-AVERAGED = 3  # the model is the mean of the ends of this many last runs
+AVERAGED = 5  # the model is the mean of the ends of this many last runs: all those at its own size
 SIZE = RUNS[-1].size
 
 # words in an English name after which the mirror image shows another concept
