@@ -5,7 +5,8 @@ Refuses: pixels or ids that the towers were not made for; everything that checkp
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -18,12 +19,14 @@ from cjkclip.checkpoints import Found
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning
 from cjkclip.formats import Facts
-from cjkclip.image import Picture, blame, load_pixels
+from cjkclip.image import OnError, Picture, blame, load_pixels
 from cjkclip.text import Tokens, Truncate
+from cjkclip.text.batches import by_length
 from cjkclip.zeroshot import Prediction
 
-OnError = Callable[[int, ImageError], None]
 Features = Float32[np.ndarray, "n E"]
+Batch = tuple[int, np.ndarray, list[tuple[int, str]]]
+KEPT = 8  # sets of labels
 
 
 def load(
@@ -65,6 +68,7 @@ class Clip:
         self.embed_dim = found.config.embed
         self.logit_scale = _scale(found)
         self._found, self._chosen = found, engine
+        self._kept: dict[tuple[tuple[str, ...], int], Features] = {}
 
     @cached_property
     def engine(self) -> engines.Engine:
@@ -126,27 +130,26 @@ class Clip:
         normalize: bool = True,
         batch_size: int = 32,
         on_error: OnError | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> Features:
         """Features of pictures: paths, bytes, PIL pictures or arrays, (n, E); one picture counts as a list of one.
+
+        While one batch is encoded, the next is opened and resized on every core; `progress(n)` hears after
+        each how many pictures are done.
 
         A bad picture: with `on_error` it is told by index, its row is NaN and the others are answered; without,
         ImageError names every bad one when all have been tried.
         """
         listed = _listed(images)
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}, expected at least 1")
+        _require_batch(batch_size)
         problems: list[tuple[int, str]] = []
         features = np.full((len(listed), self.embed_dim), np.nan, np.float32)
-        for start in range(0, len(listed), batch_size):
-            bad: list[tuple[int, str]] = []
-            pixels = load_pixels(
-                listed[start : start + batch_size],
-                self._rules(),
-                on_error=lambda _, error, bad=bad: bad.extend(error.problems),
-            )
+        for start, pixels, bad in self._ahead(listed, batch_size):
             good = np.setdiff1d(np.arange(len(pixels)), [index for index, _ in bad])
             features[start + good] = self.encode_pixels(pixels[good], normalize=normalize)
             problems += [(start + index, why) for index, why in bad]
+            if progress is not None:
+                progress(start + len(pixels))
         if problems and on_error is None:
             raise blame(problems, len(listed))
         for index, why in problems:
@@ -161,22 +164,23 @@ class Clip:
         batch_size: int = 256,
         truncate: Truncate = "cut",
     ) -> Features:
-        """Features of texts, (n, E). A text that was cut is told by TruncatedTextWarning. Raises TextError."""
+        """Features of texts, (n, E). A text that was cut is told by TruncatedTextWarning. Raises TextError.
+
+        Texts of a like length share a batch, without padding to longer ones; repeated texts are encoded once.
+        """
+        _require_batch(batch_size)
         tokens = self.tokenize(texts, truncate=truncate)
         if tokens.truncated:
-            which = ", ".join(map(str, tokens.truncated[:10]))
-            warnings.warn(
-                f"{len(tokens.truncated)} of {len(texts)} texts are longer than {tokens.ids.shape[1]} tokens and were "
-                f"cut (index {which}{', ...' if len(tokens.truncated) > 10 else ''})",
-                TruncatedTextWarning,
-                stacklevel=2,
-            )
-        features = np.zeros((len(tokens.ids), self.embed_dim), np.float32)
-        for start in range(0, len(features), batch_size):
-            part = slice(start, start + batch_size)
+            _tell_cut(tokens)
+        first: dict[str, int] = {}
+        places = [first.setdefault(text, row) for row, text in enumerate(texts)]
+        wanted = np.array(list(first.values()), np.intp)
+        features = np.zeros((len(places), self.embed_dim), np.float32)
+        for rows in by_length(tokens.mask[wanted], batch_size):
+            part = wanted[rows]
             batch = Tokens(ids=tokens.ids[part], mask=tokens.mask[part], truncated=())
             features[part] = self.encode_tokens(batch, normalize=normalize)
-        return features
+        return features[places]
 
     def logits(self, images: Picture | Sequence[Picture], texts: Sequence[str]) -> Float32[np.ndarray, "n m"]:
         """Cosines of pictures and texts times the model's own scale, (n_images, n_texts)."""
@@ -199,8 +203,7 @@ class Clip:
             raise InputError(f"language {language!r} is not one of this model's: {list(self.languages)}")
         if templates is None:
             templates = self.family.templates.get(language or "", zeroshot.BARE)
-        texts = self.encode_text(zeroshot.sentences(labels, templates))
-        classes = zeroshot.ensemble(texts, len(templates))
+        classes = self._classes(zeroshot.sentences(labels, templates), len(templates))
         scores = np.float32(self.logit_scale) * (self.encode_image(_listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)
 
@@ -211,6 +214,35 @@ class Clip:
         LayoutError lists them for an unknown one. Raises LayoutError if it cannot hold this model.
         """
         return checkpoints.write(self._found, Path(folder), layout)
+
+    def _classes(self, sentences: Sequence[str], templates: int) -> Features:
+        """One unit vector a label. The last few sets of labels are kept: they come again with every picture."""
+        key = (tuple(sentences), templates)
+        if key not in self._kept:
+            while len(self._kept) >= KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = zeroshot.ensemble(self.encode_text(sentences), templates)
+        return self._kept[key]
+
+    def _ahead(self, pictures: list[Picture], batch_size: int) -> Iterator[Batch]:
+        """Where a batch starts, its pixels, and its bad pictures; the next batch is made meanwhile."""
+        rules = self._rules()
+
+        def make(start: int) -> Batch:
+            bad: list[tuple[int, str]] = []
+            part = pictures[start : start + batch_size]
+            return start, load_pixels(part, rules, on_error=lambda _, error: bad.extend(error.problems)), bad
+
+        starts = range(0, len(pictures), batch_size)
+        if len(starts) < 2:
+            yield from map(make, starts)
+            return
+        with ThreadPoolExecutor(1, "cjkclip-ahead") as pool:
+            made = pool.submit(make, 0)
+            for start in starts[1:]:
+                done, made = made.result(), pool.submit(make, start)
+                yield done
+            yield made.result()
 
     def _rules(self) -> Image:
         if self.config.image is None:
@@ -225,6 +257,21 @@ def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
         return list(images)
     return [images]
+
+
+def _require_batch(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, expected at least 1")
+
+
+def _tell_cut(tokens: Tokens) -> None:
+    which = ", ".join(map(str, tokens.truncated[:10])) + (", ..." if len(tokens.truncated) > 10 else "")
+    warnings.warn(
+        f"{len(tokens.truncated)} of {len(tokens.ids)} texts are longer than {tokens.ids.shape[1]} tokens and were "
+        f"cut (index {which})",
+        TruncatedTextWarning,
+        stacklevel=3,
+    )
 
 
 def _scale(found: Found) -> float:

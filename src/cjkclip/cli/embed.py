@@ -12,7 +12,6 @@ from cjkclip.cli.options import As, Engine, Json, Kind, Model, Out
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery import Gallery
-from cjkclip.gallery.store import encode
 
 ENDINGS = (".npz", ".npy", ".safetensors")
 LONGEST_NAME = 300  # of the names in .npz, which all take as much room as the longest
@@ -89,7 +88,7 @@ def _vectors(report: Report, clip: "cjkclip.Clip", asked: list[Asked]) -> np.nda
 
     if paths:
         with report.progress("reading pictures", len(paths)) as progress:
-            vectors[list(pictures)] = encode(clip, paths, on_error=heard, progress=progress)
+            vectors[list(pictures)] = clip.encode_image(paths, on_error=heard, progress=progress)
     return vectors
 
 

@@ -79,7 +79,7 @@ class Gallery:
             names = [_name(i, picture) for i, picture in enumerate(pictures)]
         if len(names) != len(pictures):
             raise InputError(f"got {len(names)} names for {len(pictures)} pictures: give one name per picture")
-        vectors = encode(clip, pictures, on_error=on_error, progress=progress, batch_size=batch_size)
+        vectors = clip.encode_image(pictures, on_error=on_error, progress=progress, batch_size=batch_size)
         good = [int(i) for i in np.flatnonzero(np.isfinite(vectors).all(axis=1))]
         if not good:
             raise InputError(f"none of {len(pictures)} pictures could be read: a gallery needs at least one")
@@ -162,29 +162,6 @@ class Gallery:
         scores = (self.vectors[left].astype(np.float64) @ query).astype(np.float32)
         order = np.argsort(-scores, kind="stable")[:k]  # equal ones stay in their order
         return [Hit(name=self.names[left[i]], score=float(scores[i]), index=int(left[i])) for i in order]
-
-
-def encode(
-    clip: "Clip",
-    pictures: Sequence[Picture],
-    *,
-    on_error: Callable[[int, ImageError], None] | None = None,
-    progress: Callable[[int], None] | None = None,
-    batch_size: int = 32,
-) -> Float32[np.ndarray, "n E"]:
-    """Unit vectors of `pictures`, batch by batch; with `on_error`, the rows of bad ones are NaN."""
-    rows: list[np.ndarray] = []
-    for start in range(0, len(pictures), batch_size):
-        batch = pictures[start : start + batch_size]
-        heard = None if on_error is None else _shifted(on_error, start)
-        rows.append(clip.encode_image(batch, batch_size=batch_size, on_error=heard))
-        if progress is not None:
-            progress(start + len(batch))
-    return np.concatenate(rows) if rows else np.zeros((0, clip.embed_dim), dtype=np.float32)
-
-
-def _shifted(on_error: Callable[[int, ImageError], None], start: int) -> Callable[[int, ImageError], None]:
-    return lambda index, error: on_error(start + index, error)
 
 
 def _name(index: int, picture: Picture) -> str:

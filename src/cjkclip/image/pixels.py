@@ -4,7 +4,10 @@ Each family resizes, crops and rounds in its own way: `config.Image` says how. T
 originals' own, and so are the bits. Refuses what `cjkclip.image.picture` refuses.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -16,6 +19,7 @@ from cjkclip.errors import ImageError
 from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb
 
+OnError = Callable[[int, ImageError], None]
 WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is enlarged whole, then cropped
 
 _FILTERS = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR}
@@ -26,7 +30,7 @@ def load_pixels(
     rules: config.Image,
     *,
     published: bool = False,
-    on_error: Callable[[int, ImageError], None] | None = None,
+    on_error: OnError | None = None,
 ) -> Float32[np.ndarray, "n 3 S S"]:
     """Normalised pixels of every picture, ready for a vision tower: C-contiguous, RGB, channels first.
 
@@ -39,20 +43,31 @@ def load_pixels(
     if isinstance(pictures, str | bytes):
         raise ImageError("got one picture, expected a sequence of pictures: put it in a list")
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
-    problems: list[tuple[int, str]] = []
-    for index, picture in enumerate(pictures):
+
+    def load(index: int) -> str | None:
         try:
-            with named(picture):
-                square = _square(decode(picture, published), rules)
-                _normalise(square, rules, pixels[index])
+            with named(pictures[index]):
+                _normalise(_square(decode(pictures[index], published), rules), rules, pixels[index])
         except ImageError as error:
             pixels[index] = np.nan
-            problems.append((index, str(error)))
-            if on_error is not None:
-                on_error(index, ImageError(f"picture {index}: {error}", problems[-1:]))
+            return str(error)
+        return None
+
+    told = enumerate(_in_threads(load, len(pictures)))
+    problems = [(index, why) for index, why in told if why is not None]
     if problems and on_error is None:
         raise blame(problems, len(pictures))
+    for index, why in problems:
+        cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
     return pixels
+
+
+def _in_threads(load: Callable[[int], str | None], count: int) -> list[str | None]:
+    """Every picture on whichever core is free: Pillow works outside Python's lock."""
+    if count < 2:
+        return [load(index) for index in range(count)]
+    with ThreadPoolExecutor(min(count, os.cpu_count() or 1), "cjkclip-pictures") as pool:
+        return list(pool.map(load, range(count)))
 
 
 def blame(problems: Sequence[tuple[int, str]], total: int) -> ImageError:
