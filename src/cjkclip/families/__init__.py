@@ -26,13 +26,19 @@ REGISTRY: dict[str, str] = {
 class Release:
     """A published checkpoint: where it lies, and what only its provenance tells."""
 
-    name: str  # the hub id, or the name of a bundled model
+    name: str  # the hub id, the name of a bundled model, or that of a file at `url`
     aliases: tuple[str, ...]
     licence: str
     languages: tuple[str, ...]
     note: str  # one line for `cjkclip models`
     facts: Facts  # laid under what the caller states, over what the files tell
     image_tower: str | None = None  # where the image tower comes from, if the release holds only text
+    url: str | None = None  # a single file's, with "#sha256=" and its checksum, if it was published on no hub
+
+    @property
+    def source(self) -> str:
+        """What `hub.locate` finds it by."""
+        return self.url or self.name
 
 
 @dataclass(frozen=True, kw_only=True)
