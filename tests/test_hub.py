@@ -1,13 +1,14 @@
 """Names to paths: what is local, what is fetched from Hugging Face's hub, and what is said when it cannot be."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from cjkclip.errors import ModelNotFoundError
-from cjkclip.hub import locate, needed, suggest
+from cjkclip.hub import complete, locate, needed, suggest
 from cjkclip.weights import FILES
 from hubstub import REFUSALS, REPOSITORIES, SHA, ask
 
@@ -137,6 +138,19 @@ def test_weights_are_chosen_in_the_order_of_a_folder():
     for earlier, later in itertools.combinations([*FILES, "own.pt"], 2):
         assert earlier in needed([later, earlier])
         assert later not in needed([later, earlier])
+
+
+def test_weights_in_parts_are_complete_with_every_part(tmp_path):
+    parts = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = {"weight_map": dict(zip("ab", parts, strict=True))}
+    assert not complete(tmp_path)
+    for name, text in (("model.safetensors.index.json", json.dumps(index)), (parts[0], "")):
+        (tmp_path / name).write_text(text)
+        assert not complete(tmp_path)
+    (tmp_path / parts[1]).write_text("")
+    assert complete(tmp_path)
+    (tmp_path / "model.safetensors").write_text("")
+    assert complete(tmp_path)
 
 
 def test_suggestions():
