@@ -260,6 +260,7 @@ def killed_half_way(home: Path, stub: Stub, name: str, file: str, *, begun: str 
     stub.stall = file
     process = start(home, stub, name, **env)
     assert stub.stalled.wait(30)
+    time.sleep(0.5)  # for what would run ahead beside the file that stopped
     while begun and not [path for path in home.rglob(begun) if path.stat().st_size > len(WEIGHTS) // 4]:
         assert process.poll() is None
         time.sleep(0.01)
