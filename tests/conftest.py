@@ -7,10 +7,13 @@ every annotated function of cjkclip check its arguments and results with beartyp
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import jaxtyping
 import pytest
+
+from hubstub import Stub, served
 
 jaxtyping.install_import_hook("cjkclip", "typechecker.check")
 
@@ -30,3 +33,10 @@ def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Every test but the `hub` ones fails when it reaches for the network."""
     if request.node.get_closest_marker("hub") is None:
         monkeypatch.setattr(socket.socket, "connect", _refuse)
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """A hub of our own."""
+    with served() as one:
+        yield one

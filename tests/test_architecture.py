@@ -58,6 +58,7 @@ OWN = {  # the files that are about one package, and that others import only whe
     "openvino": ("engines/ops_openvino.py",),
     "typer": ("cli",),
     "rich": ("cli",),
+    "huggingface_hub": ("hub/download", "hub/huggingface", "hub/modelscope", "hub/progress", "hub/reach", "hub/url"),
 }
 PUBLIC = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji", "verify"]
 TEXT = Text(

@@ -1,171 +1,41 @@
-"""Names to paths: what is local, what is fetched from a hub, and what is said when it cannot be.
-
-The hub is a small one of our own on this machine. huggingface_hub reads its settings when it is imported, so
-each question to it is put in a fresh process, as a user's would be.
-"""
+"""Names to paths: what is local, what is fetched from Hugging Face's hub, and what is said when it cannot be."""
 
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from cjkclip.errors import ModelNotFoundError
-from cjkclip.hub import locate, needed, suggest
+from cjkclip.hub import complete, locate, needed, suggest
 from cjkclip.weights import FILES
-
-SHA = "0123456789abcdef0123456789abcdef01234567"
-REPOSITORIES = {
-    "org/clip": {
-        "README.md": b"# clip",
-        "config.json": b"{}",
-        "merges.txt": b"#version: 0.2\n",
-        "model.safetensors": b"safe" * 500,
-        "pytorch_model.bin": b"pickled" * 500,
-        "flax_model.msgpack": b"flax",
-        "onnx/model.onnx": b"onnx",
-        "sub/config.json": b"{}",
-    },
-    "org/no-weights": {"README.md": b"#", "config.json": b"{}", "rust_model.ot": b"rust"},
-}
-REFUSALS = {  # status, X-Error-Code, X-Error-Message
-    "org/gone": (404, "RepoNotFound", "Repository not found"),
-    "org/hidden": (401, "", "Invalid username or password."),
-    "org/bad-token": (401, "", "Invalid credentials in Authorization header"),
-    "org/forbidden": (403, "", "Your token lacks a permission"),
-    "org/gated": (403, "GatedRepo", "Access to this model is restricted"),
-    "org/busy": (418, "", "later"),
-    "org/fault": (501, "", "down"),
-}
-ASK = """
-import json, sys
-from cjkclip.errors import CjkclipError
-from cjkclip.hub import locate
-answers = []
-for name in sys.argv[1:]:
-    try:
-        folder = locate(name)
-        files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-        answers.append(["ok", str(folder), files])
-    except CjkclipError as error:
-        answers.append([type(error).__name__, str(error), []])
-print(json.dumps(answers))
-"""
+from hubstub import REFUSALS, REPOSITORIES, SHA, ask
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The few calls of the hub's API that fetching a snapshot makes."""
-
-    requests: list[str]
-    tokens: set[str | None]
-
-    def do_GET(self) -> None:
-        self.requests.append(f"{self.command} {self.path}")
-        path = self.path.partition("?")[0].removeprefix("/api/models").strip("/")
-        repository, rest = "/".join(path.split("/")[:2]), path.split("/")[2:]
-        files = REPOSITORIES.get(repository)
-        if files is not None:
-            self.tokens.add(self.headers.get("Authorization"))
-        if repository == "org/no-hub":
-            self.reply(200, b"<html>Hello</html>", {})
-        elif files is None:
-            status, code, message = REFUSALS.get(repository, (404, "", "no such page"))
-            self.reply(status, b"{}", {"X-Error-Code": code, "X-Error-Message": message})
-        elif rest[:1] == ["revision"] and rest[1] not in {"main", "v2", SHA}:
-            self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        elif not rest or rest[0] == "revision":
-            siblings = [{"rfilename": name} for name in files]
-            self.reply(200, json.dumps({"id": repository, "sha": SHA, "siblings": siblings}).encode(), {})
-        elif rest[0] == "tree":
-            tree = [{"type": "file", "path": n, "size": len(b), "oid": "0" * 40} for n, b in files.items()]
-            self.reply(200, json.dumps(tree).encode(), {})
-        else:
-            name = "/".join(rest[2:])
-            self.reply(200, files[name], {"ETag": f'"{name}-1"', "X-Repo-Commit": SHA})
-
-    do_HEAD = do_GET  # noqa: N815  (the name is http.server's)
-
-    def reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the name is http.server's)
-        """Keep quiet."""
-
-
-@pytest.fixture
-def hub() -> Iterator[ThreadingHTTPServer]:
-    Hub.requests, Hub.tokens = [], set()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def ask(home: Path, hub: ThreadingHTTPServer | int, *names: str, **env: str) -> list[tuple[str, str, list[str]]]:
-    """What a fresh process answers for `names`: ("ok", folder, its files) or (error, message, [])."""
-    port = hub if isinstance(hub, int) else hub.server_address[1]
-    inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and k[:3] != "HF_"}
-    source = str(Path(__file__).parents[1] / "src")
-    run = subprocess.run(
-        [sys.executable, "-c", ASK, *names],
-        env={
-            **inherited,
-            "PYTHONPATH": source,
-            "HOME": str(home),
-            "HF_HOME": str(home / "hf"),
-            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
-            "HF_HUB_DISABLE_XET": "1",
-            **env,
-        },
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr
-    return [tuple(answer) for answer in json.loads(run.stdout)]
-
-
-def test_only_what_is_needed_is_fetched_and_then_read_from_the_cache(tmp_path, hub):
-    (kind, folder, files), again = ask(tmp_path, hub, "org/clip", "hf-hub:org/clip@v2", HF_TOKEN="hf_secret")
+def test_only_what_is_needed_is_fetched_and_then_read_from_the_cache(tmp_path, stub):
+    (kind, folder, files), again = ask(tmp_path, stub, "org/clip", "hf-hub:org/clip@v2", HF_TOKEN="hf_secret")
     assert (kind, files) == ("ok", ["config.json", "merges.txt", "model.safetensors"])
     assert (Path(folder) / "model.safetensors").read_bytes() == REPOSITORIES["org/clip"]["model.safetensors"]
     assert Path(folder).is_relative_to(tmp_path / "hf")
     assert again[:2] == ("ok", folder)
-    fetched = [request for request in Hub.requests if request.startswith("GET") and "/resolve/" in request]
+    fetched = [request for request in stub.requests if request.startswith("GET") and "/resolve/" in request]
     assert sorted(request.rpartition("/")[2] for request in fetched) == files  # each once, and nothing else
-    assert Hub.tokens == {"Bearer hf_secret"}
+    assert stub.tokens == {"Bearer hf_secret"}  # and to the place that HF_ENDPOINT names
 
-    Hub.requests.clear()
-    offline = ask(tmp_path, hub, "org/clip", "org/clip@v3", HF_HUB_OFFLINE="1")
+    stub.requests.clear()
+    offline = ask(tmp_path, stub, "org/clip", "org/clip@v3", HF_HUB_OFFLINE="1")
     assert offline[0] == ("ok", folder, files)
     assert offline[1][0] == "HubError"
-    assert Hub.requests == []
+    assert stub.requests == []
 
-    hub.server_close()  # nothing listens any more
-    assert ask(tmp_path, hub.server_address[1], "org/clip") == [("ok", folder, files)]
+    stub.server_close()  # nothing listens any more
+    assert ask(tmp_path, stub, "org/clip") == [("ok", folder, files)]
 
 
-def test_each_refusal_says_what_to_do(tmp_path, hub):
+def test_each_refusal_says_what_to_do(tmp_path, stub):
     names = [*REFUSALS, "org/clip@nowhere", "org/no-weights", "org/no-hub", "org/a..b"]
-    answers = dict(zip(names, ask(tmp_path, hub, *names), strict=True))
+    answers = dict(zip(names, ask(tmp_path, stub, *names), strict=True))
     words = {
         "org/gone": "no folder of that name",
         "org/hidden": "private, or not there.*hf auth login",
@@ -185,25 +55,25 @@ def test_each_refusal_says_what_to_do(tmp_path, hub):
         assert re.search(pattern, message, re.DOTALL), (name, message)
 
 
-def test_without_a_cache_and_without_the_network_the_error_says_why(tmp_path, hub):
-    offline = ask(tmp_path, hub, "org/clip", HF_HUB_OFFLINE="1")[0]
+def test_without_a_cache_and_without_the_network_the_error_says_why(tmp_path, stub):
+    offline = ask(tmp_path, stub, "org/clip", HF_HUB_OFFLINE="1")[0]
     assert offline[0] == "HubError"
     assert "HF_HUB_OFFLINE is set, and the cache does not hold it" in offline[1]
     assert "pass the folder's path" in offline[1]
-    assert Hub.requests == []
-    hub.server_close()
-    down = ask(tmp_path, hub.server_address[1], "org/clip")[0]
+    assert stub.requests == []
+    stub.server_close()
+    down = ask(tmp_path, stub, "org/clip")[0]
     assert down[0] == "HubError"
     assert "could not be fetched (Connect" in down[1]
 
 
-def test_half_a_snapshot_is_not_a_model(tmp_path, hub):
+def test_half_a_snapshot_is_not_a_model(tmp_path, stub):
     folder = tmp_path / "hf/hub/models--org--clip"
     (folder / "snapshots" / SHA).mkdir(parents=True)
     (folder / "snapshots" / SHA / "config.json").write_text("{}")
     (folder / "refs").mkdir()
     (folder / "refs/main").write_text(SHA)
-    kind, message, _ = ask(tmp_path, hub, "org/clip", HF_HUB_OFFLINE="1")[0]
+    kind, message, _ = ask(tmp_path, stub, "org/clip", HF_HUB_OFFLINE="1")[0]
     assert kind == "HubError"
     assert "holds only a part" in message
 
@@ -268,6 +138,19 @@ def test_weights_are_chosen_in_the_order_of_a_folder():
     for earlier, later in itertools.combinations([*FILES, "own.pt"], 2):
         assert earlier in needed([later, earlier])
         assert later not in needed([later, earlier])
+
+
+def test_weights_in_parts_are_complete_with_every_part(tmp_path):
+    parts = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = {"weight_map": dict(zip("ab", parts, strict=True))}
+    assert not complete(tmp_path)
+    for name, text in (("model.safetensors.index.json", json.dumps(index)), (parts[0], "")):
+        (tmp_path / name).write_text(text)
+        assert not complete(tmp_path)
+    (tmp_path / parts[1]).write_text("")
+    assert complete(tmp_path)
+    (tmp_path / "model.safetensors").write_text("")
+    assert complete(tmp_path)
 
 
 def test_suggestions():

@@ -15,6 +15,7 @@ import torch
 import cjkclip
 from cjkclip import weights
 from cjkclip.errors import FactsError
+from cjkclip.families import find_release
 from families import ENGINES, FAMILIES, GOLDEN
 from peers import cn_clip, open_clip, transformers
 
@@ -177,3 +178,13 @@ def test_cn_clip_loads_the_files_that_we_save(case: str, tmp_path: Path, monkeyp
         text = model.encode_text(torch.tensor(expected["input_ids"])).numpy()
         for got, want in ((image, expected["image_features"]), (text, expected["text_features"])):
             np.testing.assert_allclose(got, want, atol=ATOL * max(1.0, float(np.abs(want).max())))
+
+
+def test_the_resnets_are_the_published_files() -> None:
+    """open_clip lists the same files; the reference is what its own downloader compares."""
+    for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"):
+        found = find_release(name)
+        assert found is not None
+        address, _, told = found[1].source.partition("#sha256=")
+        assert address == open_clip().pretrained.get_pretrained_url(name, "openai")
+        assert told == address.split("/")[-2]

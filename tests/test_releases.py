@@ -203,7 +203,7 @@ class Shelf:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.tensors = root, dict[Path, Empty]()
-        monkeypatch.setattr(hub, "locate", lambda name, revision: self.folder(name))
+        monkeypatch.setattr(hub, "locate", lambda name, **_: self.folder(name))
         monkeypatch.setattr(weights, "find", lambda folder: folder / "weights")
         monkeypatch.setattr(weights, "read", lambda path: weights.Tensors(self.tensors[path.parent]))
 
@@ -227,9 +227,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
 
 
 def hub_id(name: str) -> str:
-    """What an alias stands for."""
-    known = {alias: release.name for each in families() for release in each.releases for alias in release.aliases}
-    return known.get(name, name)
+    """What a name or alias is fetched by."""
+    releases = [release for each in families() for release in each.releases]
+    return {name: release.source for release in releases for name in (release.name, *release.aliases)}.get(name, name)
 
 
 @rows(WHOLE)
@@ -252,5 +252,5 @@ def test_two_sources_become_one_model(size: Size, tower: str, shelf: Shelf) -> N
 
 
 def test_every_release_has_its_size_here() -> None:
-    known = {release.name for each in families() for release in each.releases} - {"moji"}
+    known = {release.source for each in families() for release in each.releases} - {"moji"}
     assert known <= {hub_id(size.name) for size in SIZES}

@@ -11,7 +11,7 @@ from typing import Any
 
 from cjkclip import hub, layouts, weights
 from cjkclip.config import Model, Text, unknown
-from cjkclip.errors import FactsError, LayoutError, ModelNotFoundError
+from cjkclip.errors import FactsError, LayoutError
 from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
 from cjkclip.families import family as family_named
 from cjkclip.formats import Checkpoint, Facts, Format, Parts, settle
@@ -118,10 +118,7 @@ def _locate(name: str, release: Release | None, revision: str | None) -> Path:
     if release is not None and release.name == "moji":
         return BUNDLED
     known = [n for each in families() for r in each.releases for n in (r.name, *r.aliases)]
-    try:
-        return hub.locate(release.name if release else name, revision=revision)
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(f"{error}. {hub.suggest(name, known)}") from error
+    return hub.locate(release.source if release else name, revision=revision, known=known)
 
 
 def _open(path: Path, source: str) -> Checkpoint:

@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cjkclip import hub
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
 
 LONGEST_TITLE = 120
@@ -93,9 +94,12 @@ class Report:
         self.notes: list[str] = []
         self._warnings = warnings.catch_warnings(record=True)
         self._seen: list[warnings.WarningMessage] = []
+        self._quiet = ExitStack()
 
     def __enter__(self) -> "Report":
         """Listen to warnings."""
+        if self.as_json:
+            self._quiet.enter_context(hub.silence())
         self._seen = self._warnings.__enter__()
         warnings.simplefilter("always", UserWarning)
         return self
@@ -104,6 +108,7 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Print what there is to say. A CjkclipError becomes a message and an exit code."""
+        self._quiet.close()
         self._warnings.__exit__(kind, error, trace)
         if error is not None and not isinstance(error, CjkclipError):
             return

@@ -29,7 +29,7 @@ NONE_KNOWN: Mapping[str, float] = {}
 class Release:
     """A published checkpoint: where it lies, and what only its provenance tells."""
 
-    name: str  # the hub id, or the name of a bundled model
+    name: str  # the hub id, the name of a bundled model, or that of a file at `url`
     aliases: tuple[str, ...]
     licence: str
     languages: tuple[str, ...]
@@ -39,6 +39,12 @@ class Release:
         default_factory=lambda: NONE_KNOWN
     )  # what its authors measured, %; none that we know: empty
     image_tower: str | None = None  # where the image tower comes from, if the release holds only text
+    url: str | None = None  # a single file's, with "#sha256=" and its checksum, if it was published on no hub
+
+    @property
+    def source(self) -> str:
+        """What `hub.locate` finds it by."""
+        return self.url or self.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,10 @@
 """OpenAI CLIP and what is trained in its image: ViT and modified-ResNet towers, byte-pair text.
 
-Releases: github.com/openai/CLIP, MIT licence. The hub repositories are transformers conversions by OpenAI.
+Releases: github.com/openai/CLIP, MIT licence. The hub repositories are transformers conversions by OpenAI; the ResNets
+were published as files only, each in a folder of the server that is named by the file's sha256.
 """
+
+from dataclasses import replace
 
 from cjkclip.families import Family, Release
 from cjkclip.formats.flax import FLAX_CLIP
@@ -10,10 +13,17 @@ from cjkclip.formats.single import SINGLE_TOWERS
 from cjkclip.formats.tensorflow import TF_CLIP
 from cjkclip.formats.transformers import CLIP_MODEL
 
+FILES = "https://openaipublic.azureedge.net/clip/models"
+
 
 def _release(repo: str, *aliases: str) -> Release:
     note = f"OpenAI CLIP {aliases[0]}"
     return Release(name=repo, aliases=aliases, licence="mit", languages=("en",), note=note, facts={})
+
+
+def _file(name: str, sha256: str) -> Release:
+    release = _release(name, f"openai/{name}")
+    return replace(release, note=f"OpenAI CLIP {name}", url=f"{FILES}/{sha256}/{name}.pt#sha256={sha256}")
 
 
 FAMILY = Family(
@@ -26,5 +36,10 @@ FAMILY = Family(
         _release("openai/clip-vit-base-patch16", "ViT-B/16", "ViT-B-16"),
         _release("openai/clip-vit-large-patch14", "ViT-L/14", "ViT-L-14"),
         _release("openai/clip-vit-large-patch14-336", "ViT-L/14@336px", "ViT-L-14-336"),
+        _file("RN50", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+        _file("RN101", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+        _file("RN50x4", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+        _file("RN50x16", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+        _file("RN50x64", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
     ),
 )

@@ -1,0 +1,99 @@
+"""Snapshots of Hugging Face's hub, in huggingface_hub's own cache: there is no second one.
+
+It downloads, and honours HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. Added here: weights come last, so that a
+snapshot with weights is whole; checksums are compared once, after a download; what is wrong leaves the cache.
+"""
+
+import glob
+from http import HTTPStatus
+from pathlib import Path
+
+from huggingface_hub import (
+    HfApi,
+    ModelInfo,
+    constants,
+    errors,
+    snapshot_download,  # pyright: ignore[reportUnknownVariableType]
+    try_to_load_from_cache,
+)
+
+from cjkclip.errors import HubError
+from cjkclip.hub import READABLE, SMALL, complete, needed
+from cjkclip.hub.download import WRONG, digest
+from cjkclip.hub.progress import Bar, Hidden
+from cjkclip.hub.reach import Source, reach, said
+
+
+def fetch(repository: str, revision: str | None, hint: str) -> Path:
+    """The snapshot's folder; files that the cache has are not fetched again. See `hub.locate`."""
+    source = Source(
+        named=said(repository, revision),
+        endpoint=constants.ENDPOINT,
+        chosen_by="HF_ENDPOINT",
+        fetch=lambda: _fetch(repository, revision),
+        cached=lambda: _cached(repository, revision),
+        refusal=lambda error, status: _refusal(repository, revision, error, status, hint),
+    )
+    return reach(source)
+
+
+def _fetch(repository: str, revision: str | None) -> Path:
+    info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    files = [each.rfilename for each in info.siblings or ()]
+    wanted = needed(files)
+    if not wanted:
+        raise HubError(
+            f"{repository} has no weights that can be read here: expected {READABLE}. "
+            f"It has: {', '.join(files[:20]) or 'no files'}"
+        )
+    new = [name for name in wanted if not isinstance(try_to_load_from_cache(repository, name, revision=info.sha), str)]
+    small = [glob.escape(name) for name in wanted if SMALL.fullmatch(name)]
+    snapshot_download(repository, revision=revision, allow_patterns=small, tqdm_class=Hidden)
+    every = [glob.escape(name) for name in wanted]
+    folder = Path(
+        snapshot_download(repository, revision=info.sha, allow_patterns=every, tqdm_class=Bar if new else Hidden)
+    )
+    _check(info, folder, new)
+    return folder
+
+
+def _check(info: ModelInfo, folder: Path, new: list[str]) -> None:
+    """Compare the checksums of what was downloaded just now. Raises HubError, after removing what is wrong."""
+    told = {each.rfilename: each.lfs.sha256 for each in info.siblings or () if each.lfs is not None}
+    for name in (name for name in new if name in told):
+        link = folder / name
+        found = digest(link)
+        if found != told[name]:
+            blob = link.resolve()
+            link.unlink()
+            blob.unlink(missing_ok=True)
+            raise HubError(WRONG.format(file=f"{info.id}: {name}", found=found, told=told[name]))
+
+
+def _cached(repository: str, revision: str | None) -> Path | str:
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[], local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        return f"the cache does not hold it ({constants.HF_HUB_CACHE})"
+    return folder if complete(folder) else f"the cache holds only a part of it ({folder})"
+
+
+def _refusal(repository: str, revision: str | None, error: Exception, status: int, hint: str) -> str:
+    """What the hub's refusal means and what to do about it."""
+    hub = constants.ENDPOINT
+    login = "log in with 'hf auth login' or HF_TOKEN"
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repository} asks for consent: agree to its terms at {hub}/{repository}, then {login}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repository} has no revision {revision!r}: see {hub}/{repository}/commits"
+    if isinstance(error, errors.RepositoryNotFoundError) or status == HTTPStatus.NOT_FOUND:
+        return (
+            f"{hub} has no repository {repository!r}, or it is private ({status}), and there is no folder of "
+            f"that name in {Path.cwd()} either. Check the spelling; for a private one {login}. {hint}".strip()
+        )
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return (
+            f"{hub} does not show {repository} ({status}): it is private, or not there. Check the spelling, "
+            f"then {login}, or check the token that you have set. {hint}".strip()
+        )
+    return f"{hub} refused {repository} ({status}): {str(error)[:300]}. Try again later, or pass a folder's path"
