@@ -19,12 +19,15 @@ import numpy as np
 MIB = 1 << 20
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks" / "memory.md"
-# file -> (layout, element type)
+# file -> (layout, element type as safetensors names it)
 FILES = {
-    "safetensors, fp16": ("transformers", np.float16),
-    "safetensors, fp32": ("transformers", np.float32),
-    "OpenAI's .pt, fp16": ("openai", np.float16),
+    "safetensors, fp16": ("transformers", "F16"),
+    "safetensors, fp32": ("transformers", "F32"),
+    "safetensors, bf16": ("transformers", "BF16"),
+    "OpenAI's .pt, fp16": ("openai", "F16"),
+    "Flax, fp32": ("flax", "F32"),
 }
+FACTS = {"vision.act": "quick_gelu", "text.act": "quick_gelu", "vision.heads": 16, "text.heads": 12}
 JOBS = {"load": ("numpy", False), "openvino": ("openvino", True), "torch": ("torch", True)}
 
 
@@ -40,7 +43,7 @@ class Line:
     mapped: int  # of that, at the end: pages of files, which the system can take back at any time
 
 
-def write_checkpoint(folder: Path, layout: str, kind: Any) -> Path:
+def write_checkpoint(folder: Path, layout: str, element: str) -> Path:
     """A ViT-L/14 with random weights; returns the weight file."""
     from cjkclip.checkpoints import Found, write
     from cjkclip.config import Image, Model, Text, Vit
@@ -59,9 +62,12 @@ def write_checkpoint(folder: Path, layout: str, kind: Any) -> Path:
     )
     image = Image(**torchvision_rules(224, OPENAI_MEAN, OPENAI_STD))
     config = Model(vision=vision, text=text, image=image, embed=768, scale=None)
-    block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(kind)
+    block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float16 if element == "F16" else np.float32)
+    if element == "BF16":
+        block = (block.view(np.uint32) & 0xFFFF0000).view(np.float32)
     params = Tensors({name: np.resize(block, shape).reshape(shape) for name, shape in shapes(config).items()})
-    params["logit_scale"] = np.array(4.6, kind)
+    params["logit_scale"] = np.array(4.5, block.dtype)
+    params.dtypes = dict.fromkeys(params, "BF16") if element == "BF16" else {}
     write(
         Found(config=config, params=params, tokenizer=clip_bpe(), family=family("openai"), release=None), folder, layout
     )
@@ -78,7 +84,7 @@ def child(folder: str, engine: str, encode: bool) -> dict[str, int]:
         ready.encode_image(picture), ready.encode_text(["a cat"])
     Path("/proc/self/clear_refs").write_text("5")
     before = status()
-    clip = cjkclip.load(folder, engine=engine)
+    clip = cjkclip.load(folder, engine=engine, facts=FACTS if list(Path(folder).glob("*.pt")) else {})
     if encode:
         clip.encode_image(picture), clip.encode_text(["a cat"])
     after = status()
@@ -98,9 +104,9 @@ def status() -> Mapping[str, int]:
 def measure() -> list[Line]:
     """Every line, one process after the other; each file is deleted before the next is written."""
     lines: list[Line] = []
-    for file, (layout, kind) in FILES.items():
+    for file, (layout, element) in FILES.items():
         with tempfile.TemporaryDirectory() as folder:
-            run = f"write_checkpoint(Path({folder!r}), {layout!r}, np.{np.dtype(kind).name})"
+            run = f"write_checkpoint(Path({folder!r}), {layout!r}, {element!r})"
             stored = _run(f"int({run}.stat().st_size)")
             for job, (engine, encode) in JOBS.items():
                 lines.append(

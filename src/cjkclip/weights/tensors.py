@@ -53,7 +53,7 @@ class Tensors(dict[str, np.ndarray]):
         self.metadata = None if metadata is None else dict(metadata)
 
     def put(self, name: str, dtype: str, stored: np.ndarray) -> None:
-        """Add one stored tensor. Copies only bfloat16 and what lies at an odd address."""
+        """Add one stored tensor, in place even at an odd address. Copies only bfloat16, which NumPy lacks."""
         if name in self:
             raise WeightsError(f"two tensors have the name {short(name)}")
         try:
@@ -63,8 +63,6 @@ class Tensors(dict[str, np.ndarray]):
         if dtype == "BF16":
             self.dtypes[name] = dtype
             stored = widen(stored)
-        elif not stored.flags.aligned:
-            stored = stored.copy()
         stored.flags.writeable = False
         self[name] = stored
 
