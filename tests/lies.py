@@ -38,6 +38,9 @@ def lie_json(rng: random.Random, content: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         data = _lied(rng, data)
     text = json.dumps(data, ensure_ascii=rng.random() < 0.7).encode("utf-8", "surrogatepass")
+    if isinstance(data, dict) and data and rng.random() < 0.05:
+        key = rng.choice(list(data))
+        text = b"{" + json.dumps({key: rng.choice((data[key], None))})[1:-1].encode() + b", " + text[1:]
     if rng.random() < 0.03:
         opening, closing = rng.choice(((b"[", b"]"), (b'{"a":', b"}")))
         deep = rng.choice((SHALLOW, DEEP))

@@ -49,6 +49,13 @@ def test_numbers_at_odd_addresses_are_not_copied_and_right(tmp_path, form, shift
     assert all(np.array_equal(found[name], array) for name, array in values.items())
 
 
+def test_a_bfloat16_number_without_axes_is_read(tmp_path):
+    stored = weights.Tensors({"logit_scale": np.float32(4.5)[...]}, dtypes={"logit_scale": "BF16"})
+    weights.write(tmp_path / "w.safetensors", stored)
+    found = weights.read(tmp_path / "w.safetensors")["logit_scale"]
+    assert (found.shape, found.dtype, float(found)) == ((), np.float32, 4.5)
+
+
 @pytest.mark.parametrize("engine", ["numpy", "openvino", "torch"])
 def test_every_engine_takes_numbers_at_odd_addresses(tmp_path, engine):
     folder = GOLDEN / "hf-clip-eos2"
