@@ -53,6 +53,19 @@ class Watch:
         return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or any(c in str(args[1] or "") for c in "wax+")
 
 
+class Caught:
+    """Keeps whatever ends its block: panics of native libraries are no Exceptions."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> "Caught":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error
+        return True
+
+
 def main(corpus: Path, work: Path) -> None:
     """Answer lines until there are no more."""
     cases = list(fuzz_cases.CASES.values())
@@ -93,19 +106,15 @@ def _one(case: fuzz_cases.Case, sound: Path, work: Path, seed: int, watch: Watch
     size, wrong = file.stat().st_size, list[str]()
     before, start = _reset(), time.process_time()
     watch.seen, watch.on = [], True
-    try:
+    with Caught() as caught:
         _look(cjkclip.load(work, engine="numpy", **case.asked))
-        outcome = "accepted"
-    except cjkclip.errors.CjkclipError as error:
-        outcome = "refused"
-        wrong += (
-            [] if 10 < len(str(error)) < MESSAGE else [f"a message of {len(str(error))} characters: {error!s:.500}"]
-        )
-    except BaseException:  # noqa: BLE001 - panics of native libraries are no Exceptions
+    watch.on = False
+    error, outcome = caught.error, "accepted" if caught.error is None else "refused"
+    if error is not None and not isinstance(error, cjkclip.errors.CjkclipError):
         outcome = "failed"
-        wrong.append(traceback.format_exc(limit=-6))
-    finally:
-        watch.on = False
+        wrong.append("".join(traceback.format_exception(error, limit=-6)))
+    elif error is not None and not 10 < len(str(error)) <= MESSAGE:
+        wrong.append(f"a message of {len(str(error))} characters: {error!s:.500}")
     seconds, grown = time.process_time() - start, _peak() - before
     wrong += [f"did what it may not: {event}" for event in watch.seen]
     wrong += [f"took {seconds:.1f} s"] if seconds > SECONDS else []

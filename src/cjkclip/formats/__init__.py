@@ -4,7 +4,7 @@ A format belongs to no family: transformers' CLIPModel files hold models of seve
 checkpoints come in. Refuses: facts that neither the files nor the caller tell.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class Format:
 
 
 @contextmanager
-def as_written(source: str) -> Iterator[None]:
+def as_written(source: str) -> Generator[None, None, None]:
     """Around the reading of side files: what no program of theirs would write becomes FactsError.
 
     A damaged config.json can hold a text where every reader takes a table. Each of them says what it does not
