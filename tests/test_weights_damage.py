@@ -41,7 +41,7 @@ def refused(file: Path, words: str) -> None:
         (b"\xde\x00\x10", "msgpack"),
         (b"PK\x05\x06" + bytes(18), "an empty zip archive"),
         (b"PK\x03\x04" + bytes(40), "zip archive is damaged"),
-        (bytes(257) + b"ustar\x0000", "a tar archive"),
+        (bytes(257) + b"ustar\x0000", "a tar archive: .* save it again with torch.save"),
         (b"{}", "JSON without a 'weight_map'"),
         (b'{"weight_map": 3}', "JSON without a 'weight_map'"),
         (b"{" * 100_000, "JSON is damaged"),

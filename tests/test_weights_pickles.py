@@ -1,5 +1,6 @@
 """Pickles in weight files that bite, lie or never end: always WeightsError, nothing run, time bounded."""
 
+import builtins
 import os
 import pickle
 import struct
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import gadgets
 from cjkclip.errors import WeightsError
 from cjkclip.weights import read
 from cjkclip.weights.torchfile import LEGACY_MAGIC
@@ -98,6 +100,49 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, monkeypatch, 
     assert not (tmp_path / "bitten").exists()
 
 
+def test_no_known_gadget_is_looked_up_by_any_opcode(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+    ordinary = builtins.__import__
+    seen: set[str] = set()
+    for module, name in gadgets.NAMES:
+        forms = gadgets.forms(module, name)
+        few = {form: forms[form] for form in ("GLOBAL, REDUCE", "STACK_GLOBAL, REDUCE")}
+        for form, pickled in (few if module in seen else forms).items():
+            seen.add(module)
+            file = archive(tmp_path, pickled, script=form.startswith("B"))
+            with monkeypatch.context() as watched:
+                watched.setattr(
+                    builtins, "__import__", lambda name, *more: (asked.append(name), ordinary(name, *more))[1]
+                )
+                refused(file, gadgets.REFUSED)
+            assert module not in asked, (module, name, form)
+    assert not (tmp_path / "bitten").exists()
+
+
+@pytest.mark.parametrize("module", ["torch.storage", "torch", "torch._utils", "collections", "torch.jit._pickle"])
+def test_names_of_known_modules_are_not_walked(tmp_path, module):
+    """What a module re-exports, or an attribute of what it has, is another name."""
+    for name in (
+        "os",
+        "sys",
+        "os.system",
+        "OrderedDict.__init__",
+        "FloatStorage.__class__",
+        "_rebuild_tensor_v2.x",
+        "",
+    ):
+        pickled = text(module) + text(name) + b"\x93."
+        refused(archive(tmp_path, pickled), "which is no part of a state dict")
+
+
+def test_two_pickles_of_one_name_are_refused(tmp_path):
+    file = archive(tmp_path, tensor())
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(file, "a") as more:
+        more.writestr("model/data.pkl", b"cos\nsystem\n" + text("touch bitten") + b"\x85R.")
+    refused(file, "two records named 'model/data.pkl'")
+
+
 HOSTILE = {
     "name from the stack": (text("os") + text("system") + b"\x93" + text("ls") + b"\x85R.", "'os.system'"),
     "dotted name": (b"\x80\x04" + text("collections") + text("OrderedDict.fromkeys") + b"\x93.", "OrderedDict.from"),
@@ -107,6 +152,18 @@ HOSTILE = {
     "OBJ": (b"(ccollections\nOrderedDict\no.", "uses OBJ"),
     "NEWOBJ_EX": (b"ccollections\nOrderedDict\n)}\x92.", "uses NEWOBJ_EX"),
     "EXT1": (b"\x82\x01.", "uses EXT1"),
+    "EXT2": (b"\x83\x01\x01.", "uses EXT2"),
+    "EXT4": (b"\x84\x01\x01\x01\x00.", "uses EXT4"),
+    "READONLY_BUFFER": (b"N\x98.", "uses READONLY_BUFFER"),
+    "FROZENSET": (b"(\x91.", "uses FROZENSET"),
+    "EMPTY_SET": (b"\x8f.", "uses EMPTY_SET"),
+    "BYTEARRAY8": (b"\x96" + struct.pack("<Q", 1) + b"a.", "uses BYTEARRAY8"),
+    "storage of a gadget": (STORAGE.replace(b"torch\nFloatStorage", b"os\nsystem") + b"t.", "'os.system'"),
+    "persistent id of a call": (DICT + b"Q.", "names its storages in an unknown way"),
+    "state over state": (DICT + b"}" + text("__class__") + b"Nsb]b.", "sets the state of a dict"),
+    "state of a class": (b"ccollections\nOrderedDict\n}b.", "sets the state of a Call"),
+    "escapes in a name": (b"ctorch\\.x\nFloat\\qStorage\n.", "which is no part of a state dict"),
+    "memory of a mark": (b"(q\x00.", "it fills something that is no object"),
     "PERSID": (b"P0\n.", "uses PERSID"),
     "NEXT_BUFFER": (b"\x97.", "uses NEXT_BUFFER"),
     "calls a text": (text("os.system") + b")R.", "calls 'os.system'"),

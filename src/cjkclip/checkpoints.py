@@ -14,7 +14,7 @@ from cjkclip.config import Model, Text, unknown
 from cjkclip.errors import FactsError, LayoutError
 from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
 from cjkclip.families import family as family_named
-from cjkclip.formats import Checkpoint, Facts, Format, Parts, settle
+from cjkclip.formats import Checkpoint, Facts, Format, Parts, as_written, settle
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe
@@ -56,12 +56,13 @@ def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, 
     release = known[1] if known else None
     checkpoint = _open(_locate(name, release, revision), name)
     owner, form = find_format(checkpoint, _candidates(family, known[0] if known else None))
-    origin = form.origin(checkpoint)
-    if origin.family is not None:
-        owner = family_named(origin.family)
-        release = next((r for r in owner.releases if r.name == origin.release), None)
-    record = form.read(checkpoint) | ({without: None} if without else {})
-    config = _config(settle(record, {**(release.facts if release else {}), **facts}), checkpoint.source)
+    with as_written(checkpoint.source):
+        origin = form.origin(checkpoint)
+        if origin.family is not None:
+            owner = family_named(origin.family)
+            release = next((r for r in owner.releases if r.name == origin.release), None)
+        record = form.read(checkpoint) | ({without: None} if without else {})
+        config = _config(settle(record, {**(release.facts if release else {}), **facts}), checkpoint.source)
     params = _params(form, checkpoint, without)
     layouts.check(params, shapes(config), checkpoint.source, spare(config))
     tokenizer = _tokenizer(form, checkpoint, config)
@@ -111,7 +112,8 @@ def write(found: Found, folder: Path, layout: str) -> Path:
 def told(folder: Path) -> dict[str, Any]:
     """What the files of a folder tell of `Model.to_dict()`: no release and no caller adds to it."""
     checkpoint = _open(folder, str(folder))
-    return find_format(checkpoint, families())[1].read(checkpoint)
+    with as_written(checkpoint.source):
+        return find_format(checkpoint, families())[1].read(checkpoint)
 
 
 def _locate(name: str, release: Release | None, revision: str | None) -> Path:
@@ -165,11 +167,17 @@ def _params(form: Format, checkpoint: Checkpoint, without: str) -> weights.Tenso
 
 
 def _tokenizer(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    tokenizer = form.tokenizer(checkpoint, config)
+    with as_written(checkpoint.source):
+        tokenizer = form.tokenizer(checkpoint, config)
     if tokenizer is not None and config.text is not None and tokenizer.vocab_size > config.text.vocab:
         raise FactsError(
             f"{checkpoint.source}: its tokenizer has {tokenizer.vocab_size} ids, the text tower {config.text.vocab}: "
             "they do not belong together"
+        )
+    if tokenizer is not None and config.text is not None and tokenizer.context > config.text.context:
+        raise FactsError(
+            f"{checkpoint.source}: its tokenizer makes rows of {tokenizer.context} ids, the text tower reads "
+            f"{config.text.context}: they do not belong together"
         )
     text = config.text
     if isinstance(text, Text) and isinstance(tokenizer, Bpe) and text.pool == "largest-id":

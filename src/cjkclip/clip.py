@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from cjkclip import checkpoints, engines, zeroshot
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
-from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning
+from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning, WeightsError
 from cjkclip.formats import Facts
 from cjkclip.image import OnError, Picture, blame, load_pixels
 from cjkclip.text import Tokens, Truncate
@@ -27,6 +27,7 @@ from cjkclip.zeroshot import Prediction
 Features = Float32[np.ndarray, "n E"]
 Batch = tuple[int, np.ndarray, list[tuple[int, str]]]
 KEPT = 8  # sets of labels
+MOST_SCALE = 80.0  # of the logarithm: beyond it float32 overflows
 
 
 def load(
@@ -278,7 +279,12 @@ def _scale(found: Found) -> float:
     """What multiplies a cosine: the file's parameter, or the fact of a model without one, or 1 for a single tower."""
     if "logit_scale" not in found.params:
         return found.config.scale or 1.0
-    return float(np.exp(found.params["logit_scale"].astype(np.float64)).reshape(()))
+    logarithm = float(found.params["logit_scale"].astype(np.float64).reshape(()))
+    if not abs(logarithm) < MOST_SCALE:
+        raise WeightsError(
+            f"logit_scale is {logarithm:.4g}, expected the logarithm of a scale: training caps it at 4.61"
+        )
+    return float(np.exp(logarithm))
 
 
 def _unit(features: Features) -> Features:

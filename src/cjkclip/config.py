@@ -16,6 +16,8 @@ Pool = Literal["largest-id", "first-eot"]
 # other; "classify": the pooler, then a linear layer with bias
 Head = Literal["project", "pooler", "pooler-project", "classify"]
 _T = TypeVar("_T")
+# Beyond these a config is damaged: what they count would be made before anyone saw that the weights do not fit.
+MOST, MOST_BLOCKS, MOST_SIDE, MOST_REAL = 1 << 31, 1000, 4096, 1e38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,10 @@ class Model:
         if missing:
             raise FactsError(f"config lacks {sorted(missing)}")
         vision, text, image = data["vision"], data["text"], data["image"]
-        if type(data["embed"]) is not int:
-            raise FactsError(f"config: embed is {data['embed']!r}, expected a whole number")
+        if type(data["embed"]) is not int or not 0 < data["embed"] <= MOST:
+            raise FactsError(f"config: embed is {data['embed']!r}, expected a whole number above 0")
+        if not _fits(data["scale"], float) and data["scale"] is not None:
+            raise FactsError(f"config: scale is {data['scale']!r}, expected a number or nothing")
         return cls(
             vision=None if vision is None else _read_tower(vision, "vision"),
             text=None if text is None else _read_tower(text, "text"),
@@ -165,7 +169,28 @@ def _read(kind: type[_T], record: Mapping[str, Any], where: str) -> _T:
     for name, value in values.items():
         if not _fits(value, known[name]):
             raise FactsError(f"config: {where}.{name} is {value!r}, expected {_spell(known[name])}")
-    return kind(**values)
+    made = kind(**values)
+    if odd := _impossible(made):
+        raise FactsError(f"config: {where} cannot be: {odd}")
+    return made
+
+
+def _impossible(made: object) -> str | None:
+    """Why no tower, and no picture, can have these numbers; None if they are possible."""
+    if isinstance(made, Image):
+        fits = 0 < made.size <= MOST_SIDE and all(made.std)
+        return None if fits else f"size {made.size} (1 to {MOST_SIDE}), std {made.std} (not 0)"
+    if isinstance(made, ResNet):
+        depth, width, small = sum(made.stages), made.width * 32, (made.image_size // 32, made.width // 2)
+        depth = depth if len(made.stages) == 4 else MOST_BLOCKS + 1
+    else:
+        tower = cast(Vit | Text | Bert, made)
+        depth, width, small = tower.depth, tower.width, (tower.width, tower.mlp)
+        small += (tower.patch, tower.image_size // max(1, tower.patch)) if isinstance(tower, Vit) else (tower.vocab,)
+    heads = cast(Any, made).heads
+    if depth > MOST_BLOCKS or not all(0 < number <= MOST for number in small) or heads < 1 or width % heads:
+        return f"{made} (widths and sizes above 0, a width that its heads divide, at most {MOST_BLOCKS} blocks)"
+    return None
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -179,8 +204,8 @@ def _fits(value: object, kind: Any) -> bool:
         kinds = kinds[:1] * len(items) if kinds[-1] is Ellipsis else kinds
         return len(items) == len(kinds) and all(map(_fits, items, kinds))
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is kind and cast(int, value) >= 0
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_REAL
+    return type(value) is kind and 0 <= cast(int, value) <= MOST
 
 
 def _spell(kind: Any) -> str:

@@ -18,9 +18,14 @@ A message says what came, what fits, and what to do.
 
 from collections.abc import Sequence
 
+MESSAGE = 4000  # characters: what a damaged file holds in the place of a word may be of any length
+
 
 class CjkclipError(Exception):
-    """Base of every error that cjkclip raises on purpose."""
+    """Base of every error that cjkclip raises on purpose. A very long message loses its middle."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_shortened(arg) for arg in args))
 
 
 class InputError(CjkclipError, ValueError):
@@ -76,3 +81,9 @@ class MissingDependencyError(CjkclipError, ImportError):
 
 class TruncatedTextWarning(UserWarning):
     """A text was longer than the model reads and was cut; the message says which."""
+
+
+def _shortened(arg: object) -> object:
+    if not isinstance(arg, str) or len(arg) <= MESSAGE:
+        return arg
+    return f"{arg[: MESSAGE - 1010]} [...] {arg[-1000:]}"

@@ -99,7 +99,7 @@ class NumpyEngine:
 
     def __init__(self, config: Model, params: Params) -> None:
         self._config = config
-        self._params = {k: v.astype(np.float32, copy=False) for k, v in params.items() if v.dtype.kind == "f"}
+        self._params = {k: np.require(v, np.float32, "A") for k, v in params.items() if v.dtype.kind == "f"}
 
     def image(self, pixels: Pixels) -> Features:
         return self.image_stages(pixels)["image_features"]

@@ -5,6 +5,7 @@ Refuses: OpenVINO's telemetry (docs/decisions/0005).
 """
 
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +28,16 @@ def _ints(*values: int) -> Node:
     return op.constant(np.array(values, dtype=np.int64))
 
 
+def _weight(array: np.ndarray) -> Node:
+    """A constant that reads a float32 array where it is: nothing is copied before the graph is compiled.
+
+    A read-only array has to live as long as what is compiled from it; `Floats` holds those that it gives out.
+    """
+    if array.flags.writeable:
+        return op.constant(array, shared_memory=True)
+    return op.constant(ov.Tensor(array, ov.Shape(array.shape), ov.Type.f32), shared_memory=True)
+
+
 def _index(value: int) -> Node:
     """An index of rank 0: it removes the axis that it picks from, where rank 1 would keep it."""
     return op.constant(np.array(value, dtype=np.int64))
@@ -39,7 +50,7 @@ class OpenvinoOps:
         return op.add(a, b)
 
     def linear(self, x: Node, weight: np.ndarray, bias: np.ndarray | None) -> Node:
-        y = op.matmul(x, op.constant(weight), False, True)
+        y = op.matmul(x, _weight(weight), False, True)
         return y if bias is None else op.add(y, bias)
 
     def layer_norm(self, x: Node, weight: np.ndarray, bias: np.ndarray, eps: float) -> Node:
@@ -72,7 +83,7 @@ class OpenvinoOps:
         return op.tanh(x)
 
     def embedding(self, table: np.ndarray, ids: Node) -> Node:
-        return op.gather(op.constant(table), ids, _index(0))
+        return op.gather(_weight(table), ids, _index(0))
 
     def positions(self, table: np.ndarray, ids: Node) -> Node:
         return op.slice(table, _ints(0), _length(ids), _ints(1), _ints(0))
@@ -115,6 +126,25 @@ class OpenvinoOps:
         return op.convert(op.less_equal(positions, op.unsqueeze(index, _ints(1))), "i64")
 
 
+class Floats(Mapping[str, np.ndarray]):
+    """Parameters as contiguous float32: as they are stored, or else made when they are asked for, a tower at a time."""
+
+    def __init__(self, stored: Params) -> None:
+        self._stored = {k: v for k, v in stored.items() if v.dtype.kind == "f" and v.ndim}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One parameter."""
+        return np.require(self._stored[name], np.float32, ["C", "A"])  # files may lay numbers at odd addresses
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._stored)
+
+
 class OpenvinoEngine:
     """Compiles one graph per tower, when it is first asked for."""
 
@@ -123,9 +153,7 @@ class OpenvinoEngine:
     def __init__(self, config: Model, params: Params, precision: str) -> None:
         self.precision = precision
         self._config = config
-        self._params = {
-            k: np.ascontiguousarray(v, dtype=np.float32) for k, v in params.items() if v.dtype.kind == "f" and v.ndim
-        }
+        self._params = Floats(params)
         self._compiled: dict[tuple[str, bool], tuple[ov.CompiledModel, list[str]]] = {}
 
     def image(self, pixels: Pixels) -> Features:

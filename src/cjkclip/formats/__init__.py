@@ -4,8 +4,8 @@ A format belongs to no family: transformers' CLIPModel files hold models of seve
 checkpoints come in. Refuses: facts that neither the files nor the caller tell.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from cjkclip.config import Model
-from cjkclip.errors import CheckpointError, FactsError
+from cjkclip.errors import CjkclipError, FactsError
 from cjkclip.layouts import Layout
 from cjkclip.text import Tokenizer
+from cjkclip.text.files import read_json
 
 Facts = Mapping[str, Any]  # dotted field name of the config -> value
 
@@ -37,13 +38,7 @@ class Checkpoint:
         path = self.folder / name
         if not path.is_file():
             return None
-        try:
-            data: object = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again") from error
-        if not isinstance(data, dict):
-            raise CheckpointError(f"{path}: expected a JSON object, got {type(data).__name__}")
-        return cast(dict[str, Any], data)
+        return read_json(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +77,25 @@ class Format:
     write: Callable[[Parts, Path], None]  # the side files of `save`
     model_type: str | None = None  # what config.json must say, where two formats have the same names
     wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
+
+
+@contextmanager
+def as_written(source: str) -> Generator[None, None, None]:
+    """Around the reading of side files: what no program of theirs would write becomes FactsError.
+
+    A damaged config.json can hold a text where every reader takes a table. Each of them says what it does not
+    read; that a key is not there, or is of another kind, is said here for all of them.
+    """
+    try:
+        yield
+    except CjkclipError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise FactsError(
+            f"{source}: its config or tokenizer files are damaged, or not of this layout ({what:.300}). "
+            "Compare them with those that the model was published with"
+        ) from error
 
 
 def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:

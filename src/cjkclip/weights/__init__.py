@@ -157,7 +157,10 @@ def _read_one(path: Path, data: mmap.mmap) -> Tensors:
         return read_flax(data)
     looks = next((what for sign, what in _SIGNS if data[: len(sign)] == sign), None)
     if data[257:262] == b"ustar":
-        looks = "a tar archive (torch before 0.1.10, or NeMo)"
+        looks = (
+            "a tar archive: NeMo's, or torch's before 0.1.10. If it is torch's and you trust it, save it again with "
+            "torch.save(torch.load(file, weights_only=False), file)"
+        )
     looks = looks or f"nothing known (it begins with the bytes {data[:8].hex(' ')})"
     raise WeightsError(
         f"this looks like {looks}. Expected safetensors, a file of torch.save or torch.jit.save, or one of Flax, "

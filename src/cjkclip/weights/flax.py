@@ -33,7 +33,7 @@ class Leaf(NamedTuple):
 
 
 def read_flax(data: mmap.mmap) -> Tensors:
-    """The arrays of a tree. Views of the file, but for bfloat16 and those at odd addresses, which are copied."""
+    """The arrays of a tree. Views of the file, but for bfloat16 and arrays in pieces, which are copied."""
     tree = read_value(data, 0, len(data))
     if not isinstance(tree, dict):
         raise WeightsError(f"its msgpack holds {short(tree)}, not a table of arrays")

@@ -9,6 +9,7 @@ below, which no checkpoint comes near and which keep a hostile file from taking 
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -49,17 +50,23 @@ class Machine:
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         try:
-            for op, arg, _ in pickletools.genops(stream):
-                self.steps += 1
-                if self.steps > MAX_STEPS:
-                    raise WeightsError(f"its pickle has more than {MAX_STEPS} steps; no checkpoint has")
-                if op.name != "STOP":
-                    self.step(op.name, arg)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pickletools unescapes names by a codec that warns of odd ones
+                self.steps_of(stream)
         except ValueError as error:
             raise WeightsError(f"its pickle is damaged: {str(error)[:200]}") from error
         if len(self.stack) != 1 or self.below:
             raise WeightsError("its pickle is damaged: it ends without one object")
         return self.stack.pop()
+
+    def steps_of(self, stream: io.BytesIO) -> None:
+        """Run the opcodes of the next pickle."""
+        for op, arg, _ in pickletools.genops(stream):
+            self.steps += 1
+            if self.steps > MAX_STEPS:
+                raise WeightsError(f"its pickle has more than {MAX_STEPS} steps; no checkpoint has")
+            if op.name != "STOP":
+                self.step(op.name, arg)
 
     def step(self, name: str, arg: Any) -> None:
         """Run one opcode."""

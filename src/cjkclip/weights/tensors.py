@@ -53,7 +53,7 @@ class Tensors(dict[str, np.ndarray]):
         self.metadata = None if metadata is None else dict(metadata)
 
     def put(self, name: str, dtype: str, stored: np.ndarray) -> None:
-        """Add one stored tensor. Copies only bfloat16 and what lies at an odd address."""
+        """Add one stored tensor, in place even at an odd address. Copies only bfloat16, which NumPy lacks."""
         if name in self:
             raise WeightsError(f"two tensors have the name {short(name)}")
         try:
@@ -63,8 +63,6 @@ class Tensors(dict[str, np.ndarray]):
         if dtype == "BF16":
             self.dtypes[name] = dtype
             stored = widen(stored)
-        elif not stored.flags.aligned:
-            stored = stored.copy()
         stored.flags.writeable = False
         self[name] = stored
 
@@ -114,7 +112,7 @@ def widen(bits: np.ndarray) -> np.ndarray:
     >>> widen(np.array([0x3F80, 0xC049], np.uint16)).tolist()
     [1.0, -3.140625]
     """
-    return (bits.astype("<u4") << 16).view("<f4")
+    return np.asarray(bits.astype("<u4") << 16).view("<f4")  # NumPy makes a scalar of a shift without axes
 
 
 def narrow(values: np.ndarray) -> np.ndarray:
@@ -126,7 +124,7 @@ def narrow(values: np.ndarray) -> np.ndarray:
     bits = values.astype("<f4", order="C").view("<u4")
     if (bits & 0xFFFF).any():
         raise ValueError("not bfloat16 values")
-    return (bits >> 16).astype("<u2")
+    return np.asarray(bits >> 16).astype("<u2")
 
 
 def short(value: object) -> str:

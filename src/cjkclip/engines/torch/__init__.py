@@ -82,5 +82,5 @@ def build(config: Model, params: Params, precision: str, device: str) -> TorchEn
     """Towers on a device. Weights become float32 here; bf16 is autocast over them."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
-    tensors = {k: torch.tensor(v.astype(np.float32) if v.dtype.kind == "f" else v) for k, v in params.items()}
+    tensors = {k: torch.tensor(np.array(v, np.float32 if v.dtype.kind == "f" else v.dtype)) for k, v in params.items()}
     return TorchEngine(build_towers(config, tensors), precision, device)

@@ -1,0 +1,104 @@
+"""Loading maps files: what it hands out are views of them, and nothing is copied before an engine asks."""
+
+import mmap
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import cjkclip
+from cjkclip import checkpoints, weights
+from families import FAMILIES, GOLDEN, Case
+
+MAPPED = [case for case in FAMILIES if not case.image]
+
+
+def owner(array: np.ndarray) -> object:
+    """What the memory of an array belongs to."""
+    held: object = array
+    while isinstance(held, np.ndarray) and held.base is not None:
+        held = held.base
+    return held
+
+
+@pytest.mark.parametrize("case", MAPPED, ids=lambda case: case.name)
+def test_the_parameters_of_a_loaded_model_are_views_of_its_file(case: Case):
+    clip = case.load()
+    copied = [name for name, array in clip.params.items() if not isinstance(owner(array), mmap.mmap)]
+    assert copied == []
+
+
+@pytest.mark.parametrize("form", ["legacy", "flax", "npz", "safetensors"])
+@pytest.mark.parametrize("shift", range(4))
+def test_numbers_at_odd_addresses_are_not_copied_and_right(tmp_path, form, shift):
+    values = {"a" * (1 + shift): np.arange(7, dtype=np.float32), "b": np.arange(6, dtype=np.float64).reshape(2, 3)}
+    file = tmp_path / {"legacy": "w.pt", "flax": "w.msgpack", "npz": "w.npz", "safetensors": "w.safetensors"}[form]
+    if form == "legacy":
+        tensors = {name: torch.tensor(array) for name, array in values.items()}
+        torch.save(tensors, file, _use_new_zipfile_serialization=False)
+    elif form == "npz":
+        np.savez(file, **values)
+    else:
+        weights.write(file, values)
+    found = weights.read(file)
+    assert all(isinstance(owner(array), mmap.mmap) for array in found.values())
+    assert all(np.array_equal(found[name], array) for name, array in values.items())
+
+
+def test_a_bfloat16_number_without_axes_is_read(tmp_path):
+    stored = weights.Tensors({"logit_scale": np.float32(4.5)[...]}, dtypes={"logit_scale": "BF16"})
+    weights.write(tmp_path / "w.safetensors", stored)
+    found = weights.read(tmp_path / "w.safetensors")["logit_scale"]
+    assert (found.shape, found.dtype, float(found)) == ((), np.float32, 4.5)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "openvino", "torch"])
+def test_every_engine_takes_numbers_at_odd_addresses(tmp_path, engine):
+    folder = GOLDEN / "hf-clip-eos2"
+    shutil.copytree(
+        folder, tmp_path / "odd", ignore=shutil.ignore_patterns("*.safetensors", "*.h5", "*.npz", "*.msgpack")
+    )
+    state = {name: torch.tensor(array) for name, array in weights.read(folder / "model.safetensors").items()}
+    torch.save(state, tmp_path / "odd" / "model.pt", _use_new_zipfile_serialization=False)
+    odd, even = (cjkclip.load(path, engine=engine) for path in (tmp_path / "odd", folder))
+    assert not all(array.flags.aligned for array in odd.params.values())
+    assert np.array_equal(odd.encode_text(["a cat", "猫"]), even.encode_text(["a cat", "猫"]))
+    picture = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
+    assert np.array_equal(odd.encode_image(picture), even.encode_image(picture))
+
+
+LOADS = """
+import sys, cjkclip
+from pathlib import Path
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
+cjkclip.load("moji", engine="numpy")
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+clip = cjkclip.load(sys.argv[1], engine="numpy")
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("layout", ["transformers", "flax"])
+def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout):
+    """A 200 MB model: its towers as they are, its vocabulary padded with rows of zeros."""
+    small = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="numpy")
+    width, found = small.params["text.token.weight"].shape[1], small._found
+    wide = 200_000_000 // (4 * width)
+    text = found.config.text
+    assert text is not None
+    big = weights.Tensors(found.params | {"text.token.weight": np.zeros((wide, width), np.float32)})
+    config = replace(found.config, text=replace(text, vocab=wide, pool="largest-id", eot=wide - 1))
+    checkpoints.write(replace(found, config=config, params=big, tokenizer=None), tmp_path, layout)
+    size = weights.find(tmp_path).stat().st_size
+    assert size > 190_000_000
+    done = subprocess.run([sys.executable, "-c", LOADS, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 0.2 * size
