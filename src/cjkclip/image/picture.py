@@ -40,6 +40,8 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+LONGEST_NAME = 400  # of a picture, in messages
+
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
 # What Pillow's readers raise on damaged files, which is much. Caught around Pillow's own code only.
 _DAMAGE = (
@@ -90,6 +92,7 @@ def named(picture: Any) -> Generator[None]:
             name = os.fsdecode(cast(str, picture)) or "''"
         case _:
             name = type(picture).__name__
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}...{name[-LONGEST_NAME // 2 :]}"
     try:
         yield
     except ImageError as error:
