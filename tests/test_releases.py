@@ -204,6 +204,7 @@ class Shelf:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.tensors = root, dict[Path, Empty]()
         monkeypatch.setattr(hub, "locate", lambda name, **_: self.folder(name))
+        monkeypatch.setattr(hub, "file", lambda _, name: self.root / name)  # no tokenizers here
         monkeypatch.setattr(weights, "find", lambda folder: folder / "weights")
         monkeypatch.setattr(weights, "read", lambda path: weights.Tensors(self.tensors[path.parent]))
 

@@ -66,6 +66,8 @@ def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, 
     params = _params(form, checkpoint, without)
     layouts.check(params, shapes(config), checkpoint.source, spare(config))
     tokenizer = _tokenizer(form, checkpoint, config)
+    if tokenizer is None and config.text is not None and release is not None and release.vocabulary is not None:
+        tokenizer = _tokenizer(form, replace(checkpoint, folder=hub.file(*release.vocabulary).parent), config)
     return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
 
 

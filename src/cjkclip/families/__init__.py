@@ -38,6 +38,7 @@ class Release:
     scores: Mapping[str, float] = field(
         default_factory=lambda: NONE_KNOWN
     )  # what its authors measured, %; none that we know: empty
+    vocabulary: tuple[str, str] | None = None  # repository and file, if the release has none beside its weights
     image_tower: str | None = None  # where the image tower comes from, if the release holds only text
     url: str | None = None  # a single file's, with "#sha256=" and its checksum, if it was published on no hub
 

@@ -60,6 +60,13 @@ def locate(name: str, *, revision: str | None = None, known: Iterable[str] = ())
         raise ModelNotFoundError(f"{error}. {suggest(name, known)}".removesuffix(". ")) from error
 
 
+def file(repository: str, name: str) -> Path:
+    """One small file of a repository on the hub: a vocabulary that several models share. Raises HubError."""
+    from cjkclip.hub import huggingface
+
+    return huggingface.fetch_file(repository, name)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """A sentence with the names nearest to `name`, or all of them if none is near. To end an error message.
 

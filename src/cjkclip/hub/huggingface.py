@@ -37,6 +37,36 @@ def fetch(repository: str, revision: str | None, hint: str) -> Path:
     return reach(source)
 
 
+def fetch_file(repository: str, name: str) -> Path:
+    """One small file of a repository, without its model."""
+
+    def snapshot(*, cached: bool) -> Path:
+        return Path(snapshot_download(repository, allow_patterns=name, local_files_only=cached, tqdm_class=Hidden))
+
+    def fetched() -> Path:
+        has = [each.rfilename for each in HfApi().model_info(repository).siblings or ()]
+        if name not in has:
+            raise HubError(f"{repository} has no file {name!r}: see {constants.ENDPOINT}/{repository}/tree/main")
+        return snapshot(cached=False) / name
+
+    def found() -> Path | str:
+        try:
+            file = snapshot(cached=True) / name
+        except errors.LocalEntryNotFoundError:
+            file = Path(constants.HF_HUB_CACHE)
+        return file if file.is_file() else f"the cache does not hold it ({constants.HF_HUB_CACHE})"
+
+    source = Source(
+        named=f"{name} of {repository}",
+        endpoint=constants.ENDPOINT,
+        chosen_by="HF_ENDPOINT",
+        fetch=fetched,
+        cached=found,
+        refusal=lambda error, status: _refusal(repository, None, error, status, ""),
+    )
+    return reach(source)
+
+
 def _fetch(repository: str, revision: str | None) -> Path:
     info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = [each.rfilename for each in info.siblings or ()]
