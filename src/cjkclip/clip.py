@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 from jaxtyping import Float32
 
-from cjkclip import checkpoints, engines, zeroshot
+from cjkclip import checkpoints, engines, gate, probes, zeroshot
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning, WeightsError
@@ -44,7 +44,8 @@ def load(
     """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local folder, or a weight file.
 
     facts states what a file cannot tell, by dotted config fields: {"vision.act": "quick_gelu", "vision.heads": 12}.
-    engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (fp32), "fp32", "bf16". device: "auto", "cpu",
+    engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 where it is fast and close
+    enough, else fp32; see cjkclip.gate), "fp32", "bf16". device: "auto", "cpu",
     "cuda", "mps". Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
     """
     chosen = engines.choose(engine, precision, device)
@@ -75,6 +76,8 @@ class Clip:
     def engine(self) -> engines.Engine:
         """The engine, built when it is first needed."""
         name, precision, device = self._chosen
+        if precision == "auto":
+            precision = gate.precision(self.config, self.params, self._probe, engine=name)
         return engines.build(self.config, self.params, engine=name, precision=precision, device=device)
 
     @cached_property
@@ -244,6 +247,9 @@ class Clip:
                 done, made = made.result(), pool.submit(make, start)
                 yield done
             yield made.result()
+
+    def _probe(self) -> probes.Inputs:
+        return probes.inputs(self.config, self.tokenizer)
 
     def _rules(self) -> Image:
         if self.config.image is None:

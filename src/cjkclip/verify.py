@@ -14,22 +14,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import PIL.Image
 
-from cjkclip import moji
 from cjkclip.clip import Clip, load
 from cjkclip.config import TextTower
 from cjkclip.engines import Stages
 from cjkclip.errors import InputError
-from cjkclip.image import open_picture
+from cjkclip.probes import noise, pictures, random_tokens, sentences
 from cjkclip.text import Tokens
 
 __all__ = ["TOLERANCE", "Report", "Stage", "compare", "pictures", "sentences"]
 
 TOLERANCE = 2e-6  # of a stage's largest value: what float32 and another order of additions account for
-# Width and height of the crops. At every published size one of them leaves a surplus that OpenAI's crop and
-# transformers' halve differently.
-CROPS = ((64, 64), (57, 64), (64, 39), (64, 48), (41, 64), (64, 57))
 SIDES = ("first", "second")
 
 
@@ -71,32 +66,12 @@ class Report:
         return self.first is None
 
 
-def pictures() -> tuple[PIL.Image.Image, ...]:
-    """Bundled pictures, cropped to different proportions."""
-    chosen = _chosen()
-    return tuple(
-        open_picture(data).crop((0, 0, *size)) for (_, data), size in zip(chosen, CROPS[: len(chosen)], strict=True)
-    )
-
-
-def sentences() -> tuple[str, ...]:
-    """Names in five languages; then, per language, all of them as one long sentence with full-width marks."""
-    words = [[concept.names[language] for concept, _ in _chosen()] for language in moji.LANGUAGES]
-    return tuple(word for row in words for word in row) + tuple("，".join([*row * 6, "OK！"]) for row in words)
-
-
-def _chosen() -> tuple[tuple[moji.Concept, bytes], ...]:
-    """As many concepts as there are crops, from the whole gallery."""
-    shown = moji.gallery("noto")
-    return shown[:: max(1, len(shown) // len(CROPS))][: len(CROPS)]
-
-
 def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TOLERANCE) -> Report:
     """Compare two loaded models, or two that `load` finds by these names. Use the same engine for both.
 
     Raises InputError if they have no tower in common, and what `load` raises.
     """
-    clips = tuple(each if isinstance(each, Clip) else load(each) for each in (a, b))
+    clips = tuple(each if isinstance(each, Clip) else load(each, precision="fp32") for each in (a, b))
     one, two = clips
     see, read = (all(getattr(clip.config, part) is not None for clip in clips) for part in ("vision", "text"))
     if not see and not read:
@@ -123,7 +98,9 @@ def _tokens(one: Clip, two: Clip) -> tuple[Tokens, list[Stage]]:
     if first is None or second is None:
         note = _only(first is not None, "tokenizer files")
         stage = Stage(name="tokens", largest=float(len(texts)), apart=None, note=note)
-        return first or second or _made(one, two), [stage] if first or second else []
+        return first or second or random_tokens(*(cast(TextTower, clip.config.text) for clip in (one, two))), [
+            stage
+        ] if first or second else []
     other = [i for i in range(len(texts)) if not np.array_equal(_kept(first, i), _kept(second, i))]
     note = f"other ids for {texts[other[0]][:20]!r}" if other else ""
     return first, [Stage(name="tokens", largest=float(len(texts)), apart=float(len(other)), note=note)]
@@ -131,15 +108,6 @@ def _tokens(one: Clip, two: Clip) -> tuple[Tokens, list[Stage]]:
 
 def _kept(tokens: Tokens, row: int) -> np.ndarray:
     return tokens.ids[row][tokens.mask[row] == 1]
-
-
-def _made(one: Clip, two: Clip) -> Tokens:
-    """Ids for towers without a tokenizer: anything but the last id, which stands at the end."""
-    towers = [cast(TextTower, clip.config.text) for clip in (one, two)]
-    vocab, context = min(tower.vocab for tower in towers), min(tower.context for tower in towers)
-    ids = np.random.default_rng(0).integers(0, vocab - 1, (8, min(context, 32)))
-    ids[:, -1] = vocab - 1
-    return Tokens(ids=ids, mask=np.ones_like(ids), truncated=())
 
 
 def _texts(one: Clip, two: Clip, tokens: Tokens) -> list[Stage]:
@@ -159,7 +127,7 @@ def _pixels(one: Clip, two: Clip) -> tuple[np.ndarray, list[Stage]]:
     first, second = (clip.preprocess(shown) if clip.config.image is not None else None for clip in (one, two))
     if first is None and second is None:
         size = cast(Any, one.config.vision).image_size
-        return np.random.default_rng(0).normal(size=(len(shown), 3, size, size)).astype(np.float32), []
+        return noise(len(shown), size), []
     if first is None or second is None:
         stage = Stage(name="pixels", largest=0.0, apart=None, note=_only(first is not None, "preprocessing files"))
         return cast(np.ndarray, first if second is None else second), [stage]

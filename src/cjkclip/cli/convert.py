@@ -54,7 +54,7 @@ def convert(
     with Report("convert", as_json=json) as report:
         folder = folder.resolve()
         _require_room(folder, force)
-        clip = open_model(model, facts=facts, image_tower=image_tower)
+        clip = open_model(model, facts=facts, image_tower=image_tower, precision="fp32")
         for source in (model, image_tower or model):
             if folder in (Path(source).resolve(), *Path(source).resolve().parents):
                 raise InputError(f"{str(folder)!r} holds the model that is converted: name another folder")
@@ -64,7 +64,7 @@ def convert(
         report.answer |= {"model": model, "folder": str(folder), "layout": layout, "facts": lacks, **_written(folder)}
         report.show(f"{safe(model)} written to {safe(str(folder))} in layout {safe(layout)}", _table(folder))
         if verify:
-            found = compare(clip, cjkclip.load(folder, facts=lacks))
+            found = compare(clip, cjkclip.load(folder, facts=lacks, precision="fp32"))
             same = found.same
             report.answer["verified"] = record(found)
             show(report, found)

@@ -133,13 +133,11 @@ def read_facts(typed: Sequence[str]) -> dict[str, Any]:
     return facts
 
 
-def open_model(
-    name: str, *, facts: dict[str, Any], image_tower: str | None = None, engine: str = "auto"
-) -> "cjkclip.Clip":
+def open_model(name: str, *, facts: dict[str, Any], image_tower: str | None = None, **asked: Any) -> "cjkclip.Clip":
     """Load a model. `facts` and `image_tower` are for those that do not tell or hold them; others keep their own."""
-    clip = _open(name, facts, engine=engine)
+    clip = _open(name, facts, **asked)
     if image_tower is not None and clip.config.vision is None:
-        clip = _open(name, facts, engine=engine, image_tower=image_tower)
+        clip = _open(name, facts, **asked, image_tower=image_tower)
     return clip
 
 

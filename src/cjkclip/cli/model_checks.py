@@ -16,6 +16,7 @@ import cjkclip
 from cjkclip.cli.checks import SAMPLES, Result
 from cjkclip.config import Bert, Text, Vit
 from cjkclip.errors import CheckpointError, EngineError
+from cjkclip.gate import LEAST_COSINE
 
 Check = Callable[[], Result]
 
@@ -160,10 +161,13 @@ def _encodes(run: Callable[[], np.ndarray]) -> Result:
 
 @np.errstate(all="ignore")
 def _agrees(clip: "cjkclip.Clip", oracle: "cjkclip.Clip") -> Result:
-    apart = float(np.abs(clip.encode_image([_picture()]) - oracle.encode_image([_picture()])).max())
-    if not apart < _CLOSE:
-        raise EngineError(f"{clip.engine.name} is {apart:.1e} away from the NumPy engine: pass --engine numpy")
-    return "ok", f"{clip.engine.name} and numpy differ by {apart:.0e}"
+    ours, theirs = (each.encode_image([_picture()])[0] for each in (clip, oracle))
+    apart, cosine = float(np.abs(ours - theirs).max()), float(ours @ theirs)
+    name = f"{clip.engine.name} {clip.engine.precision}"
+    close = apart < _CLOSE if clip.engine.precision == "fp32" else cosine >= LEAST_COSINE
+    if not close:
+        raise EngineError(f"{name} is {apart:.1e} away from the NumPy engine: pass --engine numpy")
+    return "ok", f"{name} and numpy differ by {apart:.0e}, cosine {cosine:.5f}"
 
 
 def _picture() -> np.ndarray:

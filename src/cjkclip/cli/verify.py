@@ -38,7 +38,10 @@ def verify(
     """
     facts = read_facts(fact or [])
     with Report("verify", as_json=json) as report:
-        clips = [open_model(name, facts=facts, image_tower=image_tower, engine=engine) for name in (first, second)]
+        clips = [
+            open_model(name, facts=facts, image_tower=image_tower, engine=engine, precision="fp32")
+            for name in (first, second)
+        ]
         found = compare(*clips, tolerance=tolerance)
         report.answer |= {"models": [first, second], **record(found)}
         show(report, found)

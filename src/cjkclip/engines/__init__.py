@@ -58,6 +58,7 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16", ROUNDED), ("cpu",)),
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
+GATED = ("openvino",)  # engines whose "auto" precision is decided model by model
 # what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
 _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|k|v|out)\.")
 
@@ -65,18 +66,19 @@ _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|
 def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") -> tuple[str, str, str]:
     """Turn "auto" into names. Raises EngineError for a name or a combination that does not exist.
 
-    engine: torch where a GPU is asked for or found, else openvino, else numpy. precision: fp32. device: cpu,
-    or the GPU that torch finds.
+    engine: torch where a GPU is asked for or found, else openvino, else numpy. precision: "auto" is fp32, or stays as
+    it is where a model has to be looked at first (see cjkclip.gate). device: cpu, or the GPU that torch finds.
     """
     if engine == "auto":
         engine = _best_engine(device)
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} does not exist; choose 'auto' or one of {sorted(ENGINES)}")
     _, precisions, devices = ENGINES[engine]
-    precision = precisions[0] if precision == "auto" else precision
+    if precision == "auto" and engine not in GATED:
+        precision = precisions[0]
     if device == "auto":
         device = (_gpu() if engine == "torch" else None) or "cpu"
-    if precision not in precisions:
+    if precision not in (*precisions, "auto"):
         raise EngineError(f"engine {engine!r} has no precision {precision!r}; it has {list(precisions)}")
     if device.partition(":")[0] not in devices:
         raise EngineError(f"engine {engine!r} has no device {device!r}; it has {list(devices)}")
@@ -91,6 +93,16 @@ def build(config: Model, params: Params, *, engine: str, precision: str, device:
         read = {n: a.astype(np.float16) if _rounds(n, bert) else a for n, a in read.items()}
         precision = "fp32"
     return cast(Engine, importlib.import_module(ENGINES[engine][0]).build(config, read, precision, device))
+
+
+def fast(engine: str) -> str | None:
+    """The precision below fp32 that an engine computes in hardware on this machine, or None."""
+    return importlib.import_module(ENGINES[engine][0]).fast() if engine in GATED else None
+
+
+def machine(engine: str) -> str:
+    """What an engine's numbers depend on besides the model: its version and the processor."""
+    return importlib.import_module(ENGINES[engine][0]).machine()
 
 
 def _rounds(name: str, bert: bool) -> bool:

@@ -198,6 +198,18 @@ class OpenvinoEngine:
         return graph, list(seen)
 
 
+def fast() -> str | None:
+    """bf16, if the processor multiplies it; OpenVINO would emulate it otherwise."""
+    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
+
+
+def machine() -> str:
+    """OpenVINO's version, the processor's name, and what it computes in hardware."""
+    core = ov.Core()
+    asked = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    return repr((ov.get_version(), *(core.get_property("CPU", name) for name in asked)))
+
+
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:
     """Build lazily: a tower that is never asked for costs nothing."""
     assert device == "cpu"

@@ -6,7 +6,6 @@ name when it is complete, so whoever finds the name finds the file.
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -55,11 +54,6 @@ def digest(path: Path) -> str:
     """The sha256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cache(*parts: str) -> Path:
-    """A folder of our own cache, beside which huggingface_hub's lies."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().joinpath("cjkclip", *parts)
 
 
 def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) -> bool:

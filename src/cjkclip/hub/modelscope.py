@@ -15,9 +15,10 @@ from urllib.parse import quote, urlencode
 from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status
 
+from cjkclip import cache
 from cjkclip.errors import HubError
 from cjkclip.hub import READABLE, needed
-from cjkclip.hub.download import cache, download
+from cjkclip.hub.download import download
 from cjkclip.hub.progress import bytes_bar
 from cjkclip.hub.reach import Source, reach, said
 
@@ -58,7 +59,7 @@ def endpoint() -> str:
 def home(repository: str) -> Path:
     """The folder of a repository in the cache."""
     chosen = os.environ.get("MODELSCOPE_CACHE")
-    root = Path(chosen).expanduser() / "cjkclip" if chosen else cache("modelscope")
+    root = Path(chosen).expanduser() / "cjkclip" if chosen else cache.folder("modelscope")
     return root / repository.replace("/", "--")
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from huggingface_hub.utils import WeakFileLock
 
+from cjkclip import cache
 from cjkclip.errors import ModelNotFoundError
 from cjkclip.hub import FILE_SUFFIXES
-from cjkclip.hub.download import cache, download
+from cjkclip.hub.download import download
 from cjkclip.hub.progress import bytes_bar
 from cjkclip.hub.reach import Source, reach
 
@@ -25,7 +26,7 @@ def fetch(name: str, revision: str | None) -> Path:
     if revision is not None:
         raise ModelNotFoundError(f"{name!r} is a URL, which has no revision {revision!r}")
     url, sha256 = name.partition("#")[0], match["sha256"].lower()
-    target = cache("urls", sha256) / match["file"]
+    target = cache.folder("urls", sha256) / match["file"]
     source = Source(
         named=url,
         endpoint=url.split("/")[2],

@@ -1,0 +1,93 @@
+"""Is half precision good enough for a model? Asked once of built-in inputs, and remembered.
+
+"auto" computes in bfloat16 where the processor multiplies it in hardware and the features of every built-in picture
+and sentence keep a cosine of LEAST_COSINE to those in float32. Small models stay in float32: they are fast anyway.
+What was measured lies in the cache under a key made from every parameter, so another model never finds it; without
+a cache that can be written the answer is the same, and measured at each start.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from cjkclip import cache, engines
+from cjkclip.config import Model
+from cjkclip.probes import Inputs
+
+LEAST_COSINE = 0.9995
+SMALL = 20_000_000  # parameters
+MOST_RECORDS = 256  # files kept
+
+
+def precision(config: Model, params: Mapping[str, np.ndarray], inputs: Callable[[], Inputs], *, engine: str) -> str:
+    """The precision that "auto" stands for: the fast one of this machine, or "fp32"."""
+    if sum(array.size for array in params.values()) < SMALL:
+        return "fp32"
+    fast = engines.fast(engine)
+    if fast is None:
+        return "fp32"
+    record = cache.folder("precision") / f"{_key(config, params, engine, fast)}.json"
+    cosines = _remembered(record)
+    if cosines is None:
+        cosines = measure(config, params, inputs(), engine=engine, fast=fast)
+        _remember(record, cosines)
+    return fast if min(cosines.values()) >= LEAST_COSINE else "fp32"
+
+
+def measure(
+    config: Model, params: Mapping[str, np.ndarray], inputs: Inputs, *, engine: str, fast: str
+) -> dict[str, float]:
+    """The least cosine of a tower's features in two precisions, by tower."""
+    features: dict[str, list[np.ndarray]] = {}
+    for each in ("fp32", fast):  # one after the other: both at once would hold two copies of the weights
+        built = engines.build(config, params, engine=engine, precision=each, device="cpu")
+        if inputs.pixels is not None:
+            features.setdefault("image", []).append(built.image(inputs.pixels))
+        if inputs.tokens is not None:
+            features.setdefault("text", []).append(built.text(inputs.tokens.ids, inputs.tokens.mask))
+    return {tower: _least_cosine(*pair) for tower, pair in features.items()}
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def _least_cosine(exact: np.ndarray, rough: np.ndarray) -> float:
+    """Of the rows of two matrices; 0 where a feature is no number."""
+    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(rough, axis=1)
+    cosines = (exact.astype(np.float64) * rough).sum(axis=1) / np.maximum(norms, 1e-30)
+    return float(np.nan_to_num(cosines, nan=0.0).min(initial=1.0))
+
+
+def _key(config: Model, params: Mapping[str, np.ndarray], engine: str, fast: str) -> str:
+    digest = hashlib.sha256(repr((config, engines.machine(engine), fast)).encode())
+    for name in sorted(params):
+        digest.update(f"{name} {zlib.crc32(np.ascontiguousarray(params[name]).data)}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _remembered(record: Path) -> dict[str, float] | None:
+    try:
+        found: Any = json.loads(record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or not found or not set(cast(dict[str, Any], found)) <= {"image", "text"}:
+        return None
+    values = list(cast(dict[str, Any], found).values())
+    return cast(dict[str, float], found) if all(isinstance(value, float) for value in values) else None
+
+
+def _remember(record: Path, cosines: Mapping[str, float]) -> None:
+    """Write whole or not at all; a cache that cannot be written costs time and nothing else."""
+    with contextlib.suppress(OSError):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        fresh = record.with_name(f".{record.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(cosines), "utf-8")
+        fresh.replace(record)
+        oldest_first = sorted(record.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for old in oldest_first[:-MOST_RECORDS]:
+            old.unlink()

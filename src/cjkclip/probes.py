@@ -1,0 +1,72 @@
+"""Inputs that come with the package, to look at a model with: bundled pictures, and their names in five languages.
+
+n pictures or texts, S pixels a side, L tokens. A model without preprocessing or tokenizer files gets noise instead.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import PIL.Image
+
+from cjkclip import moji
+from cjkclip.config import Model, TextTower
+from cjkclip.image import load_pixels, open_picture
+from cjkclip.text import Tokenizer, Tokens
+
+# Width and height of the crops. At every published size one of them leaves a surplus that OpenAI's crop and
+# transformers' halve differently.
+CROPS = ((64, 64), (57, 64), (64, 39), (64, 48), (41, 64), (64, 57))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """What the towers of one model are asked with; None for a tower that it lacks."""
+
+    pixels: np.ndarray | None  # (n, 3, S, S) float32
+    tokens: Tokens | None
+
+
+def inputs(config: Model, tokenizer: Tokenizer | None) -> Inputs:
+    """The built-in pictures and sentences by a model's own rules."""
+    pixels = tokens = None
+    if config.vision is not None:
+        shown = pictures()
+        pixels = load_pixels(shown, config.image) if config.image else noise(len(shown), config.vision.image_size)
+    if config.text is not None:
+        tokens = tokenizer(sentences()) if tokenizer is not None else random_tokens(config.text)
+    return Inputs(pixels=pixels, tokens=tokens)
+
+
+def pictures() -> tuple[PIL.Image.Image, ...]:
+    """Bundled pictures, cropped to different proportions."""
+    return tuple(
+        open_picture(data).crop((0, 0, *size))
+        for (_, data), size in zip(_chosen(), CROPS[: len(_chosen())], strict=True)
+    )
+
+
+def sentences() -> tuple[str, ...]:
+    """Names in five languages; then, per language, all of them as one long sentence with full-width marks."""
+    words = [[concept.names[language] for concept, _ in _chosen()] for language in moji.LANGUAGES]
+    return tuple(word for row in words for word in row) + tuple("，".join([*row * 6, "OK！"]) for row in words)
+
+
+def noise(count: int, side: int) -> np.ndarray:
+    """Normalised pixels of no picture, the same each time: (count, 3, side, side)."""
+    return np.random.default_rng(0).normal(size=(count, 3, side, side)).astype(np.float32)
+
+
+def random_tokens(*towers: TextTower) -> Tokens:
+    """Ids that every one of the towers reads: anything but the last id, which stands at the end."""
+    vocab, context = min(tower.vocab for tower in towers), min(tower.context for tower in towers)
+    ids = np.random.default_rng(0).integers(0, vocab - 1, (8, min(context, 32)))
+    ids[:, -1] = vocab - 1
+    return Tokens(ids=ids, mask=np.ones_like(ids), truncated=())
+
+
+@cache
+def _chosen() -> tuple[tuple[moji.Concept, bytes], ...]:
+    """As many concepts as there are crops, from the whole gallery."""
+    shown = moji.gallery("noto")
+    return tuple(shown[:: max(1, len(shown) // len(CROPS))][: len(CROPS)])
