@@ -1,5 +1,6 @@
 """Two contestants in one run, A B A B, and the ratio of their medians: what a noisy machine allows one to say."""
 
+import math
 import platform
 import statistics
 import time
@@ -59,5 +60,6 @@ def markdown(rows: list[Row]) -> str:
     ]
     for row in rows:
         cells = (row.job, row.ours, row.peer, f"{row.ours_s * 1e3:.1f}", f"{row.peer_s * 1e3:.1f}")
-        lines.append(f"| {' | '.join(cells)} | {row.ratio:.2f} | {row.difference:.1e} |")
+        difference = "" if math.isnan(row.difference) else f"{row.difference:.1e}"
+        lines.append(f"| {' | '.join(cells)} | {row.ratio:.2f} | {difference} |")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """Is half precision good enough for a model? Asked once of built-in inputs, and remembered.
 
 "auto" computes in bfloat16 where the processor multiplies it in hardware and the features of every built-in picture
-and sentence keep a cosine of LEAST_COSINE to those in float32. Small models stay in float32: they are fast anyway.
+and sentence keep a cosine of LEAST_COSINE to those in float32. Small models stay in float32: there
+the exact numbers are worth more than the time (the bundled one takes a millisecond a picture).
 What was measured lies in the cache under a key made from every parameter, so another model never finds it; without
 a cache that can be written the answer is the same, and measured at each start.
 """

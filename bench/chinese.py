@@ -1,0 +1,182 @@
+"""Chinese-CLIP ViT-B/16 at its real size, random weights: our defaults beside the peers' documented use.
+
+The peers are transformers 5 (fp32, its default attention, texts padded to the longest; and with weights in bfloat16)
+and cn_clip (texts padded to 52, its own image transform and tokenizer).
+"""
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tests.peers import cn_clip, open_clip, transformers
+
+import cjkclip
+from bench.timing import Row, alternate
+from cjkclip.text.wordpiece import chinese_bert
+
+CAPTIONS = 128
+MEGAPIXELS = {"0.3 MP": (640, 480), "2 MP": (1600, 1200), "12 MP": (4000, 3000)}
+
+
+def captions() -> list[str]:
+    """Chinese captions of 8 to 20 characters, made of the gallery's names, all different."""
+    names = [concept.names["zh"] for concept, _ in cjkclip.moji.gallery("noto")]
+    rng, made = np.random.default_rng(0), set[str]()
+    while len(made) < CAPTIONS:
+        length = int(rng.integers(8, 21))
+        made.add("和".join(names[i] for i in rng.integers(0, len(names), 12))[:length])
+    return sorted(made, key=lambda text: hash_of(text))
+
+
+def hash_of(text: str) -> int:
+    """An order that is not by length and is the same each time."""
+    return int.from_bytes(text.encode(), "big") % 1_000_003
+
+
+def photograph(width: int, height: int) -> bytes:
+    """A JPEG with the smooth parts and the detail of a photograph, more or less."""
+    rng = np.random.default_rng(width)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3)
+    grain = rng.normal(0, 8, (height, width, 1))
+    pixels = np.clip(np.asarray(coarse, np.float32) + grain, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def write_peer(folder: Path) -> Any:
+    """transformers' ChineseCLIPModel in its default shape (ViT-B/16, 12-layer BERT), saved with cn_clip's vocabulary."""
+    peer = transformers()
+    torch.manual_seed(0)
+    text = {"vocab_size": 21_128}
+    vision = {"patch_size": 16}
+    model = peer.ChineseCLIPModel(peer.ChineseCLIPConfig(text_config=text, vision_config=vision)).eval()
+    model.save_pretrained(folder)
+    peer.ChineseCLIPImageProcessor().save_pretrained(folder)
+    chinese_bert().save_transformers(folder)
+    return model
+
+
+def unit(found: torch.Tensor) -> np.ndarray:
+    """Rows of unit length, float32."""
+    return torch.nn.functional.normalize(found.float(), dim=1).numpy()
+
+
+def row(job: str, names: tuple[str, str], ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> Row:
+    """One line. The difference is that of the two results, where they are arrays of one shape."""
+    got, want = ours(), theirs()
+    same = isinstance(got, np.ndarray) and isinstance(want, np.ndarray) and got.shape == want.shape
+    apart = float(np.abs(got - want).max()) if same else float("nan")
+    a, b = alternate(ours, theirs, rounds)
+    return Row(job=job, ours=names[0], peer=names[1], ours_s=a, peer_s=b, difference=apart)
+
+
+def measure(rounds: int) -> list[Row]:
+    """Every line of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        peer = write_peer(Path(folder))
+        rows = [*images(Path(folder), peer, rounds), *texts(Path(folder), peer, rounds)]
+    return [*rows, *tokenisers(rounds), *preprocessing(rounds)]
+
+
+def images(folder: Path, peer: Any, rounds: int) -> list[Row]:
+    """The image tower, pixels to unit vectors."""
+    rng, rows = np.random.default_rng(0), list[Row]()
+    half = type(peer)(peer.config).to(torch.bfloat16).eval()
+    half.load_state_dict(peer.state_dict())
+    clips = {"fp32": cjkclip.load(folder, precision="fp32"), "default": cjkclip.load(folder)}
+    for count in (1, 8, 32):
+        pixels = rng.normal(size=(count, 3, 224, 224)).astype(np.float32)
+        tensor = torch.tensor(pixels)
+
+        def theirs(model: Any = peer, tensor: torch.Tensor = tensor) -> np.ndarray:
+            with torch.inference_mode():
+                return unit(model.get_image_features(tensor.to(model.dtype)).pooler_output)
+
+        for name, clip in clips.items():
+            used = f"{name}: {clip.engine.name} {clip.engine.precision}"
+            job, ours = f"image tower, {count} at once", lambda clip=clip, pixels=pixels: clip.encode_pixels(pixels)
+            rows.append(row(job, (used, "transformers fp32"), ours, theirs, max(3, rounds // (1 + count // 8))))
+            if name == "default":
+                peers = (used, "transformers, bf16 weights")
+                rows.append(
+                    row(job, peers, ours, lambda theirs=theirs: theirs(half), max(3, rounds // (1 + count // 8)))
+                )
+    return rows
+
+
+def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
+    """Captions to unit vectors, tokenizer included."""
+    asked, clip = captions(), cjkclip.load(folder)
+    tokenizer = transformers().BertTokenizerFast.from_pretrained(folder)
+    used = f"default: {clip.engine.name} {clip.engine.precision}"
+
+    def padded(listed: list[str], **how: Any) -> np.ndarray:
+        found = list[np.ndarray]()
+        for start in range(0, len(listed), 32):
+            batch = tokenizer(listed[start : start + 32], return_tensors="pt", **how)
+            with torch.inference_mode():
+                found.append(unit(peer.get_text_features(**batch).pooler_output))
+        return np.concatenate(found)
+
+    to_52 = {"padding": "max_length", "max_length": 52, "truncation": True}
+    rows = [
+        row(
+            f"{CAPTIONS} captions",
+            (used, name),
+            lambda: clip.encode_text(asked),
+            lambda how=how: padded(asked, **how),
+            max(3, rounds // 3),
+        )
+        for name, how in (
+            ("transformers fp32, padded to the longest of 32", {"padding": True}),
+            ("transformers fp32, padded to 52 as cn_clip does", to_52),
+        )
+    ]
+    one = asked[:1]
+    names = (used, "transformers fp32")
+    return [*rows, row("one query", names, lambda: clip.encode_text(one), lambda: padded(one, padding=True), rounds)]
+
+
+def tokenisers(rounds: int) -> list[Row]:
+    """Texts to ids."""
+    asked, ours, theirs = captions() * 8, chinese_bert(), cn_clip()
+    names = ("tokenizer", "cn_clip.tokenize")
+    job = f"tokenise {len(asked)} captions"
+    return [row(job, names, lambda: ours(asked).ids, lambda: theirs.tokenize(asked).numpy(), rounds)]
+
+
+def preprocessing(rounds: int) -> list[Row]:
+    """A JPEG file to pixels on one core, by OpenAI's rules on both sides."""
+    from open_clip.transform import image_transform
+
+    open_clip()
+    transform = image_transform(224, is_train=False)
+    rules = cjkclip.config.Image(
+        size=224,
+        resize="short-side",
+        filter="bicubic",
+        crop="half-even",
+        rgb="last",
+        alpha="drop",
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+    )
+    rows = list[Row]()
+    for name, size in MEGAPIXELS.items():
+        file = photograph(*size)
+        rows.append(
+            row(
+                f"JPEG of {name} to pixels",
+                ("exact", "open_clip's transform"),
+                lambda file=file: cjkclip.image.load_pixels([file], rules)[0],
+                lambda file=file: transform(Image.open(io.BytesIO(file))).numpy(),
+                rounds,
+            )
+        )
+    return rows
