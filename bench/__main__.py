@@ -1,6 +1,7 @@
 """`make bench`: what is computed here beside what the peers compute, on the same random weights in the same process.
 
-Chinese-CLIP ViT-B/16 and CLIP ViT-B/32 in their real shapes. Writes docs/benchmarks.md and bench/out/encode.json. `python -m bench --quick` takes fewer rounds and writes nothing.
+Chinese-CLIP ViT-B/16 and CLIP ViT-B/32 in their real shapes. Writes docs/benchmarks.md and bench/out/encode.json.
+`python -m bench --quick` takes fewer rounds and writes nothing.
 """
 
 import argparse

@@ -30,7 +30,7 @@ def captions() -> list[str]:
     while len(made) < CAPTIONS:
         length = int(rng.integers(8, 21))
         made.add("和".join(names[i] for i in rng.integers(0, len(names), 12))[:length])
-    return sorted(made, key=lambda text: hash_of(text))
+    return sorted(made, key=hash_of)
 
 
 def hash_of(text: str) -> int:
@@ -50,7 +50,7 @@ def photograph(width: int, height: int) -> bytes:
 
 
 def write_peer(folder: Path) -> Any:
-    """transformers' ChineseCLIPModel in its default shape (ViT-B/16, 12-layer BERT), saved with cn_clip's vocabulary."""
+    """transformers' ChineseCLIPModel in its default shape (ViT-B/16, base BERT), saved with cn_clip's vocabulary."""
     peer = transformers()
     torch.manual_seed(0)
     text = {"vocab_size": 21_128}
