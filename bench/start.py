@@ -1,0 +1,118 @@
+"""`python -m bench.start`: from the start of a process to its first classification, and its peak memory.
+
+Chinese-CLIP ViT-B/16 at its real size from a local folder, random weights, beside transformers. Both sides in turn, in
+processes of their own; the first round warms the caches of the system and of cjkclip and is not counted.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.chinese import write_peer
+from bench.timing import machine
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "start.md"
+LABELS = ["猫", "狗", "鸟"]
+OURS = """
+import sys, cjkclip
+clip = cjkclip.load(sys.argv[1], precision={precision!r})
+print(clip.classify(sys.argv[2], {labels!r}))
+"""
+THEIRS = """
+import sys, torch
+from PIL import Image
+sys.path[:0] = {path!r}
+from tests.peers import transformers
+peer = transformers()
+model = peer.ChineseCLIPModel.from_pretrained(sys.argv[1]).eval()
+tokenizer = peer.BertTokenizerFast.from_pretrained(sys.argv[1])
+processor = peer.ChineseCLIPImageProcessor.from_pretrained(sys.argv[1])
+inputs = dict(tokenizer({labels!r}, padding=True, return_tensors="pt"))
+inputs |= dict(processor(Image.open(sys.argv[2]).convert("RGB"), return_tensors="pt"))
+with torch.inference_mode():
+    print(model(**inputs).logits_per_image.softmax(dim=1))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One way to classify: medians of wall time in seconds, and peak resident memory in MiB."""
+
+    name: str
+    seconds: float
+    peak: float
+
+
+def run(code: str, *words: str) -> tuple[float, float]:
+    """Seconds and peak MiB of one process. Its memory is the largest among the children that ended so far."""
+    probe = (
+        "import resource, subprocess, sys, time\n"
+        "start = time.perf_counter()\n"
+        "subprocess.run([sys.executable, '-W', 'ignore', '-c', *sys.argv[1:]], check=True, capture_output=True)\n"
+        "print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe, code, *words], check=True, capture_output=True, text=True)
+    seconds, kilobytes = done.stdout.split()
+    return float(seconds), float(kilobytes) / 1024
+
+
+def measure(rounds: int) -> list[Line]:
+    """Every way, in turn."""
+    codes = {
+        "transformers fp32": THEIRS.format(labels=LABELS, path=[str(Path(__file__).parents[1])]),
+        "cjkclip, default": OURS.format(labels=LABELS, precision="auto"),
+        "cjkclip, fp32": OURS.format(labels=LABELS, precision="fp32"),
+    }
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in codes}
+    with tempfile.TemporaryDirectory() as folder:
+        write_peer(Path(folder))
+        picture = Path(folder) / "picture.png"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(picture)
+        for turn in range(rounds + 1):
+            for name, code in codes.items():
+                found = run(code, folder, str(picture))
+                if turn:
+                    seen[name].append(found)
+    return [
+        Line(name=n, seconds=statistics.median(s for s, _ in f), peak=statistics.median(p for _, p in f))
+        for n, f in seen.items()
+    ]
+
+
+def markdown(lines: list[Line]) -> str:
+    """The table; ratios are over the first line."""
+    first = lines[0]
+    rows = ["| | seconds | times faster | peak MiB | of the peer's |", "|---|---|---|---|---|"]
+    for line in lines:
+        ratio, share = first.seconds / line.seconds, line.peak / first.peak
+        rows.append(f"| {line.name} | {line.seconds:.2f} | {ratio:.2f} | {line.peak:.0f} | {share:.2f} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Measure, print, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = markdown(measure(rounds))
+    print(table)
+    PAGE.write_text(
+        "# From start to first classification\n\nWritten by `python -m bench.start`: Chinese-CLIP ViT-B/16 with random "
+        f"weights, from a local folder of 0.75 GB in float32, one picture, three labels, {rounds} rounds in turn, "
+        f"medians.\n\n{machine()}\n\n{table}\n",
+        "utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()
