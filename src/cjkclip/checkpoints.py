@@ -89,6 +89,12 @@ def _joined(text: Found, image: Found, source: str) -> Found:
     return replace(text, config=config, params=params)
 
 
+def locate(name: str, *, revision: str | None = None) -> Path:
+    """The folder or file of a name that `cjkclip.load` takes. Raises ModelNotFoundError, HubError."""
+    known = find_release(name)
+    return _locate(name, known[1] if known else None, revision)
+
+
 def write(found: Found, folder: Path, layout: str) -> Path:
     """Write a checkpoint in a layout. See `Clip.save`."""
     form = find_layout(layout, found.params)

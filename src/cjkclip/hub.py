@@ -8,7 +8,9 @@ Refuses: names that are no path and no "org/name", repositories without weights 
 import difflib
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
@@ -32,6 +34,18 @@ WEIGHTS = (
 SMALL = re.compile(r"[^/]+(?<!\.index)\.json|vocab\.txt|merges\.txt|[^/]+\.model|[^/]+\.txt\.gz")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".json", ".msgpack", ".h5", ".npz")
+
+_CACHE: ContextVar[Path | None] = ContextVar("cache", default=None)
+
+
+@contextmanager
+def cache_at(folder: str | Path | None) -> Generator[None]:
+    """Inside, snapshots lie in `folder`, as huggingface_hub lays out a cache, instead of its own; None: in its own."""
+    token = _CACHE.set(None if folder is None else Path(folder).expanduser())
+    try:
+        yield
+    finally:
+        _CACHE.reset(token)
 
 
 def locate(name: str, *, revision: str | None = None) -> Path:
@@ -137,9 +151,14 @@ def _fetch(repository: str, revision: str | None) -> Path:
 def _snapshot(repository: str, revision: str | None, wanted: list[str], *, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
 
-    return Path(
-        snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=local_files_only)
+    found = snapshot_download(
+        repository,
+        revision=revision,
+        allow_patterns=wanted,
+        local_files_only=local_files_only,
+        cache_dir=_CACHE.get(),
     )
+    return Path(found)
 
 
 def _cached(repository: str, revision: str | None, error: BaseException, why: str) -> Path:
@@ -152,7 +171,7 @@ def _cached(repository: str, revision: str | None, error: BaseException, why: st
             return folder
         found = f"the cache holds only a part of it ({folder})"
     except errors.LocalEntryNotFoundError:
-        found = f"the cache does not hold it ({constants.HF_HUB_CACHE})"
+        found = f"the cache does not hold it ({_CACHE.get() or constants.HF_HUB_CACHE})"
     named = repository if revision is None else f"{repository} (revision {revision})"
     raise HubError(
         f"{named}: {why}, and {found}. Load it once with the network on (HF_HUB_OFFLINE unset; the hub is "

@@ -39,7 +39,7 @@ class Tokenizer(Protocol):
     pad: int  # the id of padding
 
     def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
-        """Ids of `texts`, in rows of length `context` (None: the model's); too long ones are cut and listed, or refused."""
+        """Ids of `texts` in rows of length `context` (None: the model's); long ones are cut and listed, or refused."""
         ...
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:

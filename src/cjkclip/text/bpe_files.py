@@ -164,9 +164,7 @@ def _folded(folder: Path, config: dict[str, Any], found: dict[str, str]) -> tupl
     return tuple(sorted(name for name in set(found.values()) if flags[name]))
 
 
-def write_vocab(
-    folder: Path, vocab: dict[str, int], merges: Sequence[Merge], *, prefix: str = ""
-) -> tuple[Path, Path]:
+def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge], *, prefix: str = "") -> tuple[Path, Path]:
     """Write vocab.json and merges.txt, with `prefix` before their names."""
     ordered = dict(sorted(vocab.items(), key=lambda item: item[1]))
     paths = folder / f"{prefix}vocab.json", folder / f"{prefix}merges.txt"

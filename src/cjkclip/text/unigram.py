@@ -112,6 +112,13 @@ class Unigram:
         """Ids of texts without what stands in front, uncut. Raises TextError if one is not a valid string."""
         return [self._row(text) for text in check_texts(texts)]
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """The special tokens by what they are for, as transformers calls it."""
+        roles = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "[SEP]", "mask": "[MASK]"}
+        roles |= {"pad": self.rules.pad} | ({} if self.rules.cls is None else {"cls": self.rules.cls})
+        return {role: name for role, name in roles.items() if name in self._ids}
+
     def decode(self, ids: Sequence[int]) -> str:
         """The normalised text of `ids`; special tokens, the one for the unknown too, appear as spelled."""
         unknown = [i for i in ids if not 0 <= i < self.vocab_size]
@@ -130,9 +137,7 @@ class Unigram:
         transformers 4 reads them as a slow T5Tokenizer; transformers 5 ignores do_lower_case.
         """
         self.save(folder)
-        roles = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "[SEP]", "mask": "[MASK]"}
-        roles |= {"pad": self.rules.pad} | ({} if self.rules.cls is None else {"cls": self.rules.cls})
-        named = {f"{role}_token": name for role, name in roles.items() if name in self._ids}
+        named = {f"{role}_token": name for role, name in self.roles.items()}
         config = {"do_lower_case": self.rules.lower, "extra_ids": 0, "tokenizer_class": "T5Tokenizer"}
         write_text(folder / "tokenizer_config.json", json.dumps(named | config, indent=2))
         write_text(folder / "special_tokens_map.json", json.dumps(named, indent=2))

@@ -1,0 +1,116 @@
+"""AutoProcessor, AutoTokenizer and AutoImageProcessor, for every family and every form that `cjkclip.load` reads.
+
+A folder with transformers' own files is read as transformers reads it. Where there are none (OpenAI's and cn_clip's
+files, cjkclip's own, the pictures of rinna and Taiyi), the model's tokenizer and its rules for pictures are taken.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cjkclip import checkpoints, hub
+from cjkclip.clip import Clip, load
+from cjkclip.compat.transformers.batches import known
+from cjkclip.compat.transformers.images import (
+    ChineseCLIPImageProcessor,
+    CLIPImageProcessor,
+    FamilyImageProcessor,
+    read_record,
+)
+from cjkclip.compat.transformers.pretrained import SPIECE, PreTrainedTokenizer
+from cjkclip.compat.transformers.processors import ChineseCLIPProcessor, CLIPProcessor, ImageProcessor
+from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer, SentencePieceTokenizer
+from cjkclip.errors import FactsError
+from cjkclip.text.bpe import Bpe
+from cjkclip.text.files import read_json
+from cjkclip.text.unigram import Unigram
+from cjkclip.text.wordpiece import WordPiece
+
+_LOAD = ("family", "revision", "image_tower", "facts")  # of cjkclip.load
+_HERE = ("cache_dir", "use_fast")
+_CLASSES: dict[type, type[PreTrainedTokenizer]] = {
+    Bpe: CLIPTokenizer,
+    WordPiece: BertTokenizer,
+    Unigram: SentencePieceTokenizer,
+}
+
+
+class AutoTokenizer:
+    """Finds the tokenizer of a model."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> PreTrainedTokenizer:
+        """The tokenizer of a name that `cjkclip.load` takes. Options: that function's, cache_dir, use_fast."""
+        source = _Source(name, options, "AutoTokenizer.from_pretrained")
+        with hub.cache_at(options.get("cache_dir")):
+            return source.tokenizer()
+
+
+class AutoImageProcessor:
+    """Finds the image processor of a model."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> ImageProcessor:
+        """The image processor of a name that `cjkclip.load` takes. Options: that function's, cache_dir, use_fast."""
+        source = _Source(name, options, "AutoImageProcessor.from_pretrained")
+        with hub.cache_at(options.get("cache_dir")):
+            return source.image_processor()
+
+
+class AutoProcessor:
+    """Finds both."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> CLIPProcessor:
+        """The processor of a name that `cjkclip.load` takes. Options: that function's, cache_dir, use_fast."""
+        source = _Source(name, options, "AutoProcessor.from_pretrained")
+        with hub.cache_at(options.get("cache_dir")):
+            tokenizer = source.tokenizer()
+            kind = ChineseCLIPProcessor if isinstance(tokenizer, BertTokenizer) else CLIPProcessor
+            return kind(source.image_processor(), tokenizer)
+
+
+class _Source:
+    """A name, its folder, and the model where that has to be asked."""
+
+    def __init__(self, name: str | Path, options: dict[str, Any], where: str) -> None:
+        known(options, (*_LOAD, *_HERE), where)
+        self.name = str(name)
+        self.options = {key: value for key, value in options.items() if key in _LOAD}
+
+    @cached_property
+    def folder(self) -> Path:
+        return checkpoints.locate(self.name, revision=self.options.get("revision"))
+
+    @cached_property
+    def clip(self) -> Clip:
+        return load(self.name, **self.options)
+
+    def tokenizer(self) -> PreTrainedTokenizer:
+        folder = self.folder
+        if (folder / SPIECE).is_file():
+            return SentencePieceTokenizer.from_pretrained(folder)
+        if (folder / "tokenizer_config.json").is_file():
+            bert = (folder / "vocab.txt").is_file() or _is_wordpiece(folder / "tokenizer.json")
+            return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder)
+        core = self.clip.tokenizer
+        if core is None:
+            raise FactsError(f"{self.name}: came without tokenizer files; put them beside the weights")
+        return _CLASSES[type(core)].over(core, core.context)  # pyright: ignore[reportArgumentType]
+
+    def image_processor(self) -> ImageProcessor:
+        record = read_record(self.folder)
+        if record is not None:
+            kind = record.get("image_processor_type") or record.get("feature_extractor_type") or ""
+            chinese = str(kind).startswith("ChineseCLIP")
+            return (ChineseCLIPImageProcessor if chinese else CLIPImageProcessor).from_pretrained(self.folder)
+        rules = self.clip.config.image
+        if rules is None:
+            raise FactsError(
+                f"{self.name}: nothing tells how its pictures are prepared; add a preprocessor_config.json"
+            )
+        return FamilyImageProcessor(rules)
+
+
+def _is_wordpiece(path: Path) -> bool:
+    return path.is_file() and (read_json(path).get("model") or {}).get("continuing_subword_prefix") == "##"
