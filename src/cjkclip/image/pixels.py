@@ -17,9 +17,10 @@ from cjkclip.errors import ImageError
 from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb
 
+Filter = Literal["bicubic", "bilinear"]
 WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is enlarged whole, then cropped
 
-FILTERS: dict[Literal["bicubic", "bilinear"], Resampling] = {
+FILTERS: dict[Filter, Resampling] = {
     "bicubic": Resampling.BICUBIC,
     "bilinear": Resampling.BILINEAR,
 }

@@ -13,8 +13,8 @@ import PIL.Image
 
 from cjkclip import config
 from cjkclip.errors import ImageError
-from cjkclip.image.picture import Picture, named, open_picture, to_rgb
-from cjkclip.image.pixels import FILTERS, WHOLE, is_clear, load_pixels
+from cjkclip.image.picture import named, open_picture, to_rgb
+from cjkclip.image.pixels import FILTERS, WHOLE, Filter, is_clear, load_pixels
 
 Levels = np.ndarray  # (C, H, W), of any number type
 
@@ -32,7 +32,7 @@ class Steps:
     std: tuple[float, ...]
 
 
-def prepare(picture: Picture, steps: Steps, axis: Literal[0, -1] | None = None) -> Levels:
+def prepare(picture: Any, steps: Steps, axis: Literal[0, -1] | None = None) -> Levels:
     """One picture, (C, H, W): float32, or as it was if neither `scale` nor `mean` is asked for.
 
     Arrays hold their channels along `axis` (None: the first one if it has 1, 3 or 4 of them, else the last). Raises
@@ -54,7 +54,7 @@ def prepare(picture: Picture, steps: Steps, axis: Literal[0, -1] | None = None) 
 
 def _rules(steps: Steps) -> config.Image | None:
     """The same steps as a record that `load_pixels` knows, which also spares long strips; None if it has none."""
-    names = {number: name for name, number in FILTERS.items()}
+    names: dict[int, Filter] = {int(number): name for name, number in FILTERS.items()}
     side = steps.size if isinstance(steps.size, int) else steps.size[0] if steps.size else 0
     short = steps.size == side and steps.crop == (side, side)
     squash = steps.size == (side, side) and steps.crop in (None, (side, side))
@@ -65,7 +65,7 @@ def _rules(steps: Steps) -> config.Image | None:
     return config.Image(
         size=side,
         resize="short-side" if short else "squash",
-        filter=names[PIL.Image.Resampling(steps.resample)],
+        filter=names[steps.resample],
         crop="floor",
         rgb="first",
         alpha="white",
@@ -120,7 +120,8 @@ def _resized(levels: Levels, size: int | tuple[int, int], resample: int) -> Leve
     if size[0] * size[1] > WHOLE:
         raise ImageError(f"resized it would have {size[0]} x {size[1]} pixels, more than {WHOLE}: cut it first")
     unit = _is_unit(levels)
-    small = (levels.astype(np.float64) * 255 if unit else levels).astype(np.uint8).transpose(1, 2, 0)
+    levels = (levels.astype(np.float64) * 255).astype(np.float32) if unit else levels
+    small = levels.astype(np.uint8).transpose(1, 2, 0)
     image = PIL.Image.fromarray(small[:, :, 0] if small.shape[2] == 1 else small)
     found = np.asarray(image.resize((size[1], size[0]), PIL.Image.Resampling(resample)))
     found = found[None] if found.ndim == 2 else found.transpose(2, 0, 1)

@@ -6,7 +6,7 @@ files, cjkclip's own, the pictures of rinna and Taiyi), the model's tokenizer an
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cjkclip import checkpoints, hub
 from cjkclip.clip import Clip, load
@@ -113,4 +113,5 @@ class _Source:
 
 
 def _is_wordpiece(path: Path) -> bool:
-    return path.is_file() and (read_json(path).get("model") or {}).get("continuing_subword_prefix") == "##"
+    model: Any = read_json(path).get("model") if path.is_file() else None
+    return isinstance(model, dict) and cast(dict[str, Any], model).get("continuing_subword_prefix") == "##"

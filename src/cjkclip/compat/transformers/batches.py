@@ -5,12 +5,14 @@ Refuses: rows of different lengths where a tensor is asked for, and kinds of ten
 
 from collections import UserDict
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cjkclip.errors import InputError, OptionError
 from cjkclip.need import need
+
+_B = TypeVar("_B", bound="_Batch")
 
 
 class _Batch(UserDict[str, Any]):
@@ -30,13 +32,13 @@ class _Batch(UserDict[str, Any]):
             )
         return self.data[name]
 
-    def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> Self:
+    def convert_to_tensors(self: _B, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> _B:
         """Every value as a tensor, in place; `prepend_batch_axis` makes one row a batch of one."""
         for name, value in self.data.items() if tensor_type is not None else ():
             self.data[name] = as_tensor([value] if prepend_batch_axis else value, str(tensor_type), name)
         return self
 
-    def to(self, target: Any, *, non_blocking: bool = False) -> Self:
+    def to(self: _B, target: Any, *, non_blocking: bool = False) -> _B:
         """Tensors on a device, or (floating point only) of a type, in place."""
         torch = need("torch", extra="torch")
         kind = isinstance(target, torch.dtype)

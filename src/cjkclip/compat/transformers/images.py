@@ -6,17 +6,18 @@ neither a short side nor a height and a width, pictures that cjkclip.image refus
 """
 
 import json
+import os
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import PIL.Image
 
 from cjkclip import checkpoints, config, hub
 from cjkclip.compat.transformers.batches import BatchFeature, known
-from cjkclip.errors import FactsError, InputError
+from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD
-from cjkclip.image import Picture, load_pixels
+from cjkclip.image import load_pixels
 from cjkclip.image.steps import Steps, prepare
 from cjkclip.text.files import read_json, write_text
 
@@ -41,6 +42,8 @@ CALL = (*DEFAULTS, "return_tensors", "input_data_format", "device", "disable_gro
 FILE = "preprocessor_config.json"
 _AXES: dict[Any, Literal[0, -1] | None] = {None: None, "channels_first": 0, "channels_last": -1}
 
+_C = TypeVar("_C", bound="CLIPImageProcessor")
+
 
 class CLIPImageProcessor:
     """Resize, crop, rescale and normalise, each as an option says."""
@@ -53,7 +56,7 @@ class CLIPImageProcessor:
         vars(self).update(_told(DEFAULTS, options))
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
         """What preprocessor_config.json (or processor_config.json) of a folder or hub repository says.
 
         Options override the file; revision and cache_dir are the hub's; use_fast is taken and means nothing.
@@ -131,18 +134,19 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return read_json(whole).get("image_processor") if whole.is_file() else None
 
 
-def listed(images: Any) -> list[Picture]:
+def listed(images: Any) -> list[Any]:
     """One picture, a list of them, or a batch in one array or tensor, as a list of PIL pictures, paths and arrays."""
     many = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
-    pictures = list(images) if many else [images]
+    pictures: list[Any] = list(cast(list[Any], images)) if many else [images]
     if not pictures or any(picture is None for picture in pictures):
         raise InputError(f"images is {images!r}: pass a picture, or a list of at least one")
-    return [_plain(picture) for picture in pictures]
-
-
-def _plain(picture: Any) -> Any:
-    """A tensor as an array; anything else as it is."""
-    return picture.detach().cpu().numpy() if hasattr(picture, "detach") else picture
+    plain = [picture.detach().cpu().numpy() if hasattr(picture, "detach") else picture for picture in pictures]
+    for index, picture in enumerate(plain):
+        if not isinstance(picture, str | os.PathLike | bytes | PIL.Image.Image | np.ndarray):
+            raise ImageError(
+                f"picture {index} is {type(picture).__name__}, expected a PIL picture, path, array or tensor"
+            )
+    return plain
 
 
 def _told(before: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

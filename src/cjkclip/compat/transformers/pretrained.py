@@ -11,7 +11,7 @@ Refuses: what is no string, ids of no token, unknown options.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -39,6 +39,8 @@ FILES = (
 Core = Bpe | WordPiece | Unigram
 PathLike = str | Path
 
+_T = TypeVar("_T", bound="PreTrainedTokenizer")
+
 
 class PreTrainedTokenizer:
     """What the classes share. `core` is the tokenizer of cjkclip.text that does the work."""
@@ -53,14 +55,14 @@ class PreTrainedTokenizer:
     special_tokens_map: dict[str, str]  # "bos_token" and so on -> as spelled
 
     @classmethod
-    def over(cls, core: Core, model_max_length: int = UNLIMITED) -> Self:
+    def over(cls: type[_T], core: Core, model_max_length: int = UNLIMITED) -> _T:
         """This class over a tokenizer that is there."""
         self = cls.__new__(cls)
         self._take(core, model_max_length)
         return self
 
     @classmethod
-    def from_pretrained(cls, name: PathLike, **options: Any) -> Self:
+    def from_pretrained(cls: type[_T], name: PathLike, **options: Any) -> _T:
         """The tokenizer files of a folder or a hub repository. model_max_length= overrides what they say.
 
         revision and cache_dir are the hub's; use_fast is taken and means nothing.

@@ -4,7 +4,7 @@ Refuses: neither text nor images, options that neither part reads.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar, cast
 
 from cjkclip.compat.transformers.batches import BatchFeature, known
 from cjkclip.compat.transformers.images import (
@@ -19,6 +19,8 @@ from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer
 from cjkclip.errors import InputError, OptionError
 
 ImageProcessor = CLIPImageProcessor | FamilyImageProcessor
+
+_C = TypeVar("_C", bound="CLIPProcessor")
 
 
 class CLIPProcessor:
@@ -43,7 +45,7 @@ class CLIPProcessor:
         self.image_processor, self.tokenizer = image_processor, tokenizer
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
         """Both parts from the files of a folder or hub repository. Options: revision, cache_dir, use_fast."""
         known(options, ("revision", "cache_dir", "use_fast"), f"{cls.__name__}.from_pretrained")
         image_processor = cls.image_processor_class.from_pretrained(name, **options)
@@ -104,7 +106,8 @@ class ChineseCLIPProcessor(CLIPProcessor):
 
 def _is_text(value: Any) -> bool:
     """A string, or a list that begins with one. Alone a string may also be a picture's path."""
-    return isinstance(value, str) or (isinstance(value, list | tuple) and bool(value) and isinstance(value[0], str))
+    first = next(iter(cast(list[Any], value)), None) if isinstance(value, list | tuple) else value
+    return isinstance(first, str)
 
 
 def _parted(options: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:

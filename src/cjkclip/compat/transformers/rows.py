@@ -5,7 +5,7 @@ Refuses: options that nobody reads, or of a value that means nothing; lengths wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from cjkclip.compat.transformers.batches import known
 from cjkclip.errors import InputError
@@ -16,6 +16,7 @@ _CUTTING = {True: "longest_first", False: "do_not_truncate", None: "do_not_trunc
 _PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}  # what stands where padding is
 
 
+@runtime_checkable
 class Builder(Protocol):
     """The part of a tokenizer that rows need."""
 
