@@ -90,7 +90,7 @@ class _Source:
         folder = self.folder
         if (folder / SPIECE).is_file():
             return SentencePieceTokenizer.from_pretrained(folder)
-        if (folder / "tokenizer_config.json").is_file():
+        if (folder / "tokenizer_config.json").is_file() and not _is_open_clips(folder):
             bert = (folder / "vocab.txt").is_file() or _is_wordpiece(folder / "tokenizer.json")
             return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder)
         core = self.clip.tokenizer
@@ -110,6 +110,11 @@ class _Source:
                 f"{self.name}: nothing tells how its pictures are prepared; add a preprocessor_config.json"
             )
         return FamilyImageProcessor(rules)
+
+
+def _is_open_clips(folder: Path) -> bool:
+    """open_clip's own form: the tokenizer files in it say how transformers reads them, which cleans texts less."""
+    return (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()
 
 
 def _is_wordpiece(path: Path) -> bool:

@@ -125,12 +125,13 @@ class PreTrainedTokenizer:
         if text is None:
             raise InputError("text is missing: pass a string or a list of strings")
         one = isinstance(text, str)
-        if not one and len(text) == 0:
+        texts = check_texts([text] if one else text)
+        if not texts:
             raise InputError("got an empty list of texts, expected at least one")
         if text_pair is not None and isinstance(text_pair, str) != one:
             raise InputError("text and text_pair must both be strings, or both lists of strings")
-        first = self.core.rows(check_texts([text] if one else text))
-        second = None if text_pair is None else self.core.rows(check_texts([text_pair] if one else text_pair))
+        first = self.core.rows(texts)
+        second = None if text_pair is None else self.core.rows([text_pair] if one else text_pair)
         if second is not None and len(first) != len(second):
             raise InputError(f"got {len(first)} texts and {len(second)} for text_pair, expected as many")
         batch = asked.encode(self, first, second)

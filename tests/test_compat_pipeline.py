@@ -1,0 +1,270 @@
+"""The pipeline: beside transformers 5.23 on the same weights, by golden logits elsewhere, over a loopback server."""
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import cjkclip
+from cjkclip import moji, zeroshot
+from cjkclip.compat.transformers import pipelines
+from cjkclip.compat.transformers.auto_processors import AutoProcessor
+from cjkclip.compat.transformers.pipelines import pipeline
+from cjkclip.errors import ImageError, InputError, OptionError, TextError
+from families import FAMILIES, GOLDEN
+from peers import transformers
+
+TASK = "zero-shot-image-classification"
+LABELS = ["고양이 두 마리", "a cat", "一只猫", "犬の写真", "개"]
+PANDA = moji.pictures("fluent")["1f43c"]
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Any:
+    return pipeline(TASK, model="moji")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    levels = np.random.default_rng(5).integers(0, 256, (41, 67, 3), dtype=np.uint8)
+    image = PIL.Image.fromarray(levels)
+    exif = image.getexif()
+    exif[0x0112] = 6  # stored lying on its side
+    image.save(tmp_path / "turned.png", exif=exif)
+    return tmp_path / "turned.png"
+
+
+def close(got: Any, want: Any) -> None:
+    """The same labels and scores, best first. Equal scores may stand in any order: batches round differently."""
+    assert [each["score"] for each in got] == sorted((each["score"] for each in got), reverse=True)
+    mine, theirs = ({each["label"]: each["score"] for each in listed} for listed in (got, want))
+    assert (len(got), mine.keys()) == (len(want), theirs.keys())
+    np.testing.assert_allclose([mine[label] for label in theirs], list(theirs.values()), atol=3e-6)
+
+
+def peers_pipeline(case: str) -> Any:
+    peer = transformers()
+    kind = "ChineseCLIP" if "chinese" in case else "CLIP"
+    tokenizer = "BertTokenizer" if "chinese" in case else "CLIPTokenizer"
+    path = str(GOLDEN / case)
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    return peer.pipeline(
+        TASK,
+        model=getattr(peer, f"{kind}Model").from_pretrained(path).eval(),
+        tokenizer=getattr(peer, tokenizer).from_pretrained(path),
+        image_processor=CLIPImageProcessorPil.from_pretrained(path),
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("case", ["koclip", "hf-clip-trueeos", "hf-chinese-clip"])
+def test_the_scores_are_transformers_own(case: str, picture: Path) -> None:
+    mine, theirs = pipeline(TASK, model=GOLDEN / case), peers_pipeline(case)
+    pictures: list[Any] = [
+        str(picture),
+        *(PIL.Image.open(GOLDEN / case / "images" / name) for name in ("a.png", "b.png", "c.jpg")),
+    ]
+    for options in ({}, {"hypothesis_template": "{}"}, {"hypothesis_template": "{}의 사진"}):
+        got = mine(pictures, candidate_labels=LABELS, **options)
+        want = theirs(pictures, candidate_labels=LABELS, **options)
+        assert len(got) == 4
+        for one, other in zip(got, want, strict=True):
+            close(one, other)
+    one = mine(images=str(picture), candidate_labels=LABELS)  # transformers 5.23 breaks on `images=`
+    close(one, theirs(str(picture), candidate_labels=LABELS))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "hf-clip-eos2",
+        "openai-vit",
+        "open-clip",
+        "cn-clip-vit",
+        "rinna-clip",
+        "rinna-cloob",
+        "koclip",
+        "taiyi-pooler",
+        "taiyi-logits",
+    ],
+)
+def test_every_family(case: str) -> None:
+    """One row of golden logits, softmaxed: a picture without EXIF, texts with words that neither side cuts."""
+    row = next(each for each in FAMILIES if each.case == case)
+    expected, clip = row.expected(), row.load()
+    if clip.tokenizer is None:
+        pytest.skip("the checkpoint has no tokenizer")
+    texts = row.inputs["texts"]
+    tokens = clip.tokenize(texts)
+    used = tokens.mask.sum(axis=1)
+    cut = used != row.mask.sum(axis=1) if "attention_mask" in expected else np.zeros(len(texts), bool)
+    kept = [i for i, text in enumerate(texts) if text.strip() and not cut[i] and i not in tokens.truncated]
+    assert len(kept) >= 2
+    labels = [texts[i] for i in kept]
+    cosines = expected["image_features_norm"] @ expected["text_features_norm"][kept].T
+    want = zeroshot.predictions(np.float32(clip.logit_scale) * cosines, labels)
+    got = pipeline(TASK, model=clip)([row.pictures[0]], candidate_labels=labels, hypothesis_template="{}")
+    close(got[0], [{"label": each.label, "score": each.score} for each in want[0]])
+
+
+def test_labels_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = cjkclip.load("moji")
+    texts: list[int] = []
+    encode = cjkclip.Clip.encode_text
+    monkeypatch.setattr(cjkclip.Clip, "encode_text", lambda self, t, **k: texts.append(len(t)) or encode(self, t, **k))
+    found = pipeline(TASK, model=clip)(
+        [PIL.Image.new("RGB", (9, 9), c) for c in ("red", "blue", "green")] * 3, LABELS, batch_size=2
+    )
+    assert (len(found), texts) == (9, [len(LABELS)])
+
+
+def test_one_picture_or_many(bundled: Any, tmp_path: Path) -> None:
+    (tmp_path / "panda.webp").write_bytes(PANDA)
+    path = tmp_path / "panda.webp"
+    one = bundled(path, candidate_labels=["판다", "자동차"], hypothesis_template="{}")
+    assert one[0]["label"] == "판다"
+    assert [sorted(each) for each in one] == [["label", "score"]] * 2
+    assert sum(each["score"] for each in one) == pytest.approx(1, abs=1e-6)
+    opened = PIL.Image.open(path)
+    for same in (str(path), opened, np.asarray(opened.convert("RGB")), PANDA):
+        close(bundled(images=same, candidate_labels=["판다", "자동차"], hypothesis_template="{}"), one)
+    for many in ([path], [path, opened], (path, opened, path)):
+        found = bundled(many, ["판다", "자동차"], hypothesis_template="{}")
+        assert len(found) == len(many)
+        for each in found:
+            close(each, one)
+
+
+def test_parts_of_transformers_shape() -> None:
+    """A processor's own tokenizer and image processor, with a Clip and with a model that is none."""
+    row = next(each for each in FAMILIES if each.case == "koclip")
+    processor = AutoProcessor.from_pretrained(row.folder)
+    picture = PIL.Image.open(row.pictures[0])
+    plain = pipeline(TASK, model=row.folder)(picture, candidate_labels=LABELS)
+    parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
+    close(pipeline(TASK, model=row.load(), **parts)(picture, LABELS), plain)
+    close(pipeline(TASK, model=row.load(), feature_extractor=processor.image_processor)(picture, LABELS), plain)
+    model = transformers().CLIPModel.from_pretrained(str(row.folder)).eval()
+    close(pipeline(TASK, model=model, **parts)(picture, LABELS), plain)
+    with pytest.raises(InputError, match="needs tokenizer= and image_processor="):
+        pipeline(TASK, model=model)
+
+
+@pytest.mark.parametrize(("device", "name"), [(None, "auto"), (-1, "cpu"), (1, "cuda:1"), ("cpu", "cpu")])
+def test_devices(device: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(pipelines, "load", lambda _, device: asked.append(device) or cjkclip.load("moji"))
+    pipeline(TASK, model="moji", device=device)
+    assert asked == [name]
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A picture, and what can be in its way."""
+
+    def do_GET(self) -> None:
+        if self.path == "/slow.png":
+            time.sleep(1)
+            return
+        if self.path in ("/away", "/file", "/ftp"):
+            self.send_response(302)
+            to = {"/away": "/panda.webp", "/file": "file:///etc/hostname", "/ftp": "ftp://127.0.0.1/x"}[self.path]
+            self.send_header("Location", to)
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/none.png" else 200)
+        self.end_headers()
+        self.wfile.write(PANDA if self.path == "/panda.webp" else b"no picture")
+
+    def log_message(self, *args: Any) -> None:
+        """Quietly."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+        thread.join()
+
+
+def test_addresses(bundled: Any, server: str) -> None:
+    asked = {"candidate_labels": ["판다", "자동차"], "hypothesis_template": "{}"}
+    want = bundled(PANDA, **asked)
+    close(bundled(images=f"{server}/panda.webp", **asked), want)
+    away, here = bundled([f"{server}/away", PANDA], **asked)
+    close(away, want)
+    close(here, want)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/none.png", "404"),
+        ("/text.png", "no picture format"),
+        ("/file", "not fetched"),
+        ("/ftp", "not fetched"),
+        ("/slow.png", "timed out"),
+    ],
+)
+def test_addresses_that_are_no_picture(path: str, words: str, bundled: Any, server: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        bundled(server + path, candidate_labels=["판다"], timeout=0.5)
+
+
+def test_an_answer_that_is_too_long(bundled: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines, "LARGEST", 100)
+    with pytest.raises(ImageError, match="more than 100 bytes"):
+        bundled(f"{server}/panda.webp", candidate_labels=["판다"])
+
+
+BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "no picture": ({"candidate_labels": ["a"]}, InputError, "images is None"),
+    "no pictures": ({"image": [], "candidate_labels": ["a"]}, InputError, "at least one"),
+    "pictures twice": ({"image": PANDA, "images": PANDA, "candidate_labels": ["a"]}, OptionError, "came twice"),
+    "no labels": ({"image": PANDA}, InputError, "candidate_labels is missing"),
+    "labels in one string": ({"image": PANDA, "candidate_labels": "고양이, 개"}, TextError, "list of strings"),
+    "an empty list of labels": ({"image": PANDA, "candidate_labels": []}, InputError, "0 labels"),
+    "a label of nothing": ({"image": PANDA, "candidate_labels": ["a", " "]}, TextError, "no words"),
+    "a label that is a number": ({"image": PANDA, "candidate_labels": ["a", 3]}, TextError, "text 1 is int"),
+    "a template without a place": (
+        {"image": PANDA, "candidate_labels": ["a"], "hypothesis_template": "a photo"},
+        TextError,
+        "no place for the label",
+    ),
+    "a template of nothing": (
+        {"image": PANDA, "candidate_labels": ["a"], "hypothesis_template": None},
+        InputError,
+        "hypothesis_template is None",
+    ),
+    "an unknown option": ({"image": PANDA, "candidate_labels": ["a"], "top_k": 3}, OptionError, "'top_k'"),
+    "a missing file": ({"image": "no-such.png", "candidate_labels": ["a"]}, ImageError, "no such file"),
+}
+
+
+@pytest.mark.parametrize(("options", "error", "words"), BAD.values(), ids=list(BAD))
+def test_bad_calls(options: dict[str, Any], error: type[Exception], words: str, bundled: Any) -> None:
+    with pytest.raises(error, match=words) as caught:
+        bundled(**options)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, TypeError) == (error is OptionError)
+
+
+def test_bad_pipelines() -> None:
+    for task, options, error, words in (
+        ("translation", {"model": "moji"}, InputError, "'translation' is not built"),
+        (TASK, {}, InputError, "model is missing"),
+        (TASK, {"model": "moji", "colour": 1}, OptionError, "'colour'"),
+        (TASK, {"model": cjkclip.load("moji"), "family": "moji"}, OptionError, "this one is loaded"),
+        (TASK, {"model": "moji", "image_processor": 1, "feature_extractor": 2}, OptionError, "one thing"),
+    ):
+        with pytest.raises(error, match=words):
+            pipeline(task, **options)
