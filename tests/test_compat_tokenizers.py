@@ -11,14 +11,13 @@ import torch
 
 from cjkclip import moji
 from cjkclip.compat.transformers import tokenizers as ours
-from cjkclip.compat.transformers.auto_processors import AutoProcessor, AutoTokenizer
-from cjkclip.compat.transformers.pretrained import UNLIMITED, PreTrainedTokenizer
-from cjkclip.compat.transformers.processors import ChineseCLIPProcessor, CLIPProcessor
+from cjkclip.compat.transformers.auto_processors import AutoTokenizer
+from cjkclip.compat.transformers.tokenization import UNLIMITED, PreTrainedTokenizer
 from cjkclip.errors import CheckpointError, InputError, OptionError, TextError
 from cjkclip.text.bpe import HF, clip_bpe
 from cjkclip.text.wordpiece import HF as BERT
 from cjkclip.text.wordpiece import chinese_bert
-from families import FAMILIES, GOLDEN
+from families import GOLDEN
 from peers import transformers
 
 RECORD = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))
@@ -227,25 +226,6 @@ def test_a_saved_tokenizer_loads_again(case: str, tmp_path: Path) -> None:
     if case in CASES:
         peer = getattr(transformers(), CASES[case][1]).from_pretrained(str(tmp_path / "new"))
         assert peer(STRINGS)["input_ids"] == tokenizer(STRINGS)["input_ids"]
-
-
-@pytest.mark.parametrize("row", [r for r in FAMILIES if r.towers == "both" and not r.form], ids=lambda r: r.name)
-def test_every_family_has_a_processor_with_its_ids(row: Any) -> None:
-    more: dict[str, Any] = {"image_tower": row.folder / row.image} if row.image else {}
-    path = row.folder / row.weights if row.facts and row.family != "taiyi" else row.folder
-    path = row.folder / row.weights if row.image else path
-    texts = row.inputs["texts"]
-    clip = row.load()
-    if clip.tokenizer is None:
-        pytest.skip("the checkpoint has no tokenizer")
-    processor = AutoProcessor.from_pretrained(path, facts=row.facts, **more)
-    assert isinstance(processor, CLIPProcessor)
-    assert isinstance(processor, ChineseCLIPProcessor) == isinstance(processor.tokenizer, ours.BertTokenizer)
-    tokens = clip.tokenize(texts)
-    batch = processor(text=texts, padding="max_length", truncation=True, max_length=clip.tokenizer.context)
-    mask = np.array(batch["attention_mask"], bool)
-    assert np.array_equal(mask, tokens.mask.astype(bool))
-    assert np.array_equal(np.array(batch["input_ids"])[mask], tokens.ids[mask])
 
 
 BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {

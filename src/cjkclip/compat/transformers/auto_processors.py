@@ -8,17 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from cjkclip import checkpoints, hub
-from cjkclip.clip import Clip, load
-from cjkclip.compat.transformers.batches import known
+from cjkclip.clip import Clip
+from cjkclip.compat.sources import LOAD, folder_of, known, loaded
 from cjkclip.compat.transformers.images import (
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
     FamilyImageProcessor,
     read_record,
 )
-from cjkclip.compat.transformers.pretrained import SPIECE, PreTrainedTokenizer
 from cjkclip.compat.transformers.processors import ChineseCLIPProcessor, CLIPProcessor, ImageProcessor
+from cjkclip.compat.transformers.tokenization import SPIECE, PreTrainedTokenizer
 from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer, SentencePieceTokenizer
 from cjkclip.errors import FactsError
 from cjkclip.text.bpe import Bpe
@@ -26,8 +25,6 @@ from cjkclip.text.files import read_json
 from cjkclip.text.unigram import Unigram
 from cjkclip.text.wordpiece import WordPiece
 
-_LOAD = ("family", "revision", "image_tower", "facts")  # of cjkclip.load
-_HERE = ("cache_dir", "use_fast")
 _CLASSES: dict[type, type[PreTrainedTokenizer]] = {
     Bpe: CLIPTokenizer,
     WordPiece: BertTokenizer,
@@ -40,10 +37,8 @@ class AutoTokenizer:
 
     @staticmethod
     def from_pretrained(name: str | Path, **options: Any) -> PreTrainedTokenizer:
-        """The tokenizer of a name that `cjkclip.load` takes. Options: that function's, cache_dir, use_fast."""
-        source = _Source(name, options, "AutoTokenizer.from_pretrained")
-        with hub.cache_at(options.get("cache_dir")):
-            return source.tokenizer()
+        """The tokenizer of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
+        return _Source(name, options, "AutoTokenizer.from_pretrained").tokenizer()
 
 
 class AutoImageProcessor:
@@ -51,10 +46,8 @@ class AutoImageProcessor:
 
     @staticmethod
     def from_pretrained(name: str | Path, **options: Any) -> ImageProcessor:
-        """The image processor of a name that `cjkclip.load` takes. Options: that function's, cache_dir, use_fast."""
-        source = _Source(name, options, "AutoImageProcessor.from_pretrained")
-        with hub.cache_at(options.get("cache_dir")):
-            return source.image_processor()
+        """The image processor of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
+        return _Source(name, options, "AutoImageProcessor.from_pretrained").image_processor()
 
 
 class AutoProcessor:
@@ -62,29 +55,27 @@ class AutoProcessor:
 
     @staticmethod
     def from_pretrained(name: str | Path, **options: Any) -> CLIPProcessor:
-        """The processor of a name that `cjkclip.load` takes. Options: that function's, cache_dir, use_fast."""
+        """The processor of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
         source = _Source(name, options, "AutoProcessor.from_pretrained")
-        with hub.cache_at(options.get("cache_dir")):
-            tokenizer = source.tokenizer()
-            kind = ChineseCLIPProcessor if isinstance(tokenizer, BertTokenizer) else CLIPProcessor
-            return kind(source.image_processor(), tokenizer)
+        tokenizer = source.tokenizer()
+        kind = ChineseCLIPProcessor if isinstance(tokenizer, BertTokenizer) else CLIPProcessor
+        return kind(source.image_processor(), tokenizer)
 
 
 class _Source:
     """A name, its folder, and the model where that has to be asked."""
 
     def __init__(self, name: str | Path, options: dict[str, Any], where: str) -> None:
-        known(options, (*_LOAD, *_HERE), where)
-        self.name = str(name)
-        self.options = {key: value for key, value in options.items() if key in _LOAD}
+        known(options, (*LOAD, "use_fast"), where)
+        self.name, self.options = str(name), options
 
     @cached_property
     def folder(self) -> Path:
-        return checkpoints.locate(self.name, revision=self.options.get("revision"))
+        return folder_of(self.name, self.options)
 
     @cached_property
     def clip(self) -> Clip:
-        return load(self.name, **self.options)
+        return loaded(self.name, self.options)
 
     def tokenizer(self) -> PreTrainedTokenizer:
         folder = self.folder
@@ -95,7 +86,7 @@ class _Source:
             return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder)
         core = self.clip.tokenizer
         if core is None:
-            raise FactsError(f"{self.name}: came without tokenizer files; put them beside the weights")
+            raise FactsError(f"{self.name}: came without tokenizer files: put them beside the weights")
         return _CLASSES[type(core)].over(core, core.context)  # pyright: ignore[reportArgumentType]
 
     def image_processor(self) -> ImageProcessor:

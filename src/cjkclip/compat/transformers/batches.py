@@ -4,12 +4,12 @@ Refuses: rows of different lengths where a tensor is asked for, and kinds of ten
 """
 
 from collections import UserDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
-from cjkclip.errors import InputError, OptionError
+from cjkclip.errors import InputError
 from cjkclip.need import need
 
 _B = TypeVar("_B", bound="_Batch")
@@ -71,11 +71,3 @@ def as_tensor(value: Any, kind: str, name: str) -> Any:
             "and truncation=True (texts), or do_resize and do_center_crop (pictures)"
         ) from error
     return array if torch is None else torch.from_numpy(np.ascontiguousarray(array))
-
-
-def known(options: Mapping[str, Any], names: Sequence[str], where: str) -> None:
-    """OptionError if there is an option that nobody reads."""
-    if unknown := sorted(set(options) - set(names)):
-        raise OptionError(
-            f"{where} knows no option {', '.join(map(repr, unknown))}; it knows {', '.join(sorted(names))}"
-        )

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from cjkclip import zeroshot
-from cjkclip.clip import Clip, load
-from cjkclip.compat.transformers.batches import known
+from cjkclip.clip import Clip
+from cjkclip.compat.sources import LOAD, known, loaded
 from cjkclip.compat.transformers.images import listed
 from cjkclip.errors import ImageError, InputError, OptionError
 from cjkclip.image import open_picture
@@ -26,7 +26,6 @@ TASK = "zero-shot-image-classification"
 TEMPLATE = "This is a photo of {}."
 SECONDS = 30.0  # until a server has to answer, if the caller does not say
 LARGEST = 1 << 26  # bytes of a picture that is fetched
-_LOAD = ("engine", "precision", "family", "revision", "image_tower", "facts")
 Features = Float32[np.ndarray, "n E"]
 
 
@@ -57,17 +56,18 @@ def pipeline(
 
     model: what `cjkclip.load` takes, a loaded Clip, or a model of compat.transformers, which needs a tokenizer and an
     image_processor. feature_extractor is the older name of image_processor. device: "cpu", "cuda:0", a number
-    (-1 is the CPU), or a torch device. Options: those of `cjkclip.load`.
+    (-1 is the CPU), or a torch device. Options: engine, precision and `sources.LOAD`.
     """
     if task != TASK:
         raise InputError(f"task {task!r} is not built; the one there is: {TASK!r}")
-    known(options, _LOAD, "pipeline")
+    known(options, (*LOAD, "engine", "precision"), "pipeline")
     if image_processor is not None and feature_extractor is not None:
         raise OptionError("image_processor and feature_extractor are one thing under two names: pass one of them")
     if model is None:
         raise InputError("model is missing: pass a name such as 'Bingsu/clip-vit-base-patch32-ko', or a loaded model")
     if isinstance(model, str | Path):
-        model = load(model, device=_device(device), **options)
+        chosen = {key: options.pop(key) for key in ("engine", "precision") if key in options}
+        model = loaded(model, options, device=device, **chosen)
     elif options:
         raise OptionError(f"{sorted(options)} belong to loading a model, but this one is loaded")
     return ZeroShotImageClassificationPipeline(model, tokenizer, image_processor or feature_extractor)
@@ -168,12 +168,3 @@ def _array(features: Any) -> Features:
     """Features of a torch model; transformers 5's own come inside an object."""
     found = getattr(features, "pooler_output", features)
     return found.detach().float().cpu().numpy()
-
-
-def _device(device: Any) -> str:
-    """A device as `cjkclip.load` names it."""
-    if device is None:
-        return "auto"
-    if isinstance(device, int):
-        return "cpu" if device < 0 else f"cuda:{device}"
-    return str(device)

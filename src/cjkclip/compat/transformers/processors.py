@@ -6,15 +6,16 @@ Refuses: neither text nor images, options that neither part reads.
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from cjkclip.compat.transformers.batches import BatchFeature, known
+from cjkclip.compat.sources import PLACES, known
+from cjkclip.compat.transformers.batches import BatchFeature
 from cjkclip.compat.transformers.images import (
     CALL,
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
     FamilyImageProcessor,
 )
-from cjkclip.compat.transformers.pretrained import PreTrainedTokenizer
 from cjkclip.compat.transformers.rows import OPTIONS
+from cjkclip.compat.transformers.tokenization import PreTrainedTokenizer
 from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer
 from cjkclip.errors import InputError, OptionError
 
@@ -46,8 +47,8 @@ class CLIPProcessor:
 
     @classmethod
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
-        """Both parts from the files of a folder or hub repository. Options: revision, cache_dir, use_fast."""
-        known(options, ("revision", "cache_dir", "use_fast"), f"{cls.__name__}.from_pretrained")
+        """Both parts from the files of a folder or hub repository. Options: revision, cache_dir, local_files_only."""
+        known(options, (*PLACES, "use_fast"), f"{cls.__name__}.from_pretrained")
         image_processor = cls.image_processor_class.from_pretrained(name, **options)
         return cls(image_processor, cls.tokenizer_class.from_pretrained(name, **options))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from cjkclip.compat.transformers.batches import known
+from cjkclip.compat.sources import known
 from cjkclip.errors import InputError
 
 Ids = list[int]

@@ -1,4 +1,4 @@
-"""transformers' tokenizer classes for CLIP and BERT, and one for sentencepiece: see `pretrained` for the methods.
+"""transformers' tokenizer classes for CLIP and BERT, and one for sentencepiece: see `tokenization` for the methods.
 
 Refuses: options that nobody reads; vocabularies that the tokenizers of cjkclip.text refuse.
 """
@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from cjkclip.compat.transformers.batches import known
-from cjkclip.compat.transformers.pretrained import SPIECE, UNLIMITED, PathLike, PreTrainedTokenizer
+from cjkclip.compat.sources import known
+from cjkclip.compat.transformers.tokenization import SPIECE, UNLIMITED, PathLike, PreTrainedTokenizer
 from cjkclip.errors import InputError
 from cjkclip.text import bpe_files, wordpiece_files
 from cjkclip.text.bpe import HF, Bpe

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from cjkclip import checkpoints, hub
-from cjkclip.compat.transformers.batches import BatchEncoding, known
+from cjkclip.compat.sources import PLACES, folder_of, known
+from cjkclip.compat.transformers.batches import BatchEncoding
 from cjkclip.compat.transformers.rows import read_rows
 from cjkclip.errors import InputError
 from cjkclip.text import check_texts
@@ -65,11 +65,10 @@ class PreTrainedTokenizer:
     def from_pretrained(cls: type[_T], name: PathLike, **options: Any) -> _T:
         """The tokenizer files of a folder or a hub repository. model_max_length= overrides what they say.
 
-        revision and cache_dir are the hub's; use_fast is taken and means nothing.
+        revision, cache_dir and local_files_only are the hub's; use_fast is taken and means nothing.
         """
-        known(options, ("revision", "cache_dir", "model_max_length", "use_fast"), f"{cls.__name__}.from_pretrained")
-        with hub.cache_at(options.get("cache_dir")):
-            folder = checkpoints.locate(str(name), revision=options.get("revision"))
+        known(options, (*PLACES, "model_max_length", "use_fast"), f"{cls.__name__}.from_pretrained")
+        folder = folder_of(name, options)
         path = folder / "tokenizer_config.json"
         told = stated_length(read_json(path)) if path.is_file() else None
         length = options.get("model_max_length") or told or cls.longest
