@@ -1,6 +1,10 @@
-"""japanese_clip and open_clip by our names, by golden outputs or beside the original; what they share with cn_clip."""
+"""open_clip by our names, and Taiyi in one line, beside the originals; what cn_clip and japanese_clip share with them."""
 
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +15,17 @@ import torch
 import cjkclip
 from cjkclip.compat import cn_clip, japanese_clip, open_clip
 from cjkclip.compat.towers import TorchClip
-from cjkclip.errors import FactsError, ImageError, InputError, ModelNotFoundError, OptionError
+from cjkclip.errors import FactsError, InputError, ModelNotFoundError, OptionError
 from cjkclip.image.crop import random_box
 from cjkclip.text.bpe import OPEN_CLIP, clip_bpe
 from cjkclip.text.wordpiece import CN_CLIP, chinese_bert
 from families import FAMILIES, GOLDEN, Case
 from peers import open_clip as open_clips_own
+from peers import transformers
 from test_compat_tokenizers import STRINGS
 
 ATOL = 2e-6
+ENV = {**os.environ, "PYTHONPATH": str(Path(cjkclip.__file__).parents[1])}
 HEADS = {"vision.heads": 4, "text.heads": 2}
 BOTH = [row for row in FAMILIES if row.towers == "both" and not row.form]
 
@@ -41,60 +47,6 @@ def photo(width: int = 61, height: int = 47, mode: str = "RGB") -> PIL.Image.Ima
     bands = len(PIL.Image.new(mode, (1, 1)).getbands())
     levels = np.random.default_rng(height).integers(0, 256, (height, width, bands), dtype=np.uint8)
     return PIL.Image.frombytes(mode, (width, height), levels.tobytes())
-
-
-# japanese_clip
-
-
-@pytest.mark.parametrize("case", ["rinna-clip", "rinna-clip-bert", "rinna-cloob"])
-def test_japanese_clip_gives_the_golden_outputs(case: str) -> None:
-    """The package imports nowhere today: these are its outputs of version 0.2.0."""
-    expected, texts = row(case).expected(), row(case).inputs["texts"]
-    model, preprocess = japanese_clip.load(GOLDEN / case, device="cpu")
-    tokenizer = japanese_clip.load_tokenizer(GOLDEN / case)
-    encodings = japanese_clip.tokenize(texts=texts, max_seq_len=77, device="cpu", tokenizer=tokenizer)
-    assert list(encodings) == ["input_ids", "attention_mask", "position_ids"]
-    for name, value in encodings.items():
-        assert torch.equal(value, tensor(expected, name)), name
-    pixels = torch.stack([preprocess(path) for path in row(case).pictures])
-    assert torch.equal(pixels, tensor(expected, "pixel_values"))
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-    near(model.get_image_features(pixels), expected["image_features"])
-    near(model.get_text_features(**encodings), expected["text_features"])
-    assert torch.equal(model.encode_text(encodings["input_ids"]), model.get_text_features(**encodings))
-    output = model(pixel_values=pixels, **encodings)
-    near(output.text_embeds, expected["text_features_norm"])
-    near(output.image_embeds, expected["image_features_norm"])
-    scale = float(row(case).load().logit_scale)
-    cosines = expected["image_features_norm"] @ expected["text_features_norm"].T
-    np.testing.assert_allclose(output.logits_per_image, scale * cosines, atol=scale * ATOL)
-    assert torch.equal(output.logits_per_text, output.logits_per_image.T)
-
-
-def test_japanese_clips_names() -> None:
-    assert japanese_clip.available_models() == ["rinna/japanese-clip-vit-b-16", "rinna/japanese-cloob-vit-b-16"]
-    tokenizer = japanese_clip.load_tokenizer(GOLDEN / "rinna-clip")
-    short = japanese_clip.tokenize("犬", max_seq_len=6, tokenizer=tokenizer)
-    assert {name: tuple(value.shape) for name, value in short.items()} == dict.fromkeys(short, (1, 6))
-    bundled = japanese_clip.load_tokenizer("moji")
-    assert torch.equal(
-        japanese_clip.tokenize(["犬"], 16, tokenizer=bundled)["input_ids"][0, :1],
-        torch.tensor([bundled(["犬"]).ids[0, 0]]),
-    )
-
-
-def test_bad_calls_of_japanese_clip() -> None:
-    model, preprocess = japanese_clip.load(GOLDEN / "rinna-clip", device="cpu")
-    tokenizer = japanese_clip.load_tokenizer(GOLDEN / "rinna-clip")
-    with pytest.raises(OptionError, match="'cache_folder'"):
-        japanese_clip.load("rinna/japanese-clip-vit-b-16", cache_folder="here")
-    encodings = japanese_clip.tokenize(["犬"], tokenizer=tokenizer)
-    with pytest.raises(InputError, match="position_ids must be 0, 1, 2"):
-        model.get_text_features(encodings["input_ids"], position_ids=encodings["position_ids"] + 1)
-    with pytest.raises(InputError, match=r"expected \(n, 3, 32, 32\)"):
-        model.get_image_features(torch.zeros(1, 3, 224, 224))
-    with pytest.raises(ImageError, match="no such file"):
-        preprocess("no-such.png")
 
 
 # open_clip
@@ -199,6 +151,27 @@ def test_bad_calls_of_open_clip(
         open_clip.create_model_and_transforms(*names, **options)
 
 
+# Taiyi: two packages in the published code, one line here
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_taiyi_in_one_line_beside_the_two_packages() -> None:
+    """A BERT's pooler of transformers and an image tower of open_clip, text by text since the cards mask no padding."""
+    folder, texts = GOLDEN / "taiyi-pooler-gelu", ["一只猫", "两只老虎", "皮卡丘"]
+    bert = transformers().BertModel.from_pretrained(str(folder / "text")).eval()
+    tokenizer = transformers().BertTokenizer.from_pretrained(str(folder / "text"))
+    seen, preprocess = open_clips_own().create_model_from_pretrained(f"local-dir:{folder / 'image'}")
+    seen.eval()
+    images = [photo(), photo(40, 90)]
+    with torch.no_grad():
+        image = seen.encode_image(torch.stack([preprocess(each) for each in images]))
+        text = torch.cat([bert(tokenizer(each, return_tensors="pt")["input_ids"])[1] for each in texts])
+        image, text = (features / features.norm(dim=1, keepdim=True) for features in (image, text))
+        want = seen.logit_scale.exp() * image @ text.t()
+    clip = cjkclip.load(folder / "text", image_tower=folder / "image", engine="numpy")
+    np.testing.assert_allclose(clip.logits(images, texts), want, atol=ATOL * clip.logit_scale)
+
+
 # what they share
 
 
@@ -223,6 +196,14 @@ def test_gradients_flow(name: str) -> None:
         assert found, part
         assert all(torch.isfinite(grad).all() for grad in found)
         assert max(float(grad.abs().max()) for grad in found) > 0, part
+
+
+@pytest.mark.parametrize("module", ["cn_clip", "japanese_clip", "open_clip", "towers"])
+def test_without_torch_the_extra_is_named(module: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; import cjkclip.compat.{module}"
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "this needs torch, which is not installed: pip install 'cjkclip[torch]'" in done.stderr
 
 
 def test_a_model_takes_no_wrong_ids_or_pixels() -> None:

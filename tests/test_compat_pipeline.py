@@ -1,5 +1,8 @@
 """The pipeline: beside transformers 5.23 on the same weights, by golden logits elsewhere, over a loopback server."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -162,6 +165,23 @@ def test_devices(device: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(engines, "choose", lambda e, p, d: asked.append(d) or choose(e, p))
     pipeline(TASK, model="moji", device=device)
     assert asked == [name]
+
+
+def test_tokens_pixels_and_the_pipeline_need_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "panda.webp").write_bytes(PANDA)
+    code = """
+import sys
+sys.modules["torch"] = None
+from cjkclip.compat.transformers.auto_processors import AutoProcessor
+from cjkclip.compat.transformers.pipelines import pipeline
+AutoProcessor.from_pretrained("moji")(text=["판다"], images="panda.webp", return_tensors="np")
+print(pipeline("zero-shot-image-classification", "moji")("panda.webp", ["판다", "자동차"])[0]["score"] > 0.5)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(cjkclip.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 class Answers(BaseHTTPRequestHandler):
