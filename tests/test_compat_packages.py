@@ -1,4 +1,4 @@
-"""open_clip by our names, and Taiyi in one line, beside the originals; what cn_clip and japanese_clip share with them."""
+"""open_clip by our names and Taiyi in one line, beside the originals; what all three packages share."""
 
 import os
 import subprocess

@@ -154,6 +154,7 @@ def test_parts_of_transformers_shape() -> None:
     close(pipeline(TASK, model=row.load(), feature_extractor=processor.image_processor)(picture, LABELS), plain)
     model = transformers().CLIPModel.from_pretrained(str(row.folder)).eval()
     close(pipeline(TASK, model=model, **parts)(picture, LABELS), plain)
+    close(pipeline(TASK, model=model, tokenizer=row.folder, image_processor=str(row.folder))(picture, LABELS), plain)
     with pytest.raises(InputError, match="needs tokenizer= and image_processor="):
         pipeline(TASK, model=model)
 
@@ -199,7 +200,7 @@ class Answers(BaseHTTPRequestHandler):
             return
         self.send_response(404 if self.path == "/none.png" else 200)
         self.end_headers()
-        self.wfile.write(PANDA if self.path == "/panda.webp" else b"no picture")
+        self.wfile.write(PANDA if self.path in ("/panda.webp", "/%ED%8C%90%EB%8B%A4.webp") else b"no picture")
 
     def log_message(self, *args: Any) -> None:
         """Quietly."""
@@ -219,6 +220,7 @@ def test_addresses(bundled: Any, server: str) -> None:
     asked = {"candidate_labels": ["판다", "자동차"], "hypothesis_template": "{}"}
     want = bundled(PANDA, **asked)
     close(bundled(images=f"{server}/panda.webp", **asked), want)
+    close(bundled(images=f"{server}/판다.webp", **asked), want)
     away, here = bundled([f"{server}/away", PANDA], **asked)
     close(away, want)
     close(here, want)

@@ -1,5 +1,7 @@
 """Processors: both parts behind one call, beside transformers 5.23's; AutoProcessor for every family."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import PIL.Image
 import pytest
 import torch
 
+from cjkclip.checkpoints import Where
+from cjkclip.compat import sources
 from cjkclip.compat.transformers import tokenizers as ours
 from cjkclip.compat.transformers.auto_processors import AutoImageProcessor, AutoProcessor, AutoTokenizer
 from cjkclip.compat.transformers.batches import BatchEncoding, BatchFeature
@@ -149,6 +153,31 @@ def test_the_bundled_model_by_name() -> None:
     batch = processor(text=["판다", "팬더"], images=photo(), padding=True, return_tensors="pt")
     assert batch.pixel_values.dtype == torch.float32
     assert batch.input_ids.shape[0] == 2
+
+
+def test_parts_survive_pickling() -> None:
+    """As they must to reach the workers of a data loader."""
+    for name in (GOLDEN / "hf-clip-eos2", GOLDEN / "hf-chinese-clip", GOLDEN / "rinna-clip"):
+        processor = AutoProcessor.from_pretrained(name)
+        asked: dict[str, Any] = {"text": TEXTS, "images": photo(), "padding": True, "return_tensors": "np"}
+        want = processor(**asked)
+        same(pickle.loads(pickle.dumps(processor))(**asked), want)
+        same(copy.deepcopy(want), want)
+
+
+@pytest.mark.parametrize("kind", [CLIPProcessor, AutoProcessor, AutoTokenizer, AutoImageProcessor, ours.CLIPTokenizer])
+def test_where_files_may_come_from(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's options reach the one place that finds files."""
+    seen: list[Any] = []
+
+    def locate(name: str, where: Any) -> Path:
+        seen.append((name, where))
+        raise ModelNotFoundError("seen")
+
+    monkeypatch.setattr(sources.checkpoints, "locate", locate)
+    with pytest.raises(ModelNotFoundError, match="seen"):
+        kind.from_pretrained("org/name", revision="v1", cache_dir=tmp_path, local_files_only=True, use_fast=False)
+    assert seen == [("org/name", Where(revision="v1", cache=str(tmp_path), offline=True))]
 
 
 CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {

@@ -5,6 +5,7 @@ dropped, as transformers' own pipeline does. Labels that are too long are cut, w
 Refuses: other tasks, labels that are no list or an empty one, pictures given twice, options that nobody reads.
 """
 
+import urllib.parse
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
@@ -16,10 +17,12 @@ from jaxtyping import Float32
 from cjkclip import zeroshot
 from cjkclip.clip import Clip
 from cjkclip.compat.sources import LOAD, known, loaded
+from cjkclip.compat.transformers.auto_processors import AutoImageProcessor, AutoTokenizer
 from cjkclip.compat.transformers.images import listed
 from cjkclip.errors import ImageError, InputError, OptionError
 from cjkclip.image import open_picture
 from cjkclip.image.picture import to_rgb, upright
+from cjkclip.need import need
 from cjkclip.text import Tokens, check_texts
 
 TASK = "zero-shot-image-classification"
@@ -55,8 +58,8 @@ def pipeline(
     """A classifier of pictures by labels that come with each call.
 
     model: what `cjkclip.load` takes, a loaded Clip, or a model of compat.transformers, which needs a tokenizer and an
-    image_processor. feature_extractor is the older name of image_processor. device: "cpu", "cuda:0", a number
-    (-1 is the CPU), or a torch device. Options: engine, precision and `sources.LOAD`.
+    image_processor (objects, or names to find them by). feature_extractor is the older name of image_processor. device:
+    "cpu", "cuda:0", a number (-1 is the CPU), or a torch device. Options: engine, precision and `sources.LOAD`.
     """
     if task != TASK:
         raise InputError(f"task {task!r} is not built; the one there is: {TASK!r}")
@@ -70,7 +73,12 @@ def pipeline(
         model = loaded(model, options, device=device, **chosen)
     elif options:
         raise OptionError(f"{sorted(options)} belong to loading a model, but this one is loaded")
-    return ZeroShotImageClassificationPipeline(model, tokenizer, image_processor or feature_extractor)
+    image_processor = image_processor or feature_extractor
+    if isinstance(tokenizer, str | Path):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    if isinstance(image_processor, str | Path):
+        image_processor = AutoImageProcessor.from_pretrained(image_processor)
+    return ZeroShotImageClassificationPipeline(model, tokenizer, image_processor)
 
 
 class ZeroShotImageClassificationPipeline:
@@ -114,14 +122,14 @@ class ZeroShotImageClassificationPipeline:
             batch = self.tokenizer(texts, padding=True, return_tensors="np")
             tokens = Tokens(ids=batch["input_ids"], mask=batch["attention_mask"], truncated=())
             return self.model.encode_tokens(tokens)
-        return _array(self.model.get_text_features(**self.tokenizer(texts, padding=True, return_tensors="pt")))
+        return _features(self.model, "text", self.tokenizer(texts, padding=True, return_tensors="pt"))
 
     def _images(self, pictures: list[np.ndarray]) -> Features:
         if self.image_processor is None:
             return cast(Clip, self.model).encode_image(pictures)
         if isinstance(self.model, Clip):
             return self.model.encode_pixels(self.image_processor(pictures, return_tensors="np")["pixel_values"])
-        return _array(self.model.get_image_features(**self.image_processor(pictures, return_tensors="pt")))
+        return _features(self.model, "image", self.image_processor(pictures, return_tensors="pt"))
 
     def _scale(self) -> float:
         if isinstance(self.model, Clip):
@@ -137,8 +145,9 @@ def fetch(address: str, timeout: float = SECONDS) -> bytes:
     opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
     opener.add_handler(urllib.request.HTTPRedirectHandler())
     opener.add_handler(urllib.request.HTTPErrorProcessor())
+    plain = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")  # paths may be written in any script
     try:
-        with opener.open(urllib.request.Request(address, headers={"User-Agent": "cjkclip"}), timeout=timeout) as answer:
+        with opener.open(urllib.request.Request(plain, headers={"User-Agent": "cjkclip"}), timeout=timeout) as answer:
             data: bytes = answer.read(LARGEST + 1)
     except (OSError, HTTPException, ValueError) as error:
         raise ImageError(f"{address}: not fetched ({error}); save the picture and pass its path") from error
@@ -164,7 +173,9 @@ def _opened(source: Any, timeout: float) -> np.ndarray:
     return np.asarray(to_rgb(upright(open_picture(source, published=True)), white=False))
 
 
-def _array(features: Any) -> Features:
-    """Features of a torch model; transformers 5's own come inside an object."""
-    found = getattr(features, "pooler_output", features)
-    return found.detach().float().cpu().numpy()
+def _features(model: Model, part: str, batch: Any) -> Features:
+    """Features of a torch model, computed where it lies; transformers 5's own come inside an object."""
+    torch = need("torch", extra="torch")
+    with torch.inference_mode():
+        found = getattr(model, f"get_{part}_features")(**batch.to(cast(Any, model).device))
+    return getattr(found, "pooler_output", found).float().cpu().numpy()
