@@ -134,7 +134,10 @@ class ZeroShotImageClassificationPipeline:
     def _scale(self) -> float:
         if isinstance(self.model, Clip):
             return self.model.logit_scale
-        return float(np.exp(cast(Any, self.model).logit_scale.item()))
+        model = cast(Any, self.model)
+        if model.logit_scale is None:  # CLOOB: the scale is no parameter but a fact of the configuration
+            return float(model.config.to_model().scale)
+        return float(np.exp(model.logit_scale.item()))
 
 
 def fetch(address: str, timeout: float = SECONDS) -> bytes:
