@@ -4,8 +4,13 @@ torchvision's Python part registers fake kernels for operators that its compiled
 alone lets it import; nothing in these tests calls one.
 """
 
+import json
 from functools import cache
+from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import pytest
 
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -62,3 +67,26 @@ def cn_clip() -> ModuleType:
     import cn_clip.clip
 
     return cn_clip.clip
+
+
+CN_SHARED = {"embed_dim": 32, "vocab_size": 21_128, "text_hidden_act": "gelu", "text_initializer_range": 0.02}
+CN_SHARED |= {"text_hidden_dropout_prob": 0.1, "text_attention_probs_dropout_prob": 0.1, "text_type_vocab_size": 2}
+CN_SHARED |= {"text_hidden_size": 4, "text_num_attention_heads": 2, "text_max_position_embeddings": 64}
+CN_SIZES = {
+    "cn-clip-vit": {"image_resolution": 32, "vision_layers": 2, "vision_width": 32, "vision_patch_size": 8,
+                    "vision_head_width": 8, "text_num_hidden_layers": 2, "text_intermediate_size": 24},
+    "cn-clip-rn": {"image_resolution": 64, "vision_layers": [1, 2, 1, 1], "vision_width": 2, "vision_patch_size": None,
+                   "text_num_hidden_layers": 1, "text_intermediate_size": 18},
+}  # fmt: skip
+
+
+def load_cn_clip(case: str, file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """cn_clip's own load_from_name on a file of a golden case's size, of which its configurations are told."""
+    peer, size = cn_clip(), CN_SIZES[case]
+    monkeypatch.setattr(peer.utils, "__file__", str(folder / "utils.py"))
+    (folder / "model_configs").mkdir()
+    (folder / "model_configs" / "seen.json").write_text(json.dumps(size))
+    (folder / "model_configs" / "read.json").write_text(json.dumps(CN_SHARED))
+    named = {"vision_model_name": "seen", "text_model_name": "read", "input_resolution": size["image_resolution"]}
+    model, preprocess = peer.load_from_name(str(file), device="cpu", **named)
+    return model.eval(), preprocess

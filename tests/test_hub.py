@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cjkclip.errors import ModelNotFoundError
-from cjkclip.hub import complete, locate, needed, suggest
+from cjkclip.hub import Where, complete, locate, needed, suggest
 from cjkclip.weights import FILES
 from hubstub import REFUSALS, REPOSITORIES, SHA, ask
 
@@ -87,7 +87,7 @@ def test_a_path_that_exists_is_returned_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert locate("~/org") == tmp_path / "org"
     with pytest.raises(ModelNotFoundError, match="no revision"):
-        locate("org/clip", revision="v2")
+        locate("org/clip", Where(revision="v2"))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_is_neither_path_nor_hub_name_is_said_to_be_so(name, words):
 
 def test_two_revisions_contradict():
     with pytest.raises(ModelNotFoundError, match="'v1', but revision='v2'"):
-        locate("org/clip@v1", revision="v2")
+        locate("org/clip@v1", Where(revision="v2"))
 
 
 def test_weights_are_chosen_in_the_order_of_a_folder():

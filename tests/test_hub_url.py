@@ -10,7 +10,7 @@ from huggingface_hub.utils import close_session
 import cjkclip
 from cjkclip.errors import HubError, ModelNotFoundError
 from cjkclip.families import find_release
-from cjkclip.hub import locate
+from cjkclip.hub import Where, locate
 from families import FAMILIES, GOLDEN
 from hubstub import WEIGHTS, Stub, sha256
 
@@ -75,7 +75,7 @@ def test_a_url_without_a_checksum_or_a_file_is_refused(name: str) -> None:
 
 def test_a_url_has_no_revision() -> None:
     with pytest.raises(ModelNotFoundError, match="no revision 'v2'"):
-        locate(f"https://example.org/model.pt#sha256={OTHER}", revision="v2")
+        locate(f"https://example.org/model.pt#sha256={OTHER}", Where(revision="v2"))
 
 
 def test_a_resnet_loads_by_its_name(server: Stub, monkeypatch: pytest.MonkeyPatch) -> None:

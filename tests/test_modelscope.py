@@ -12,7 +12,7 @@ from huggingface_hub.utils import close_session
 
 import cjkclip
 from cjkclip.errors import HubError, ModelNotFoundError
-from cjkclip.hub import download, locate
+from cjkclip.hub import Where, download, locate
 from families import GOLDEN
 from hubstub import REPOSITORIES, WEIGHTS, Stub, killed_half_way
 
@@ -49,7 +49,7 @@ def test_only_what_is_needed_is_fetched_and_once(scope: Stub, tmp_path: Path, mo
     assert sorted(path.name for path in folder.iterdir()) == sorted(fetched(scope)) == FILES
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert scope.tokens == {"Bearer ms-secret"}
-    assert locate(CLIP) == locate(f"{CLIP}@v2") == locate(CLIP, revision="v2") == folder
+    assert locate(CLIP) == locate(f"{CLIP}@v2") == locate(CLIP, Where(revision="v2")) == folder
     assert len(fetched(scope)) == len(FILES)
 
     monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "theirs"))
@@ -169,7 +169,7 @@ def test_names() -> None:
         with pytest.raises(ModelNotFoundError, match="is no hub name: expected 'org/name' or 'org/name@revision'"):
             locate(name)
     with pytest.raises(ModelNotFoundError, match="'v1', but revision='v2'"):
-        locate("modelscope:org/clip@v1", revision="v2")
+        locate("modelscope:org/clip@v1", Where(revision="v2"))
 
 
 def test_a_full_disk_is_said_before_and_after(scope: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from cjkclip import weights
 from cjkclip.errors import FactsError
 from cjkclip.families import find_release
 from families import ENGINES, FAMILIES, GOLDEN
-from peers import cn_clip, open_clip, transformers
+from peers import CN_SIZES, load_cn_clip, open_clip, transformers
 
 ATOL = 2e-6
 RNG = np.random.default_rng(3)
@@ -150,29 +150,11 @@ def test_open_clip_reads_the_openai_files_that_we_save(case: str, tmp_path: Path
             np.testing.assert_allclose(got, want, atol=ATOL * max(1.0, float(np.abs(want).max())))
 
 
-CN_SHARED = {"embed_dim": 32, "vocab_size": 21_128, "text_hidden_act": "gelu", "text_initializer_range": 0.02}
-CN_SHARED |= {"text_hidden_dropout_prob": 0.1, "text_attention_probs_dropout_prob": 0.1, "text_type_vocab_size": 2}
-CN_SHARED |= {"text_hidden_size": 4, "text_num_attention_heads": 2, "text_max_position_embeddings": 64}
-CN_SIZES = {
-    "cn-clip-vit": {"image_resolution": 32, "vision_layers": 2, "vision_width": 32, "vision_patch_size": 8,
-                    "vision_head_width": 8, "text_num_hidden_layers": 2, "text_intermediate_size": 24},
-    "cn-clip-rn": {"image_resolution": 64, "vision_layers": [1, 2, 1, 1], "vision_width": 2, "vision_patch_size": None,
-                   "text_num_hidden_layers": 1, "text_intermediate_size": 18},
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("case", CN_SIZES)
 def test_cn_clip_loads_the_files_that_we_save(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own load_from_name, told of a model of our size."""
     golden(case).save(tmp_path, layout="cn_clip")
-    peer, size = cn_clip(), CN_SIZES[case]
-    monkeypatch.setattr(peer.utils, "__file__", str(tmp_path / "utils.py"))
-    (tmp_path / "model_configs").mkdir()
-    (tmp_path / "model_configs" / "seen.json").write_text(json.dumps(size))
-    (tmp_path / "model_configs" / "read.json").write_text(json.dumps(CN_SHARED))
-    named = {"vision_model_name": "seen", "text_model_name": "read", "input_resolution": size["image_resolution"]}
-    model, _ = peer.load_from_name(str(tmp_path / "clip_cn.pt"), device="cpu", **named)
-    model.eval()
+    model, _ = load_cn_clip(case, tmp_path / "clip_cn.pt", tmp_path, monkeypatch)
     with np.load(GOLDEN / case / "expected.npz") as expected, torch.no_grad():
         image = model.encode_image(torch.tensor(expected["pixel_values"])).numpy()
         text = model.encode_text(torch.tensor(expected["input_ids"])).numpy()

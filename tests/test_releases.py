@@ -203,8 +203,8 @@ class Shelf:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.tensors = root, dict[Path, Empty]()
-        monkeypatch.setattr(hub, "locate", lambda name, **_: self.folder(name))
-        monkeypatch.setattr(hub, "file", lambda _, name: self.root / name)  # no tokenizers here
+        monkeypatch.setattr(hub, "locate", lambda name, *_, **__: self.folder(name))
+        monkeypatch.setattr(hub, "file", lambda _, name, *__: self.root / name)  # no tokenizers here
         monkeypatch.setattr(weights, "find", lambda folder: folder / "weights")
         monkeypatch.setattr(weights, "read", lambda path: weights.Tensors(self.tensors[path.parent]))
 
@@ -219,7 +219,7 @@ class Shelf:
         self.tensors[folder] = size.tensors() | own
 
     def read(self, name: str) -> checkpoints.Found:
-        return checkpoints.read(name, family=None, revision=None, image_tower=None, facts={})
+        return checkpoints.read(name)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from cjkclip.errors import FactsError, LayoutError
 from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
 from cjkclip.families import family as family_named
 from cjkclip.formats import Checkpoint, Facts, Format, Parts, as_written, settle
+from cjkclip.hub import Where
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe
@@ -38,23 +39,32 @@ class Found:
     release: Release | None
 
 
-def read(name: str, *, family: str | None, revision: str | None, image_tower: str | None, facts: Facts) -> Found:
+def read(
+    name: str,
+    *,
+    family: str | None = None,
+    image_tower: str | None = None,
+    facts: Facts | None = None,
+    where: Where | None = None,
+) -> Found:
     """Find, read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
+    facts, where = facts or {}, where or Where()
     known = find_release(name)
     tower = image_tower or (known[1].image_tower if known else None)
     if tower is None:
-        return _read(name, family=family, revision=revision, facts=facts, without="")
+        return _read(name, family=family, where=where, facts=facts, without="")
     seen = {fact: value for fact, value in facts.items() if fact.startswith("vision.")}
     rest = {fact: value for fact, value in facts.items() if fact not in seen}
-    text = _read(name, family=family, revision=revision, facts=rest, without="vision")
-    return _joined(text, _read(tower, family=None, revision=None, facts=seen, without="text"), tower)
+    text = _read(name, family=family, where=where, facts=rest, without="vision")
+    own = replace(where, revision=None)  # the revision is that of the text
+    return _joined(text, _read(tower, family=None, where=own, facts=seen, without="text"), tower)
 
 
-def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, without: str) -> Found:
+def _read(name: str, *, family: str | None, where: Where, facts: Facts, without: str) -> Found:
     """One source; `without` names a tower that is left aside."""
     known = find_release(name)
     release = known[1] if known else None
-    checkpoint = _open(_locate(name, release, revision), name)
+    checkpoint = _open(locate(name, where), name)
     owner, form = find_format(checkpoint, _candidates(family, known[0] if known else None))
     with as_written(checkpoint.source):
         origin = form.origin(checkpoint)
@@ -67,7 +77,8 @@ def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, 
     layouts.check(params, shapes(config), checkpoint.source, spare(config))
     tokenizer = _tokenizer(form, checkpoint, config)
     if tokenizer is None and config.text is not None and release is not None and release.vocabulary is not None:
-        tokenizer = _tokenizer(form, replace(checkpoint, folder=hub.file(*release.vocabulary).parent), config)
+        vocabulary = hub.file(*release.vocabulary, replace(where, revision=None))
+        tokenizer = _tokenizer(form, replace(checkpoint, folder=vocabulary.parent), config)
     return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
 
 
@@ -118,11 +129,13 @@ def told(folder: Path) -> dict[str, Any]:
         return find_format(checkpoint, families())[1].read(checkpoint)
 
 
-def _locate(name: str, release: Release | None, revision: str | None) -> Path:
-    if release is not None and release.name == "moji":
+def locate(name: str, where: Where) -> Path:
+    """The folder or file of a release, an alias, a hub name or a path. Raises as `hub.locate` does."""
+    found = find_release(name)
+    if found is not None and found[1].name == "moji":
         return BUNDLED
     known = [n for each in families() for r in each.releases for n in (r.name, *r.aliases)]
-    return hub.locate(release.source if release else name, revision=revision, known=known)
+    return hub.locate(found[1].source if found else name, where, known=known)
 
 
 def _open(path: Path, source: str) -> Checkpoint:

@@ -3,7 +3,8 @@
     CjkclipError
     ├── InputError (ValueError)            what the caller handed over does not fit
     │   ├── ImageError                     a picture is missing, damaged, too large or no picture at all
-    │   └── TextError                      a text is empty, too long, or not valid Unicode
+    │   ├── TextError                      a text is empty, too long, or not valid Unicode
+    │   └── OptionError (TypeError)        an option that nobody reads, or that is given twice
     ├── CheckpointError                    something about a model's files
     │   ├── ModelNotFoundError             no such alias, release, folder or file
     │   ├── WeightsError                   a weight file is corrupt, unsafe or of an unknown container
@@ -45,6 +46,10 @@ class ImageError(InputError):
 
 class TextError(InputError):
     """A text is empty, too long, or not valid Unicode."""
+
+
+class OptionError(InputError, TypeError):
+    """An option that nobody reads, or that is given twice."""
 
 
 class CheckpointError(CjkclipError):

@@ -22,7 +22,7 @@ from cjkclip.formats.openai import (
     read_resnet,
     read_vit,
 )
-from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
+from cjkclip.formats.pixels import squash_rules
 from cjkclip.formats.transformers import (
     IDS,
     VISION_PROJ,
@@ -66,7 +66,7 @@ def _read_cn_clip(checkpoint: Checkpoint) -> dict[str, Any]:
         "eps": 1e-12,
         **_heads(TEXT_HEADS, width),
     }
-    image = torchvision_rules(vision["image_size"], OPENAI_MEAN, OPENAI_STD) | {"resize": "squash"}
+    image = squash_rules(vision["image_size"])
     return {"vision": vision, "text": text, "image": image, "embed": tensors["text_projection"].shape[1], "scale": None}
 
 

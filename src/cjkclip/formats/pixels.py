@@ -19,3 +19,8 @@ def torchvision_rules(size: int, mean: Sequence[float], std: Sequence[float]) ->
         "mean": tuple(mean),
         "std": tuple(std),
     }
+
+
+def squash_rules(size: int) -> dict[str, Any]:
+    """cn_clip's transform: a square whatever the proportions, no crop."""
+    return torchvision_rules(size, OPENAI_MEAN, OPENAI_STD) | {"resize": "squash"}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cjkclip.errors import ModelNotFoundError
@@ -39,7 +40,16 @@ MODELSCOPE = "modelscope:"
 SILENT: ContextVar[bool] = ContextVar("SILENT", default=False)
 
 
-def locate(name: str, *, revision: str | None = None, known: Iterable[str] = ()) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which snapshot of a repository, and where it may come from."""
+
+    revision: str | None = None
+    cache: str | None = None  # a folder to use in place of the source's own cache
+    offline: bool = False  # ask the cache alone
+
+
+def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) -> Path:
     """The folder or file that `name` stands for; `known` are the names to suggest when it is none.
 
     `name` is a path, "org/name" on the hub (also "hf-hub:org/name"), "modelscope:org/name", each also with
@@ -48,23 +58,23 @@ def locate(name: str, *, revision: str | None = None, known: Iterable[str] = ())
     Raises ModelNotFoundError for a name that is none of these, HubError when the hub cannot be reached and
     the cache does not help, when it refuses, when a checksum is wrong, or when the repository holds no model.
     """
-    here = _here(name)
+    where, here = where or Where(), _here(name)
     if here is not None:
-        if revision is not None:
-            raise ModelNotFoundError(f"{here} is a path on this machine, which has no revision {revision!r}")
+        if where.revision is not None:
+            raise ModelNotFoundError(f"{here} is a path on this machine, which has no revision {where.revision!r}")
         return here
     known = list(known)
     try:
-        return _fetch(name, revision, near(name, known))
+        return _fetch(name, where, near(name, known))
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"{error}. {suggest(name, known)}".removesuffix(". ")) from error
 
 
-def file(repository: str, name: str) -> Path:
+def file(repository: str, name: str, where: Where | None = None) -> Path:
     """One small file of a repository on the hub: a vocabulary that several models share. Raises HubError."""
     from cjkclip.hub import huggingface
 
-    return huggingface.fetch_file(repository, name)
+    return huggingface.fetch_file(repository, name, where or Where())
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -130,19 +140,20 @@ def _here(name: str) -> Path | None:
         return None
 
 
-def _fetch(name: str, revision: str | None, hint: str) -> Path:
+def _fetch(name: str, where: Where, hint: str) -> Path:
     if URL.match(name):
         from cjkclip.hub import url
 
-        return url.fetch(name, revision)
-    repository, revision = _parse(name, revision)
+        return url.fetch(name, where)
+    repository, revision = _parse(name, where.revision)
+    where = replace(where, revision=revision)
     if name.startswith(MODELSCOPE):
         from cjkclip.hub import modelscope
 
-        return modelscope.fetch(repository, revision, hint)
+        return modelscope.fetch(repository, where, hint)
     from cjkclip.hub import huggingface
 
-    return huggingface.fetch(repository, revision, hint)
+    return huggingface.fetch(repository, where, hint)
 
 
 def _parse(name: str, revision: str | None) -> tuple[str, str | None]:

@@ -18,30 +18,36 @@ from huggingface_hub import (
 )
 
 from cjkclip.errors import HubError
-from cjkclip.hub import READABLE, SMALL, complete, needed
+from cjkclip.hub import READABLE, SMALL, Where, complete, needed
 from cjkclip.hub.download import WRONG, digest
 from cjkclip.hub.progress import Bar, Hidden
 from cjkclip.hub.reach import Source, reach, said
 
 
-def fetch(repository: str, revision: str | None, hint: str) -> Path:
+def fetch(repository: str, where: Where, hint: str) -> Path:
     """The snapshot's folder; files that the cache has are not fetched again. See `hub.locate`."""
+    revision = where.revision
     source = Source(
         named=said(repository, revision),
+        offline=where.offline,
         endpoint=constants.ENDPOINT,
         chosen_by="HF_ENDPOINT",
-        fetch=lambda: _fetch(repository, revision),
-        cached=lambda: _cached(repository, revision),
+        fetch=lambda: _fetch(repository, where),
+        cached=lambda: _cached(repository, where),
         refusal=lambda error, status: _refusal(repository, revision, error, status, hint),
     )
     return reach(source)
 
 
-def fetch_file(repository: str, name: str) -> Path:
+def fetch_file(repository: str, name: str, where: Where) -> Path:
     """One small file of a repository, without its model."""
 
     def snapshot(*, cached: bool) -> Path:
-        return Path(snapshot_download(repository, allow_patterns=name, local_files_only=cached, tqdm_class=Hidden))
+        return Path(
+            snapshot_download(
+                repository, cache_dir=where.cache, local_files_only=cached, tqdm_class=Hidden, allow_patterns=name
+            )
+        )
 
     def fetched() -> Path:
         has = [each.rfilename for each in HfApi().model_info(repository).siblings or ()]
@@ -53,11 +59,12 @@ def fetch_file(repository: str, name: str) -> Path:
         try:
             file = snapshot(cached=True) / name
         except errors.LocalEntryNotFoundError:
-            file = Path(constants.HF_HUB_CACHE)
-        return file if file.is_file() else f"the cache does not hold it ({constants.HF_HUB_CACHE})"
+            file = Path(_home(where))
+        return file if file.is_file() else f"the cache does not hold it ({_home(where)})"
 
     source = Source(
         named=f"{name} of {repository}",
+        offline=where.offline,
         endpoint=constants.ENDPOINT,
         chosen_by="HF_ENDPOINT",
         fetch=fetched,
@@ -67,7 +74,8 @@ def fetch_file(repository: str, name: str) -> Path:
     return reach(source)
 
 
-def _fetch(repository: str, revision: str | None) -> Path:
+def _fetch(repository: str, where: Where) -> Path:
+    revision, cache = where.revision, where.cache
     info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = [each.rfilename for each in info.siblings or ()]
     wanted = needed(files)
@@ -76,12 +84,14 @@ def _fetch(repository: str, revision: str | None) -> Path:
             f"{repository} has no weights that can be read here: expected {READABLE}. "
             f"It has: {', '.join(files[:20]) or 'no files'}"
         )
-    new = [name for name in wanted if not isinstance(try_to_load_from_cache(repository, name, revision=info.sha), str)]
+    had = {name: try_to_load_from_cache(repository, name, cache_dir=cache, revision=info.sha) for name in wanted}
+    new = [name for name, place in had.items() if not isinstance(place, str)]
     small = [glob.escape(name) for name in wanted if SMALL.fullmatch(name)]
-    snapshot_download(repository, revision=revision, allow_patterns=small, tqdm_class=Hidden)
+    snapshot_download(repository, revision=revision, cache_dir=cache, allow_patterns=small, tqdm_class=Hidden)
     every = [glob.escape(name) for name in wanted]
+    bar = Bar if new else Hidden
     folder = Path(
-        snapshot_download(repository, revision=info.sha, allow_patterns=every, tqdm_class=Bar if new else Hidden)
+        snapshot_download(repository, revision=info.sha, cache_dir=cache, allow_patterns=every, tqdm_class=bar)
     )
     _check(info, folder, new)
     return folder
@@ -100,11 +110,19 @@ def _check(info: ModelInfo, folder: Path, new: list[str]) -> None:
             raise HubError(WRONG.format(file=f"{info.id}: {name}", found=found, told=told[name]))
 
 
-def _cached(repository: str, revision: str | None) -> Path | str:
+def _home(where: Where) -> str:
+    return where.cache or constants.HF_HUB_CACHE
+
+
+def _cached(repository: str, where: Where) -> Path | str:
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[], local_files_only=True))
+        folder = Path(
+            snapshot_download(
+                repository, revision=where.revision, cache_dir=where.cache, local_files_only=True, allow_patterns=[]
+            )
+        )
     except errors.LocalEntryNotFoundError:
-        return f"the cache does not hold it ({constants.HF_HUB_CACHE})"
+        return f"the cache does not hold it ({_home(where)})"
     return folder if complete(folder) else f"the cache holds only a part of it ({folder})"
 
 

@@ -17,7 +17,7 @@ from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status
 
 from cjkclip import cache
 from cjkclip.errors import HubError
-from cjkclip.hub import READABLE, needed
+from cjkclip.hub import READABLE, Where, needed
 from cjkclip.hub.download import download
 from cjkclip.hub.progress import bytes_bar
 from cjkclip.hub.reach import Source, reach, said
@@ -36,15 +36,16 @@ class File:
     sha256: str
 
 
-def fetch(repository: str, revision: str | None, hint: str) -> Path:
+def fetch(repository: str, where: Where, hint: str) -> Path:
     """The snapshot's folder; what did not change is not fetched again. See `hub.locate`."""
-    asked = revision or REVISION
+    asked, home = where.revision or REVISION, _home(repository, where)
     source = Source(
-        named=f"modelscope:{said(repository, revision)}",
+        named=f"modelscope:{said(repository, where.revision)}",
+        offline=where.offline,
         endpoint=endpoint(),
         chosen_by="MODELSCOPE_DOMAIN",
-        fetch=lambda: _fetch(repository, asked),
-        cached=lambda: _cached(repository, asked),
+        fetch=lambda: _fetch(repository, asked, home),
+        cached=lambda: _cached(asked, home),
         refusal=lambda error, status: _refusal(repository, asked, error, status, hint),
     )
     return reach(source)
@@ -56,14 +57,14 @@ def endpoint() -> str:
     return domain if "://" in domain else f"https://{domain}"
 
 
-def home(repository: str) -> Path:
+def _home(repository: str, where: Where) -> Path:
     """The folder of a repository in the cache."""
-    chosen = os.environ.get("MODELSCOPE_CACHE")
+    chosen = where.cache or os.environ.get("MODELSCOPE_CACHE")
     root = Path(chosen).expanduser() / "cjkclip" if chosen else cache.folder("modelscope")
     return root / repository.replace("/", "--")
 
 
-def _fetch(repository: str, revision: str) -> Path:
+def _fetch(repository: str, revision: str, home: Path) -> Path:
     listed = _listing(repository, revision)
     wanted = needed(file.name for file in listed)
     if not wanted:
@@ -73,11 +74,11 @@ def _fetch(repository: str, revision: str) -> Path:
         )
     files = [file for file in listed if file.name in wanted]
     mark = hashlib.sha256(repr(files).encode()).hexdigest()[:16]  # what the files are tells which snapshot it is
-    snapshot = home(repository) / "snapshots" / mark
+    snapshot = home / "snapshots" / mark
     if not snapshot.is_dir():
         _assemble(repository, revision, files, snapshot)
-    if _cached(repository, revision) != snapshot:
-        reference = _reference(repository, revision)
+    if _cached(revision, home) != snapshot:
+        reference = _reference(revision, home)
         reference.parent.mkdir(parents=True, exist_ok=True)
         fresh = reference.with_name(f"{reference.name}.{os.getpid()}")
         fresh.write_text(mark)
@@ -124,22 +125,18 @@ def _headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _reference(repository: str, revision: str) -> Path:
-    return home(repository) / "refs" / quote(revision, safe="")
+def _reference(revision: str, home: Path) -> Path:
+    return home / "refs" / quote(revision, safe="")
 
 
-def _cached(repository: str, revision: str) -> Path | str:
-    reference = _reference(repository, revision)
+def _cached(revision: str, home: Path) -> Path | str:
+    reference = _reference(revision, home)
     if reference.is_file():
-        snapshot = home(repository) / "snapshots" / reference.read_text()
+        snapshot = home / "snapshots" / reference.read_text()
         if snapshot.is_dir():
             return snapshot
-    begun = [*home(repository).glob("snapshots/*.part")]
-    return (
-        f"the cache holds only a part of it ({begun[0]})"
-        if begun
-        else f"the cache does not hold it ({home(repository)})"
-    )
+    begun = [*home.glob("snapshots/*.part")]
+    return f"the cache holds only a part of it ({begun[0]})" if begun else f"the cache does not hold it ({home})"
 
 
 def _refusal(repository: str, revision: str, error: Exception, status: int, hint: str) -> str:

@@ -26,11 +26,14 @@ class Source:
     chosen_by: str  # what names the endpoint
     fetch: Callable[[], Path]  # may raise whatever the hub client raises
     cached: Callable[[], Path | str]  # what an earlier fetch left whole, or words on why nothing helps
+    offline: bool  # the caller wants what is in the cache, and nothing asked
     refusal: Callable[[Exception, int], str]  # what a status below 500 means, and what to do
 
 
 def reach(source: Source) -> Path:
     """Fetch, or use the cache when the source cannot be reached. Raises HubError, ModelNotFoundError."""
+    if source.offline:
+        return _cached(source, None, "only local files were asked for")
     try:
         return source.fetch()
     except errors.HfHubHTTPError as error:
@@ -50,7 +53,7 @@ def reach(source: Source) -> Path:
         return _cached(source, error, why)
 
 
-def _cached(source: Source, error: BaseException, why: str) -> Path:
+def _cached(source: Source, error: BaseException | None, why: str) -> Path:
     """What the cache holds, or HubError that says `why` it was not fetched."""
     found = source.cached()
     if isinstance(found, Path):

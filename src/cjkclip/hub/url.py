@@ -7,7 +7,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from cjkclip import cache
 from cjkclip.errors import ModelNotFoundError
-from cjkclip.hub import FILE_SUFFIXES
+from cjkclip.hub import FILE_SUFFIXES, Where
 from cjkclip.hub.download import download
 from cjkclip.hub.progress import bytes_bar
 from cjkclip.hub.reach import Source, reach
@@ -15,7 +15,7 @@ from cjkclip.hub.reach import Source, reach
 NAME = re.compile(r"https?://.+/(?P<file>[\w.-]+)(\?[^#]*)?#sha256=(?P<sha256>[0-9A-Fa-f]{64})", re.ASCII)
 
 
-def fetch(name: str, revision: str | None) -> Path:
+def fetch(name: str, where: Where) -> Path:
     """The file, from the cache if it was fetched before: a checksum's file never changes. See `hub.locate`."""
     match = NAME.fullmatch(name)
     if match is None or not match["file"].endswith(FILE_SUFFIXES):
@@ -23,12 +23,14 @@ def fetch(name: str, revision: str | None) -> Path:
             f"{name!r}: expected the URL of a weight file ({', '.join(FILE_SUFFIXES)}) with its checksum behind it, "
             "'https://.../model.pt#sha256=' and 64 hexadecimal digits; or download it yourself and pass its path"
         )
-    if revision is not None:
-        raise ModelNotFoundError(f"{name!r} is a URL, which has no revision {revision!r}")
+    if where.revision is not None:
+        raise ModelNotFoundError(f"{name!r} is a URL, which has no revision {where.revision!r}")
     url, sha256 = name.partition("#")[0], match["sha256"].lower()
-    target = cache.folder("urls", sha256) / match["file"]
+    home = Path(where.cache) / "urls" if where.cache else cache.folder("urls")
+    target = home / sha256 / match["file"]
     source = Source(
         named=url,
+        offline=where.offline,
         endpoint=url.split("/")[2],
         chosen_by="the URL",
         fetch=lambda: _fetch(url, target, sha256),

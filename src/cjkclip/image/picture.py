@@ -213,14 +213,18 @@ def _levels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
     return np.rint(np.multiply(array, 255, dtype=np.float32)).astype(np.uint8)
 
 
-def _plain(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture as a person sees it: upright, 8 bits, on white, RGB."""
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture turned as its EXIF says."""
     try:
         turn = _TURNS.get(cast(int, image.getexif().get(_ORIENTATION)))
     except _DAMAGE:
         turn = None  # as viewers do: EXIF that cannot be read states no orientation
-    if turn is not None:
-        image = image.transpose(turn)
+    return image if turn is None else image.transpose(turn)
+
+
+def _plain(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture as a person sees it: upright, 8 bits, on white, RGB."""
+    image = upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _eight_bits(image)
     return to_rgb(image, white=image.has_transparency_data)

@@ -7,7 +7,7 @@ originals' own, and so are the bits. Refuses what `cjkclip.image.picture` refuse
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import PIL.Image
@@ -20,9 +20,13 @@ from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb
 
 OnError = Callable[[int, ImageError], None]
+Filter = Literal["bicubic", "bilinear"]
 WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is enlarged whole, then cropped
 
-_FILTERS = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR}
+FILTERS: dict[Filter, Resampling] = {
+    "bicubic": Resampling.BICUBIC,
+    "bilinear": Resampling.BILINEAR,
+}
 
 
 def load_pixels(
@@ -80,7 +84,7 @@ def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
     """Resized and cropped: RGB, S x S."""
     if rules.rgb == "first":
         image = _rgb(image, rules)
-    side, how = rules.size, _FILTERS[rules.filter]
+    side, how = rules.size, FILTERS[rules.filter]
     if rules.resize == "squash":
         return _rgb(image.resize((side, side), how), rules)
     short = min(image.size)
@@ -99,9 +103,12 @@ def _halve(surplus: int, rules: config.Image) -> int:
 
 
 def _rgb(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
-    # transformers 5 asks just these two questions; a palette with alpha of its own is not among them
-    clear = "A" in image.getbands() or image.info.get("transparency") is not None
-    return to_rgb(image, white=rules.alpha == "white" and clear)
+    return to_rgb(image, white=rules.alpha == "white" and is_clear(image))
+
+
+def is_clear(image: PIL.Image.Image) -> bool:
+    """Can a picture be seen through? transformers 5 asks just this; a palette with alpha of its own is left out."""
+    return "A" in image.getbands() or image.info.get("transparency") is not None
 
 
 def _normalise(square: PIL.Image.Image, rules: config.Image, out: Float32[np.ndarray, "3 S S"]) -> None:

@@ -36,9 +36,14 @@ class Tokenizer(Protocol):
 
     context: int
     vocab_size: int
+    pad: int  # the id of padding
 
-    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
-        """Ids of `texts`; too long ones are cut and listed, or refused."""
+    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
+        """Ids of `texts` in rows of length `context` (None: the model's); long ones are cut and listed, or refused."""
+        ...
+
+    def rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of `texts` alone, however many: nothing in front or behind, nothing cut."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

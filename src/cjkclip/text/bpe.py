@@ -9,7 +9,7 @@ rules name a token for the unknown; damaged files.
 """
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,26 @@ class Bpe:
             raise CheckpointError(f"{rules.sot!r} or {rules.eot!r} is another symbol in this vocabulary")
         return Bpe(vocab, self.merges, rules)
 
-    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
-        """Ids of n texts as `Tokens` of length `context`: start, the text, end, padding.
+    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
+        """Ids of n texts as `Tokens` of length `context` (None: the rules'): start, the text, end, padding.
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
-        rows = [[self.sot, *row, self.eot] for row in self._rows(check_texts(texts))]
-        return pack(rows, context=self.context, pad=self.pad, truncate=truncate)
+        rows = [[self.sot, *row, self.eot] for row in self.rows(texts)]
+        return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate)
+
+    def rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts between start and end, uncut. Raises TextError if one is not a valid string."""
+        texts = check_texts(texts)
+        if self.rules.cleaning == "hf":
+            return [row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
+        texts = [clean(text) for text in texts]
+        rows = self._rust.encode_batch_fast(texts, add_special_tokens=False)
+        names = (self.rules.sot, self.rules.eot)
+        return [
+            self._spelled(text) if any(name in text for name in names) else row.ids
+            for text, row in zip(texts, rows, strict=True)
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The cleaned text of `ids`: a space follows every word, special tokens appear as spelled.
@@ -127,18 +140,6 @@ class Bpe:
         roles = {"bos": self.rules.sot, "eos": self.rules.eot, "pad": self.rules.pad, "unk": self.rules.unk}
         named = {role: name for role, name in roles.items() if name is not None}
         files.write_config(folder, named, self.rules.folded, self.context)
-
-    def _rows(self, texts: list[str]) -> Iterable[list[int]]:
-        """Ids between start and end."""
-        if self.rules.cleaning == "hf":
-            return (row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=False))
-        texts = [clean(text) for text in texts]
-        rows = self._rust.encode_batch_fast(texts, add_special_tokens=False)
-        names = (self.rules.sot, self.rules.eot)
-        return (
-            self._spelled(text) if any(name in text for name in names) else row.ids
-            for text, row in zip(texts, rows, strict=True)
-        )
 
     def _spelled(self, text: str) -> list[int]:
         """Ids of a cleaned text that spells a special token, which counts only where it is a whole word."""

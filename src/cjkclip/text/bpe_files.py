@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError
-from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, write_text
+from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, stated_length, write_text
 
 END = "</w>"
 CLIP_MERGES = 48_894  # OpenAI reads this many and leaves the rest of its file: 49,408 ids in all
@@ -122,13 +122,7 @@ def read_specials(folder: Path) -> Specials:
         "unk": spelling(config.get("unk_token", eot), folder),
         "pad": spelling(config.get("pad_token", eot), folder),
     }
-    length = config.get("model_max_length")
-    return Specials(
-        **found,
-        folded=_folded(folder, config, found),
-        # transformers writes 10**30 where nobody said a length
-        context=int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None,
-    )
+    return Specials(**found, folded=_folded(folder, config, found), context=stated_length(config))
 
 
 def _from_tokenizer_json(path: Path) -> tuple[dict[str, Any], list[Merge]]:
@@ -170,11 +164,13 @@ def _folded(folder: Path, config: dict[str, Any], found: dict[str, str]) -> tupl
     return tuple(sorted(name for name in set(found.values()) if flags[name]))
 
 
-def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge]) -> None:
-    """Write vocab.json and merges.txt."""
+def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge], *, prefix: str = "") -> tuple[Path, Path]:
+    """Write vocab.json and merges.txt, with `prefix` before their names."""
     ordered = dict(sorted(vocab.items(), key=lambda item: item[1]))
-    write_text(folder / "vocab.json", json.dumps(ordered, ensure_ascii=False))
-    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *map(" ".join, merges)]))
+    paths = folder / f"{prefix}vocab.json", folder / f"{prefix}merges.txt"
+    write_text(paths[0], json.dumps(ordered, ensure_ascii=False))
+    write_text(paths[1], "\n".join(["#version: 0.2", *map(" ".join, merges)]))
+    return paths
 
 
 def write_config(folder: Path, roles: dict[str, str], folded: Sequence[str], context: int) -> None:

@@ -64,6 +64,13 @@ def added_tokens(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], added)
 
 
+def stated_length(config: dict[str, Any]) -> int | None:
+    """How long a row may be, as a tokenizer_config.json says; None if it does not."""
+    length = config.get("model_max_length")
+    # transformers writes 10**30 where nobody said a length
+    return int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` and a line feed, the same bytes on every system."""
     path.write_text(text + "\n", "utf-8", newline="\n")

@@ -75,6 +75,7 @@ class Unigram:
         self.model = model
         self.context = rules.context
         self._pieces, self._processor = _read(model)
+        self.vocab = {piece: i for i, piece in enumerate(self._pieces)}
         self.vocab_size = len(self._pieces)
         named = (*rules.specials, rules.pad) if rules.cls is None else (*rules.specials, rules.pad, rules.cls)
         self._ids = {name: self._processor.piece_to_id(name) for name in named}
@@ -98,14 +99,25 @@ class Unigram:
         """Read what `save` wrote."""
         return cls.from_file(folder / _FILE, rules)
 
-    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
-        """Ids of n texts as `Tokens` of length `context`: [CLS], the text, padding; no end token.
+    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
+        """Ids of n texts as `Tokens` of length `context` (None: the rules'): [CLS], the text, padding; no end token.
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
         front = [] if self.cls is None else [self.cls]
-        rows = [[*front, *self._row(text)] for text in check_texts(texts)]
-        return pack(rows, context=self.context, pad=self.pad, truncate=truncate, ends=False)
+        rows = [[*front, *row] for row in self.rows(texts)]
+        return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate, ends=False)
+
+    def rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts without what stands in front, uncut. Raises TextError if one is not a valid string."""
+        return [self._row(text) for text in check_texts(texts)]
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The special tokens by what they are for, as transformers calls it."""
+        roles = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "[SEP]", "mask": "[MASK]"}
+        roles |= {"pad": self.rules.pad} | ({} if self.rules.cls is None else {"cls": self.rules.cls})
+        return {role: name for role, name in roles.items() if name in self._ids}
 
     def decode(self, ids: Sequence[int]) -> str:
         """The normalised text of `ids`; special tokens, the one for the unknown too, appear as spelled."""
@@ -125,9 +137,7 @@ class Unigram:
         transformers 4 reads them as a slow T5Tokenizer; transformers 5 ignores do_lower_case.
         """
         self.save(folder)
-        roles = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "[SEP]", "mask": "[MASK]"}
-        roles |= {"pad": self.rules.pad} | ({} if self.rules.cls is None else {"cls": self.rules.cls})
-        named = {f"{role}_token": name for role, name in roles.items() if name in self._ids}
+        named = {f"{role}_token": name for role, name in self.roles.items()}
         config = {"do_lower_case": self.rules.lower, "extra_ids": 0, "tokenizer_class": "T5Tokenizer"}
         write_text(folder / "tokenizer_config.json", json.dumps(named | config, indent=2))
         write_text(folder / "special_tokens_map.json", json.dumps(named, indent=2))

@@ -67,17 +67,20 @@ class WordPiece:
         """The same vocabulary under other rules."""
         return WordPiece(self.vocab, rules)
 
-    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
-        """Ids of n texts as `Tokens` of length `context`: [CLS], the text, [SEP], padding.
+    def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
+        """Ids of n texts as `Tokens` of length `context` (None: the rules'): [CLS], the text, [SEP], padding.
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
+        rows = [[self.cls, *row, self.sep] for row in self.rows(texts)]
+        return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate)
+
+    def rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts between [CLS] and [SEP], uncut. Raises TextError if one is not a valid string."""
         texts = check_texts(texts)
         if self.rules.style == "cn_clip":
             texts = [words(text, lower=self.rules.lower) for text in texts]
-        found = self._rust.encode_batch_fast(texts, add_special_tokens=False)
-        rows = [[self.cls, *row.ids, self.sep] for row in found]
-        return pack(rows, context=self.context, pad=self.pad, truncate=truncate)
+        return [row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The words of `ids` with a blank between; special tokens appear as spelled, Hangul is composed.

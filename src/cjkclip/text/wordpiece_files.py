@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError, FactsError
-from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, write_text
+from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, stated_length, write_text
 from cjkclip.text.wordpiece_rules import HF, WordPieceRules
 
 ROLES = ("cls", "sep", "pad", "unk", "mask")
@@ -70,9 +70,7 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
         raise CheckpointError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
     _check_options(folder, config, lower)
     _check_specials(folder, config, set(named.values()), vocab)
-    length = config.get("model_max_length")
-    # transformers writes 10**30 where nobody said a length
-    told = int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None
+    told = stated_length(config)
     if context is None and told is None:
         raise FactsError(f"{folder}: no model_max_length in tokenizer_config.json: give `context`")
     rules = replace(HF, context=context or told, lower=lower, **named)
@@ -83,18 +81,24 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
 
 def write_transformers(folder: Path, vocab: Mapping[str, int], rules: WordPieceRules) -> None:
     """Write vocab.txt, tokenizer_config.json and special_tokens_map.json."""
+    write_vocab(folder, vocab)
+    named = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}
+    write_text(folder / "special_tokens_map.json", json.dumps(named, ensure_ascii=False, indent=2))
+    config: dict[str, Any] = {"do_lower_case": rules.lower, "model_max_length": rules.context}
+    config |= {"strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer"}
+    write_text(folder / "tokenizer_config.json", json.dumps(config | named, ensure_ascii=False, indent=2))
+
+
+def write_vocab(folder: Path, vocab: Mapping[str, int], *, prefix: str = "") -> Path:
+    """Write vocab.txt, with `prefix` before its name. Raises CheckpointError if a piece cannot be a line of it."""
     pieces = sorted(vocab, key=lambda piece: vocab[piece])
     odd = [p for i, p in enumerate(pieces) if vocab[p] != i or not p or p != p.strip(" \t") or {*p} & {*"\r\n"}]
     if odd:
         where = f"{odd[0]!r} with id {vocab[odd[0]]}"
         raise CheckpointError(f"vocab.txt cannot hold {where}: a line's number is an id, its text a piece")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "vocab.txt", "\n".join(pieces))
-    named = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}
-    write_text(folder / "special_tokens_map.json", json.dumps(named, ensure_ascii=False, indent=2))
-    config: dict[str, Any] = {"do_lower_case": rules.lower, "model_max_length": rules.context}
-    config |= {"strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer"}
-    write_text(folder / "tokenizer_config.json", json.dumps(config | named, ensure_ascii=False, indent=2))
+    write_text(folder / f"{prefix}vocab.txt", "\n".join(pieces))
+    return folder / f"{prefix}vocab.txt"
 
 
 def _vocab(path: Path, data: dict[str, Any]) -> dict[str, int]:

@@ -1,0 +1,96 @@
+"""japanese_clip's names: load, load_tokenizer, tokenize, available_models.
+
+    import cjkclip.compat.japanese_clip as ja_clip       # was: import japanese_clip as ja_clip
+
+Ids, pixels and features are those of the package at 0.2.0, which no longer imports beside today's libraries. Needs
+the extra `torch`. Refuses: positions that do not count from 0, which no model of rinna was trained with.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cjkclip.compat.sources import LOAD, folder_of, known, loaded
+from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, rules_of, tokenizer_of, unit
+from cjkclip.errors import InputError
+from cjkclip.families import family
+from cjkclip.text import Tokenizer
+from cjkclip.text.unigram import RINNA, Unigram
+
+__all__ = ["available_models", "load", "load_tokenizer", "tokenize"]
+
+VOCABULARY = "rinna/japanese-roberta-base"  # whose spiece.model both models use
+
+
+class Output(NamedTuple):
+    """What a call of the model gives: scaled cosines, and features of unit length."""
+
+    logits_per_image: Tensor  # (n, m)
+    logits_per_text: Tensor  # (m, n)
+    text_embeds: Tensor  # (m, E)
+    image_embeds: Tensor  # (n, E)
+
+
+class JapaneseCLIP(TorchClip):
+    """rinna's CLIP or CLOOB. Features of the get_ methods are not normalised."""
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """Features (n, E) of pixels (n, 3, S, S)."""
+        return self.image_features(pixel_values)
+
+    def get_text_features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
+    ) -> Tensor:
+        """Features (n, E) of ids (n, L), as `tokenize` makes them."""
+        if position_ids is not None and not bool((position_ids == _positions(input_ids)).all()):
+            raise InputError("position_ids must be 0, 1, 2 and so on, as tokenize() makes them: leave them out")
+        return self.text_features(input_ids, attention_mask)
+
+    encode_image, encode_text = get_image_features, get_text_features
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Output:
+        """Scaled cosines of texts and pictures. CLOOB's scale is its inverse temperature."""
+        text = unit(self.get_text_features(input_ids, attention_mask, position_ids))
+        image = unit(self.get_image_features(pixel_values))
+        per_image, per_text = self.logits(image, text)
+        return Output(per_image, per_text, text, image)
+
+
+def available_models() -> list[str]:
+    """The names of rinna's released models."""
+    return [release.name for release in family("rinna").releases]
+
+
+def load(model_name: str | Path, device: Any = None, **options: Any) -> tuple[JapaneseCLIP, Transform]:
+    """A model, without gradients as the package gives it, and what makes pixels (3, S, S) of a picture.
+
+    model_name: rinna's, or anything that `cjkclip.load` takes. Options: cache_dir, revision and `sources.LOAD`.
+    """
+    known(options, LOAD, "japanese_clip.load")
+    clip = loaded(model_name, options, engine="torch", device=device)
+    return JapaneseCLIP(clip).requires_grad_(False), Transform(rules_of(clip))
+
+
+def load_tokenizer(name: str | Path = VOCABULARY, **options: Any) -> Tokenizer:
+    """rinna's tokenizer, from its repository or a folder with spiece.model; or that of any other model."""
+    known(options, LOAD, "japanese_clip.load_tokenizer")
+    file = folder_of(name, options) / "spiece.model"
+    return Unigram.from_file(file, RINNA) if file.is_file() else tokenizer_of(loaded(name, options))
+
+
+def tokenize(
+    texts: Any, max_seq_len: int = 77, device: Any = None, tokenizer: Tokenizer | None = None
+) -> dict[str, Tensor]:
+    """input_ids, attention_mask and position_ids, each (n, max_seq_len), of a text or texts; long ones are cut."""
+    ids, mask = ids_of(tokenizer or load_tokenizer(), texts, max_seq_len)
+    tensors = {"input_ids": ids, "attention_mask": mask, "position_ids": _positions(ids)}
+    return tensors if device is None else {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def _positions(ids: Tensor) -> Tensor:
+    return ids.new_ones(ids.shape).cumsum(dim=1) - 1

@@ -1,0 +1,67 @@
+"""A model's files, or the model, by the options that other packages' loaders take.
+
+Refuses: options that nobody reads; what `cjkclip.load` refuses.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cjkclip import checkpoints, engines
+from cjkclip.checkpoints import Where
+from cjkclip.clip import Clip
+from cjkclip.errors import OptionError
+
+PLACES = ("revision", "cache_dir", "local_files_only")  # which snapshot of a repository, and where it may come from
+LOAD = (*PLACES, "family", "image_tower", "facts")  # of `cjkclip.load`
+
+
+def known(options: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """OptionError if there is an option that nobody reads."""
+    if unknown := sorted(set(options) - set(names)):
+        raise OptionError(
+            f"{where} knows no option {', '.join(map(repr, unknown))}; it knows {', '.join(sorted(names))}"
+        )
+
+
+def folder_of(name: str | Path, options: Mapping[str, Any]) -> Path:
+    """Where the files of a name lie; a single file is its own place."""
+    return checkpoints.locate(str(name), _where(options))
+
+
+def loaded(
+    name: str | Path,
+    options: Mapping[str, Any],
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    device: Any = None,
+) -> Clip:
+    """The model of a name, as `cjkclip.load` makes it. device: None, a name, a torch device, or a GPU's number."""
+    tower = options.get("image_tower")
+    found = checkpoints.read(
+        str(name),
+        family=options.get("family"),
+        image_tower=None if tower is None else str(tower),
+        facts=options.get("facts"),
+        where=_where(options),
+    )
+    return Clip(found, engines.choose(engine, precision, _device(device)))
+
+
+def _where(options: Mapping[str, Any]) -> Where:
+    cache = options.get("cache_dir")
+    return Where(
+        revision=options.get("revision"),
+        cache=None if cache is None else str(Path(cache).expanduser()),
+        offline=bool(options.get("local_files_only")),
+    )
+
+
+def _device(device: Any) -> str:
+    """A device as `cjkclip.load` names it; -1 is the CPU, as in transformers' pipelines."""
+    if device is None:
+        return "auto"
+    if isinstance(device, int):
+        return "cpu" if device < 0 else f"cuda:{device}"
+    return str(device)

@@ -1,0 +1,113 @@
+"""AutoProcessor, AutoTokenizer and AutoImageProcessor, for every family and every form that `cjkclip.load` reads.
+
+A folder with transformers' own files is read as transformers reads it. Where there are none (OpenAI's and cn_clip's
+files, cjkclip's own, the pictures of rinna and Taiyi), the model's tokenizer and its rules for pictures are taken.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from cjkclip.clip import Clip
+from cjkclip.compat.sources import LOAD, folder_of, known, loaded
+from cjkclip.compat.transformers.images import (
+    ChineseCLIPImageProcessor,
+    CLIPImageProcessor,
+    FamilyImageProcessor,
+    read_record,
+)
+from cjkclip.compat.transformers.processors import ChineseCLIPProcessor, CLIPProcessor, ImageProcessor
+from cjkclip.compat.transformers.tokenization import SPIECE, PreTrainedTokenizer
+from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer, SentencePieceTokenizer
+from cjkclip.errors import FactsError
+from cjkclip.text.bpe import Bpe
+from cjkclip.text.files import read_json
+from cjkclip.text.unigram import Unigram
+from cjkclip.text.wordpiece import WordPiece
+
+_CLASSES: dict[type, type[PreTrainedTokenizer]] = {
+    Bpe: CLIPTokenizer,
+    WordPiece: BertTokenizer,
+    Unigram: SentencePieceTokenizer,
+}
+
+
+class AutoTokenizer:
+    """Finds the tokenizer of a model."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> PreTrainedTokenizer:
+        """The tokenizer of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
+        return _Source(name, options, "AutoTokenizer.from_pretrained").tokenizer()
+
+
+class AutoImageProcessor:
+    """Finds the image processor of a model."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> ImageProcessor:
+        """The image processor of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
+        return _Source(name, options, "AutoImageProcessor.from_pretrained").image_processor()
+
+
+class AutoProcessor:
+    """Finds both."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> CLIPProcessor:
+        """The processor of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
+        source = _Source(name, options, "AutoProcessor.from_pretrained")
+        tokenizer = source.tokenizer()
+        kind = ChineseCLIPProcessor if isinstance(tokenizer, BertTokenizer) else CLIPProcessor
+        return kind(source.image_processor(), tokenizer)
+
+
+class _Source:
+    """A name, its folder, and the model where that has to be asked."""
+
+    def __init__(self, name: str | Path, options: dict[str, Any], where: str) -> None:
+        known(options, (*LOAD, "use_fast"), where)
+        self.name, self.options = str(name), options
+
+    @cached_property
+    def folder(self) -> Path:
+        return folder_of(self.name, self.options)
+
+    @cached_property
+    def clip(self) -> Clip:
+        return loaded(self.name, self.options)
+
+    def tokenizer(self) -> PreTrainedTokenizer:
+        folder = self.folder
+        if (folder / SPIECE).is_file():
+            return SentencePieceTokenizer.from_pretrained(folder)
+        if (folder / "tokenizer_config.json").is_file() and not _is_open_clips(folder):
+            bert = (folder / "vocab.txt").is_file() or _is_wordpiece(folder / "tokenizer.json")
+            return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder)
+        core = self.clip.tokenizer
+        if core is None:
+            raise FactsError(f"{self.name}: came without tokenizer files: put them beside the weights")
+        return _CLASSES[type(core)].over(core, core.context)  # pyright: ignore[reportArgumentType]
+
+    def image_processor(self) -> ImageProcessor:
+        record = read_record(self.folder)
+        if record is not None:
+            kind = record.get("image_processor_type") or record.get("feature_extractor_type") or ""
+            chinese = str(kind).startswith("ChineseCLIP")
+            return (ChineseCLIPImageProcessor if chinese else CLIPImageProcessor).from_pretrained(self.folder)
+        rules = self.clip.config.image
+        if rules is None:
+            raise FactsError(
+                f"{self.name}: nothing tells how its pictures are prepared; add a preprocessor_config.json"
+            )
+        return FamilyImageProcessor(rules)
+
+
+def _is_open_clips(folder: Path) -> bool:
+    """open_clip's own form: the tokenizer files in it say how transformers reads them, which cleans texts less."""
+    return (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _is_wordpiece(path: Path) -> bool:
+    model: Any = read_json(path).get("model") if path.is_file() else None
+    return isinstance(model, dict) and cast(dict[str, Any], model).get("continuing_subword_prefix") == "##"

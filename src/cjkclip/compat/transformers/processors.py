@@ -1,0 +1,121 @@
+"""transformers' processors: a tokenizer and an image processor behind one call.
+
+Refuses: neither text nor images, options that neither part reads.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
+
+from cjkclip.compat.sources import PLACES, known
+from cjkclip.compat.transformers.batches import BatchFeature
+from cjkclip.compat.transformers.images import (
+    CALL,
+    ChineseCLIPImageProcessor,
+    CLIPImageProcessor,
+    FamilyImageProcessor,
+)
+from cjkclip.compat.transformers.rows import OPTIONS
+from cjkclip.compat.transformers.tokenization import PreTrainedTokenizer
+from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer
+from cjkclip.errors import InputError, OptionError
+
+ImageProcessor = CLIPImageProcessor | FamilyImageProcessor
+
+_C = TypeVar("_C", bound="CLIPProcessor")
+
+
+class CLIPProcessor:
+    """Texts to ids, pictures to pixels."""
+
+    attributes = ("image_processor", "tokenizer")
+    tokenizer_class: ClassVar[type[PreTrainedTokenizer]] = CLIPTokenizer
+    image_processor_class: ClassVar[type[CLIPImageProcessor]] = CLIPImageProcessor
+
+    def __init__(
+        self,
+        image_processor: ImageProcessor | None = None,
+        tokenizer: PreTrainedTokenizer | None = None,
+        feature_extractor: ImageProcessor | None = None,
+    ) -> None:
+        """Take both parts; feature_extractor is the older name of image_processor."""
+        if image_processor is not None and feature_extractor is not None:
+            raise OptionError("image_processor and feature_extractor are one thing under two names: pass one of them")
+        image_processor = image_processor or feature_extractor
+        if image_processor is None or tokenizer is None:
+            raise InputError(f"{type(self).__name__} needs an image_processor and a tokenizer")
+        self.image_processor, self.tokenizer = image_processor, tokenizer
+
+    @classmethod
+    def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
+        """Both parts from the files of a folder or hub repository. Options: revision, cache_dir, local_files_only."""
+        known(options, (*PLACES, "use_fast"), f"{cls.__name__}.from_pretrained")
+        image_processor = cls.image_processor_class.from_pretrained(name, **options)
+        return cls(image_processor, cls.tokenizer_class.from_pretrained(name, **options))
+
+    def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
+        """Write the files of both parts; their paths. A model's own rules for pictures cannot be written so."""
+        if isinstance(self.image_processor, FamilyImageProcessor):
+            raise InputError(
+                "these pictures are prepared in a way that preprocessor_config.json cannot say: save the model with "
+                "cjkclip.load(name).save(folder)"
+            )
+        return (*self.tokenizer.save_pretrained(save_directory), *self.image_processor.save_pretrained(save_directory))
+
+    @property
+    def feature_extractor(self) -> ImageProcessor:
+        """The older name of image_processor."""
+        return self.image_processor
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What a call with text and images gives."""
+        return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
+
+    def __call__(self, images: Any = None, text: Any = None, **options: Any) -> BatchFeature:
+        """input_ids and so on of `text`, pixel_values of `images`, or all of them.
+
+        Options are those of the tokenizer's and the image processor's call, also as text_kwargs, images_kwargs and
+        common_kwargs. Texts and pictures in the order of transformers 4, the other way round, are told apart.
+        """
+        if _is_text(images) and text is not None and not _is_text(text):
+            images, text = text, images
+        if images is None and text is None:
+            raise InputError("got neither text nor images: pass text=, images= or both")
+        for_text, for_images = _parted(options, type(self).__name__)
+        batch: dict[str, Any] = {}
+        if text is not None:
+            batch |= self.tokenizer(text, **for_text)
+        if images is not None:
+            batch |= self.image_processor(images, **for_images)
+        return BatchFeature(batch)
+
+    def decode(self, token_ids: Any, **options: Any) -> str:
+        """The tokenizer's decode."""
+        return self.tokenizer.decode(token_ids, **options)
+
+    def batch_decode(self, sequences: Any, **options: Any) -> list[str]:
+        """The tokenizer's batch_decode."""
+        return self.tokenizer.batch_decode(sequences, **options)
+
+
+class ChineseCLIPProcessor(CLIPProcessor):
+    """The same for Chinese-CLIP."""
+
+    tokenizer_class = BertTokenizer
+    image_processor_class = ChineseCLIPImageProcessor
+
+
+def _is_text(value: Any) -> bool:
+    """A string, or a list that begins with one. Alone a string may also be a picture's path."""
+    first = next(iter(cast(list[Any], value)), None) if isinstance(value, list | tuple) else value
+    return isinstance(first, str)
+
+
+def _parted(options: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the tokenizer's call and of the image processor's."""
+    groups = {name: dict(options.pop(name, None) or {}) for name in ("common_kwargs", "text_kwargs", "images_kwargs")}
+    shared = options | groups["common_kwargs"]
+    known(shared, (*OPTIONS, *CALL), where)
+    for_text = {key: value for key, value in shared.items() if key in OPTIONS} | groups["text_kwargs"]
+    for_images = {key: value for key, value in shared.items() if key in CALL} | groups["images_kwargs"]
+    return for_text, for_images
