@@ -203,7 +203,7 @@ class Shelf:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.tensors = root, dict[Path, Empty]()
-        monkeypatch.setattr(hub, "locate", lambda name, revision: self.folder(name))
+        monkeypatch.setattr(hub, "locate", lambda name, **_: self.folder(name))
         monkeypatch.setattr(weights, "find", lambda folder: folder / "weights")
         monkeypatch.setattr(weights, "read", lambda path: weights.Tensors(self.tensors[path.parent]))
 
@@ -218,7 +218,7 @@ class Shelf:
         self.tensors[folder] = size.tensors() | own
 
     def read(self, name: str) -> checkpoints.Found:
-        return checkpoints.read(name, family=None, revision=None, image_tower=None, facts={})
+        return checkpoints.read(name)
 
 
 @pytest.fixture

@@ -38,23 +38,41 @@ class Found:
     release: Release | None
 
 
-def read(name: str, *, family: str | None, revision: str | None, image_tower: str | None, facts: Facts) -> Found:
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which snapshot of a repository, and where it may come from; see `hub.locate`."""
+
+    revision: str | None = None
+    cache: str | None = None
+    offline: bool = False
+
+
+def read(
+    name: str,
+    *,
+    family: str | None = None,
+    image_tower: str | None = None,
+    facts: Facts | None = None,
+    where: Where | None = None,
+) -> Found:
     """Find, read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
+    facts, where = facts or {}, where or Where()
     known = find_release(name)
     tower = image_tower or (known[1].image_tower if known else None)
     if tower is None:
-        return _read(name, family=family, revision=revision, facts=facts, without="")
+        return _read(name, family=family, where=where, facts=facts, without="")
     seen = {fact: value for fact, value in facts.items() if fact.startswith("vision.")}
     rest = {fact: value for fact, value in facts.items() if fact not in seen}
-    text = _read(name, family=family, revision=revision, facts=rest, without="vision")
-    return _joined(text, _read(tower, family=None, revision=None, facts=seen, without="text"), tower)
+    text = _read(name, family=family, where=where, facts=rest, without="vision")
+    own = replace(where, revision=None)  # the revision is that of the text
+    return _joined(text, _read(tower, family=None, where=own, facts=seen, without="text"), tower)
 
 
-def _read(name: str, *, family: str | None, revision: str | None, facts: Facts, without: str) -> Found:
+def _read(name: str, *, family: str | None, where: Where, facts: Facts, without: str) -> Found:
     """One source; `without` names a tower that is left aside."""
     known = find_release(name)
     release = known[1] if known else None
-    checkpoint = _open(_locate(name, release, revision), name)
+    checkpoint = _open(locate(name, where), name)
     owner, form = find_format(checkpoint, _candidates(family, known[0] if known else None))
     origin = form.origin(checkpoint)
     if origin.family is not None:
@@ -114,12 +132,15 @@ def told(folder: Path) -> dict[str, Any]:
     return find_format(checkpoint, families())[1].read(checkpoint)
 
 
-def _locate(name: str, release: Release | None, revision: str | None) -> Path:
-    if release is not None and release.name == "moji":
+def locate(name: str, where: Where) -> Path:
+    """The folder or file of a release, an alias, a hub name or a path. Raises as `hub.locate` does."""
+    found = find_release(name)
+    if found is not None and found[1].name == "moji":
         return BUNDLED
     known = [n for each in families() for r in each.releases for n in (r.name, *r.aliases)]
     try:
-        return hub.locate(release.name if release else name, revision=revision)
+        place = found[1].name if found else name
+        return hub.locate(place, revision=where.revision, cache=where.cache, offline=where.offline)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"{error}. {hub.suggest(name, known)}") from error
 

@@ -47,9 +47,9 @@ def load(
     found = checkpoints.read(
         str(name),
         family=family,
-        revision=revision,
         image_tower=None if image_tower is None else str(image_tower),
-        facts=facts or {},
+        facts=facts,
+        where=checkpoints.Where(revision=revision),
     )
     return Clip(found, chosen)
 

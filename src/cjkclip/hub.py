@@ -34,11 +34,12 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".json", ".msgpack", ".h5", ".npz")
 
 
-def locate(name: str, *, revision: str | None = None) -> Path:
+def locate(name: str, *, revision: str | None = None, cache: str | None = None, offline: bool = False) -> Path:
     """The folder or file that `name` stands for.
 
     `name` is a path, or "org/name", "hf-hub:org/name", "org/name@revision" on the hub. A path that exists
     wins. When the hub cannot be reached, a snapshot in the cache will do; when it refuses, it will not.
+    `cache` is a folder to use in place of huggingface_hub's own; `offline` asks the cache alone.
     Raises ModelNotFoundError for a name that is none of these, HubError when the hub cannot be reached and
     the cache does not help, when it refuses, or when the repository holds no model.
     """
@@ -48,7 +49,7 @@ def locate(name: str, *, revision: str | None = None) -> Path:
             raise ModelNotFoundError(f"{here} is a path on this machine, which has no revision {revision!r}")
         return here
     repository, revision = _parse(name, revision)
-    return _fetch(repository, revision)
+    return _fetch(repository, revision, cache, offline)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -102,13 +103,15 @@ def _parse(name: str, revision: str | None) -> tuple[str, str | None]:
     )
 
 
-def _fetch(repository: str, revision: str | None) -> Path:
+def _fetch(repository: str, revision: str | None, cache: str | None, offline: bool) -> Path:
     """Download what is needed; files that the cache has are not fetched again."""
     from huggingface_hub import HfApi, errors
 
     # Without a connection huggingface_hub raises what its HTTP library does: the base of its own error.
     failed = cast(type[Exception], errors.HfHubHTTPError.__bases__[0])
     try:
+        if offline:
+            raise errors.OfflineModeIsEnabled
         info = HfApi().model_info(repository, revision=revision)
         files = [each.rfilename for each in info.siblings or ()]
         wanted = [glob.escape(name) for name in needed(files)]
@@ -117,42 +120,46 @@ def _fetch(repository: str, revision: str | None) -> Path:
                 f"{repository} has no weights that can be read here: expected safetensors, pytorch_model.bin, "
                 f"flax_model.msgpack, tf_model.h5 or one .pt file alone. It has: {', '.join(files[:20]) or 'no files'}"
             )
-        return _snapshot(repository, revision, wanted, local_files_only=False)
+        return _snapshot(repository, revision, wanted, cache, local_files_only=False)
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise HubError(_refusal(repository, revision, error, status)) from error
-        return _cached(repository, revision, error, f"the hub has a fault ({status})")
+        return _cached(repository, revision, error, f"the hub has a fault ({status})", cache)
     except errors.OfflineModeIsEnabled as error:
-        return _cached(repository, revision, error, "HF_HUB_OFFLINE is set")
+        why = "only local files were asked for" if offline else "HF_HUB_OFFLINE is set"
+        return _cached(repository, revision, error, why, cache)
     except errors.HFValidationError as error:
         raise ModelNotFoundError(f"{repository!r} cannot be a hub name: {str(error)[:200]}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise HubError(f"what answers for {repository} is no hub ({error!r:.200}); check HF_ENDPOINT") from error
     except (OSError, failed) as error:
         why = f"it could not be fetched ({type(error).__name__}: {str(error)[:200]})"
-        return _cached(repository, revision, error, why)
+        return _cached(repository, revision, error, why, cache)
 
 
-def _snapshot(repository: str, revision: str | None, wanted: list[str], *, local_files_only: bool) -> Path:
+def _snapshot(
+    repository: str, revision: str | None, wanted: list[str], cache: str | None, *, local_files_only: bool
+) -> Path:
     from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
 
-    return Path(
-        snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=local_files_only)
+    folder = snapshot_download(
+        repository, revision=revision, cache_dir=cache, allow_patterns=wanted, local_files_only=local_files_only
     )
+    return Path(folder)
 
 
-def _cached(repository: str, revision: str | None, error: BaseException, why: str) -> Path:
+def _cached(repository: str, revision: str | None, error: BaseException, why: str, cache: str | None) -> Path:
     """The snapshot in the cache, or HubError that says `why` it was not fetched."""
     from huggingface_hub import constants, errors
 
     try:
-        folder = _snapshot(repository, revision, [], local_files_only=True)
+        folder = _snapshot(repository, revision, [], cache, local_files_only=True)
         if needed(each.name for each in folder.iterdir() if each.is_file()):
             return folder
         found = f"the cache holds only a part of it ({folder})"
     except errors.LocalEntryNotFoundError:
-        found = f"the cache does not hold it ({constants.HF_HUB_CACHE})"
+        found = f"the cache does not hold it ({cache or constants.HF_HUB_CACHE})"
     named = repository if revision is None else f"{repository} (revision {revision})"
     raise HubError(
         f"{named}: {why}, and {found}. Load it once with the network on (HF_HUB_OFFLINE unset; the hub is "
