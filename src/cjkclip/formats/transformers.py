@@ -111,10 +111,14 @@ def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     return cast(dict[str, Any], checkpoint.json("config.json"))
 
 
-def _read(checkpoint: Checkpoint) -> dict[str, Any]:
-    whole = config_json(checkpoint)
-    record = {"vision": read_vision(whole), "text": read_text(whole), "image": read_image(checkpoint)}
+def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """CLIPModel's record from its config.json, without the rules for pictures."""
+    record = {"vision": read_vision(whole), "text": read_text(whole), "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Any]:
+    return read_both(config_json(checkpoint)) | {"image": read_image(checkpoint)}
 
 
 def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -171,19 +175,23 @@ def encoder_json(config: Encoder) -> dict[str, Any]:
     }
 
 
-def _write(parts: Parts, folder: Path) -> None:
-    config, tokenizer = parts.config, parts.tokenizer
+def both_json(config: Model, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """`read_both`, the other way. Raises LayoutError if CLIPModel has no place for the towers."""
     vision, text = config.vision, config.text
     if not (isinstance(vision, Vit) and vision.pre_norm and isinstance(text, Text)):
         raise LayoutError("transformers' CLIPModel holds a ViT and a text tower; this model has no such pair")
-    if isinstance(tokenizer, Bpe):
-        tokenizer.save_transformers(folder)
     whole: dict[str, Any] = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": config.embed}
-    whole |= {
+    return whole | {
         "vision_config": vision_json(vision, config.embed),
         "text_config": text_json(text, config.embed, tokenizer),
     }
-    dump(folder / "config.json", whole)
+
+
+def _write(parts: Parts, folder: Path) -> None:
+    config, tokenizer = parts.config, parts.tokenizer
+    dump(folder / "config.json", both_json(config, tokenizer))
+    if isinstance(tokenizer, Bpe):
+        tokenizer.save_transformers(folder)
     if config.image is not None:
         dump(folder / "preprocessor_config.json", image_json(config.image))
 
