@@ -35,16 +35,13 @@ MODELS: tuple[type[PreTrainedModel], ...] = (
 def fitting(model: Model) -> type[PreTrainedModel]:
     """The class for towers of this kind."""
     vision, text = model.vision, model.text
-    vit = isinstance(vision, Vit) and vision.pre_norm and not vision.patch_bias
-    if vit and vision.project and isinstance(text, Text) and model.scale is None:
-        return CLIPModel
-    if vit and vision.project and isinstance(text, Bert) and text.head == "project" and model.scale is None:
-        return ChineseCLIPModel
-    if vit and text is None:
-        return CLIPVisionModel
     if vision is None and text is not None:
         return CLIPTextModel if isinstance(text, Text) else ChineseCLIPTextModel
-    return VisionTextModel
+    if not (isinstance(vision, Vit) and vision.pre_norm and not vision.patch_bias) or model.scale is not None:
+        return VisionTextModel
+    if isinstance(text, Bert):
+        return ChineseCLIPModel if text.head == "project" else VisionTextModel
+    return CLIPVisionModel if text is None else CLIPModel
 
 
 class AutoConfig:

@@ -6,7 +6,7 @@ Facts: transformers 4.57.6 and 5.23.0. What a field means to the towers is said 
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from cjkclip.compat.transformers.configuration import Fields, PretrainedConfig
 from cjkclip.config import Bert, Model, Text, Vit
@@ -38,6 +38,7 @@ __all__ = [
 ]
 _INIT: Fields = {"initializer_range": 0.02, "initializer_factor": 1.0}
 _JOINT: Fields = {"projection_dim": 512, "logit_scale_init_value": 2.6592, "initializer_factor": 1.0}
+_M = TypeVar("_M", bound="_Both")
 
 
 class CLIPTextConfig(PretrainedConfig):
@@ -114,8 +115,8 @@ class _Both(PretrainedConfig):
 
     @classmethod
     def from_text_vision_configs(
-        cls, text_config: PretrainedConfig, vision_config: PretrainedConfig, **fields: Any
-    ) -> Self:
+        cls: type[_M], text_config: PretrainedConfig, vision_config: PretrainedConfig, **fields: Any
+    ) -> _M:
         """From a text configuration and an image configuration, as transformers 4 has it."""
         return cls(text_config=deepcopy(text_config), vision_config=deepcopy(vision_config), **fields)
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from cjkclip import checkpoints
 from cjkclip.checkpoints import Where
@@ -45,6 +45,9 @@ def config_record(name: str | Path, where: Where) -> Fields | None:
     folder = path if path.is_dir() else path.parent
     record = Checkpoint(source=str(name), folder=folder, tensors={}).json("config.json")
     return None if record is None or "model_type" not in record else record
+
+
+_M = TypeVar("_M", bound="PretrainedConfig")
 
 
 class PretrainedConfig:
@@ -89,14 +92,14 @@ class PretrainedConfig:
             )
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[_M], record: Mapping[str, Any]) -> _M:
         """From the data of a config.json; fields that are not known are kept."""
         config = cls.__new__(cls)
         config._set(record, strict=False)
         return config
 
     @classmethod
-    def from_model(cls, model: Model) -> Self:
+    def from_model(cls: type[_M], model: Model) -> _M:
         """From our record. Raises LayoutError if this configuration cannot say it."""
         return cls.from_dict(cls.tell(model))
 
@@ -111,13 +114,14 @@ class PretrainedConfig:
         kind, field = record.get("model_type"), cls.inside[1]
         if kind == cls.model_type:
             parts: list[tuple[Any, str]] = [(record.get(name), part.model_type) for name, part in cls.nested.items()]
-            return dict(record) if all((part or {}).get("model_type", own) == own for part, own in parts) else None
+            others = [part for part, own in parts if part and part.get("model_type", own) != own]
+            return None if others else dict(record)
         found = record.get(field) if kind == cls.inside[0] else None
         mine = isinstance(found, dict) and cast(Fields, found).get("model_type", cls.model_type) == cls.model_type
         return cast(Fields, found) | (record.get(field + "_dict") or {}) if mine else None
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls: type[_M], name: str | Path, **options: Any) -> _M:
         """Of a checkpoint: a hub name, an alias or a folder. `options` may set fields.
 
         Raises LayoutError if the checkpoint is of another kind, TypeError for an unknown option.
@@ -129,7 +133,7 @@ class PretrainedConfig:
             return cls.from_dict(mine).updated(fields)
         return cls.from_model(checkpoints.read(str(name), where=where).config).updated(fields)
 
-    def updated(self, fields: Mapping[str, Any]) -> Self:
+    def updated(self: _M, fields: Mapping[str, Any]) -> _M:
         """This configuration with fields set. Raises TypeError for one that it does not have."""
         if unknown := sorted(name for name in fields if name not in self.__dict__):
             raise TypeError(f"from_pretrained and {type(self).__name__} know no {unknown}")

@@ -4,10 +4,10 @@ Refuses: options that are not read, checkpoints of another kind than the class, 
 configuration.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from cjkclip.parameters import shapes
 ATTENTION = ("sdpa", "eager")
 # options of from_pretrained that change nothing here: no code of a checkpoint ever runs, weights are always mapped
 HARMLESS = ("trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "weights_only")
+_M = TypeVar("_M", bound="PreTrainedModel")
 
 
 class Flags(NamedTuple):
@@ -73,7 +74,7 @@ class PreTrainedModel(Branch):
         return config.to_model()
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig, *, attn_implementation: str | None = None) -> Self:
+    def from_config(cls: type[_M], config: PretrainedConfig, *, attn_implementation: str | None = None) -> _M:
         """A model with random weights."""
         model = cls(config)
         if attn_implementation is not None:
@@ -83,7 +84,9 @@ class PreTrainedModel(Branch):
     _from_config = from_config
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, config: PretrainedConfig | None = None, **options: Any) -> Self:
+    def from_pretrained(
+        cls: type[_M], name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
+    ) -> _M:
         """A checkpoint's model, in evaluation mode: a hub name, an alias, a folder or a file.
 
         options: revision, cache_dir, local_files_only; dtype (or torch_dtype): float32, another, or "auto" for the
@@ -97,13 +100,13 @@ class PreTrainedModel(Branch):
 
     @classmethod
     def from_found(
-        cls,
+        cls: type[_M],
         found: Found,
         source: str,
         record: Mapping[str, Any] | None,
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
-    ) -> Self:
+    ) -> _M:
         """The same for a checkpoint that was read; `record` is its config.json."""
         rest = dict(options)
         dtype, device = rest.pop("torch_dtype", None), rest.pop("device_map", None)
@@ -184,13 +187,13 @@ def arrays(state: Mapping[str, Tensor]) -> weights.Tensors:
 
 
 @contextmanager
-def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Iterator[Callable[[], Seen]]:
+def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[], Seen]]:
     """Record what enters and leaves blocks, and their attention probabilities, in the calls inside.
 
     Probabilities exist only step by step, so that the fused attention is left for the time of the call.
     """
-    states: list[Tensor] = []
-    probabilities: list[Tensor] = []
+    states: list[Any] = []
+    probabilities: list[Any] = []
     hooks: list[Any] = []
     blocks = list(blocks)
     if flags.hidden:

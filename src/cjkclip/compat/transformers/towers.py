@@ -6,7 +6,7 @@ a pooler that the checkpoint does not hold.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -30,13 +30,14 @@ from cjkclip.formats.bert import bert_rows
 from cjkclip.formats.transformers import text_rows, vision_rows
 
 Output = ModelOutput | tuple[Any, ...]
+_M = TypeVar("_M", bound="Tower")
 
 
 class Tower(PreTrainedModel):
     """One tower without its projection."""
 
     @classmethod
-    def over(cls, config: PretrainedConfig, tower: nn.Module) -> Self:
+    def over(cls: type[_M], config: PretrainedConfig, tower: nn.Module) -> _M:
         """A model of a tower that exists, sharing its parameters."""
         model = cls.__new__(cls)
         Branch.__init__(model)
@@ -74,7 +75,7 @@ class CLIPTextModel(Tower):
             attention.probs.p = float(self.config.attention_dropout)
 
     @property
-    def text_model(self) -> Self:
+    def text_model(self: _M) -> _M:
         """Itself: transformers 4 has this name in between."""
         return self
 
@@ -120,13 +121,13 @@ class ChineseCLIPTextModel(Tower):
 
     @classmethod
     def from_found(
-        cls,
+        cls: type[_M],
         found: Found,
         source: str,
         record: Mapping[str, Any] | None,
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
-    ) -> Self:
+    ) -> _M:
         """As the other models; add_pooling_layer=True refuses a checkpoint without a pooler, False leaves it out."""
         wanted = options.get("add_pooling_layer")
         rest = {name: value for name, value in options.items() if name != "add_pooling_layer"}
@@ -151,6 +152,7 @@ class ChineseCLIPTextModel(Tower):
         """Without the tower's projection."""
         assert isinstance(tower, BertTower)
         tower.proj = None
+        tower.token.padding_idx = self.config.pad_token_id  # it gets no gradient
         if tower.pooler is None:
             self.pooler = None
         plant(self, tower, "text", bert_rows(""))
@@ -213,7 +215,7 @@ class CLIPVisionModel(Tower):
             attention.probs.p = float(self.config.attention_dropout)
 
     @property
-    def vision_model(self) -> Self:
+    def vision_model(self: _M) -> _M:
         """Itself: transformers 4 has this name in between."""
         return self
 

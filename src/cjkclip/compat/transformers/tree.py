@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from cjkclip.errors import InputError
 from cjkclip.layouts import Layout, Row
 
 Home = tuple[nn.Module, str]  # the module of the tower that computes with a thing, and its name there
+_M = TypeVar("_M", bound="Branch")
 
 
 class Branch(nn.Module):
@@ -56,15 +57,15 @@ class Branch(nn.Module):
         if name in self.__dict__.get("homes", ()):
             setattr(*self.homes[name], value)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self: _M, mode: bool = True) -> _M:
         """Also the tower's modules that have no published name: its dropouts."""
         super().train(mode)
-        for module in [] if self.part is None else self.part.modules():
-            if not isinstance(module, Branch):
+        if self.part is not None:
+            for module in self.part.modules():
                 module.training = mode
         return self
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self: _M, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _M:
         """As in torch, which may put new parameters in the place of old ones."""
         super()._apply(fn, recurse)
         for name, home in self.homes.items():
@@ -83,7 +84,7 @@ def plant(root: Branch, tower: nn.Module, part: str, rows: Iterable[Row]) -> Non
         home = layouts.published(layout, f"{part}.{name}")
         assert home is not None
         names[home[0]] = name
-    modules = dict(tower.named_modules())
+    modules: dict[str, nn.Module] = dict(tower.named_modules())  # pyright: ignore[reportUnknownArgumentType]
     twins = _twins(names, modules)
     tree: dict[str, nn.Module] = {"": root}
     root.__dict__["part"] = tower

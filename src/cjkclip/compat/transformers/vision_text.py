@@ -7,7 +7,7 @@ Refuses: checkpoints of one tower, inputs that do not fit.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from cjkclip.engines.torch.resnet import ResNetTower
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
 from cjkclip.errors import InputError, LayoutError
 
+_M = TypeVar("_M", bound="VisionTextModel")
+
 
 class VisionTextModel(Joint):
     """Any two towers. Its parameters have our own names, and it is saved in our own layout."""
@@ -35,13 +37,13 @@ class VisionTextModel(Joint):
 
     @classmethod
     def from_found(
-        cls,
+        cls: type[_M],
         found: Found,
         source: str,
         record: Mapping[str, Any] | None,
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
-    ) -> Self:
+    ) -> _M:
         """As the other models; the tokenizer is kept, to be saved with it."""
         if found.config.vision is None or found.config.text is None:
             raise LayoutError(f"{source}: it holds one tower alone; load it by the class of that tower")
@@ -110,7 +112,7 @@ class VisionTextModel(Joint):
         self, pixel_values: Tensor | None, stretch: bool, flags: Flags
     ) -> tuple[Tensor, BaseModelOutputWithPooling]:
         """Features and the tower's output."""
-        tower, size = self.vision, self.config.to_model().vision.image_size
+        tower, size = self.vision, self.config.vision_config.image_size
         like = next(tower.parameters())
         if isinstance(tower, VitTower):
             pixels = inputs.pictures(pixel_values, size, like, stretch)

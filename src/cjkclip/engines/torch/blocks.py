@@ -52,8 +52,8 @@ def probabilities(
 ) -> Float[Tensor, "B H L L"]:
     """Softmax of the scaled scores, in float32. A row that keeps nothing is even, as it is in transformers."""
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    if keep is not None:
-        scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+    if keep is not None:  # added, not filled in: an even row then has the gradients that it has there
+        scores = scores + torch.zeros_like(keep, dtype=scores.dtype).masked_fill(~keep, torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
 
 
