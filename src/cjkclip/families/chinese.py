@@ -29,6 +29,7 @@ from cjkclip.formats.transformers import (
     config_json,
     dump,
     image_json,
+    part,
     read_image,
     read_vision,
     vision_json,
@@ -90,7 +91,7 @@ def _write_cn_clip(parts: Parts, folder: Path) -> None:
 
 def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
     """ChineseCLIPModel's record from its config.json, without the rules for pictures."""
-    text = read_bert(whole.get("text_config", {}) | (whole.get("text_config_dict") or {}), "project")
+    text = read_bert(part(whole, "text_config"), "project")
     record = {"vision": read_vision(whole), "text": text, "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
 

@@ -89,10 +89,16 @@ def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def part(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A tower's fields in a config.json, nested or (a single tower's) flat; those of the older `name`_dict count."""
+    inner: dict[str, Any] = whole.get(name, whole) or {}
+    older: dict[str, Any] = whole.get(name + "_dict") or {}
+    return {**inner, **older}
+
+
 def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """The vision tower's record from a config.json, nested or (a single tower's) flat."""
-    nested = whole.get("vision_config", whole) | (whole.get("vision_config_dict") or {})
-    vision = VISION_DEFAULTS | nested
+    """The vision tower's record from a config.json."""
+    vision = VISION_DEFAULTS | part(whole, "vision_config")
     if vision.get("num_channels", 3) != 3:
         raise FactsError(f"config.json: num_channels is {vision['num_channels']}; only 3 is read")
     return CLIP_VIT | {"image_size": vision["image_size"], "patch": vision["patch_size"]} | encoder(vision)
@@ -100,7 +106,7 @@ def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_text(whole: Mapping[str, Any]) -> dict[str, Any]:
     """The text tower's record, likewise."""
-    text = TEXT_DEFAULTS | whole.get("text_config", whole) | (whole.get("text_config_dict") or {})
+    text = TEXT_DEFAULTS | part(whole, "text_config")
     eos = text["eos_token_id"]
     read = CLIP_TEXT | {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
     return read | {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | encoder(text)

@@ -114,7 +114,7 @@ def widen(bits: np.ndarray) -> np.ndarray:
     >>> widen(np.array([0x3F80, 0xC049], np.uint16)).tolist()
     [1.0, -3.140625]
     """
-    return (bits.astype("<u4") << 16).view("<f4")
+    return np.asarray(bits.astype("<u4") << 16).view("<f4")
 
 
 def narrow(values: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ def narrow(values: np.ndarray) -> np.ndarray:
     bits = values.astype("<f4", order="C").view("<u4")
     if (bits & 0xFFFF).any():
         raise ValueError("not bfloat16 values")
-    return (bits >> 16).astype("<u2")
+    return np.asarray(bits >> 16).astype("<u2")
 
 
 def short(value: object) -> str:

@@ -12,9 +12,9 @@ from cjkclip.errors import InputError
 def token_ids(ids: Tensor | None, vocab: int, context: int) -> Tensor:
     """Ids as (n, L). Raises InputError."""
     checked = whole(ids, "input_ids", vocab)
-    checked = checked.view(-1, checked.shape[-1]) if checked.ndim else checked[None, None]
-    length(checked.shape[1], context)
-    return checked
+    checked = checked if checked.ndim else checked[None]
+    length(checked.shape[-1], context)
+    return checked.reshape(-1, checked.shape[-1])
 
 
 def length(tokens: int, context: int) -> None:

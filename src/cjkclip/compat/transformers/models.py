@@ -89,9 +89,10 @@ class CLIPModel(Joint):
         assert isinstance(towers.vision, VitTower)
         assert towers.text is not None
         self.logit_scale = towers.logit_scale
-        self.visual_projection, self.text_projection = towers.vision.proj, cast(nn.Module, towers.text.proj)
+        seen, read = towers.vision.proj, cast(nn.Module, towers.text.proj)  # `over` takes them off the towers
         self.text_model = self.text_class.over(self.config.text_config, towers.text)
         self.vision_model = self.vision_class.over(self.config.vision_config, towers.vision)
+        self.visual_projection, self.text_projection = seen, read
 
     def get_text_features(
         self,

@@ -115,11 +115,10 @@ class PreTrainedModel(Branch):
         config = config or (cls.config_class.from_dict(told) if told else cls.config_class.from_model(found.config))
         config.updated(rest)
         wanted = cls._model(config, found.params)
-        params = {n: found.params[n] for n in shapes(wanted) if n in found.params}
-        layouts.check(params, shapes(wanted), f"{source} as {cls.__name__}")
+        layouts.check(_belonging(found.params, wanted), shapes(wanted), f"{source} as {cls.__name__}")
         model = cls.__new__(cls)
         Branch.__init__(model)
-        model._settle(config, build(wanted, {n: _tensor(found.params, n, dtype) for n in params}))
+        model._settle(config, build(wanted, {n: _tensor(found.params, n, dtype) for n in shapes(wanted)}))
         if attention is not None:
             model.set_attn_implementation(attention)
         return model.to(device or "cpu").eval()
@@ -213,6 +212,16 @@ def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[]
             each.eager = False
         for hook in hooks:
             hook.remove()
+
+
+def _belonging(params: Mapping[str, np.ndarray], wanted: Model) -> dict[str, np.ndarray]:
+    """What a checkpoint holds of the towers that are wanted; a head that is not may stay behind, as in transformers."""
+    expected = shapes(wanted)
+    towers = {name.partition(".")[0] for name in expected}
+    heads = ("vision.proj.", "text.proj.", "text.pooler.", "logit_scale")
+    return {
+        n: a for n, a in params.items() if n in expected or (n.partition(".")[0] in towers and not n.startswith(heads))
+    }
 
 
 def _tensor(params: weights.Tensors, name: str, dtype: torch.dtype | str | None) -> Tensor:

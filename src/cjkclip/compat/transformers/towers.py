@@ -173,8 +173,8 @@ class ChineseCLIPTextModel(Tower):
     ) -> Output:
         """Every token, and the first through the pooler (None without one). inputs_embeds: vectors instead of ids."""
         wanted, tower = self._flags(flags), cast(BertTower, self.part)
-        if (input_ids is None) == (inputs_embeds is None):
-            raise InputError("got both or neither of input_ids and inputs_embeds: pass one of them")
+        if input_ids is not None and inputs_embeds is not None:
+            raise InputError("got both input_ids and inputs_embeds: pass one of them")
         table = tower.config
         if inputs_embeds is None:
             tokens = inputs.token_ids(input_ids, table.vocab, table.context)
