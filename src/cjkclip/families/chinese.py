@@ -29,9 +29,9 @@ from cjkclip.formats.transformers import (
     config_json,
     dump,
     image_json,
-    part,
     read_image,
     read_vision,
+    tower_fields,
     vision_json,
     vision_rows,
 )
@@ -91,7 +91,7 @@ def _write_cn_clip(parts: Parts, folder: Path) -> None:
 
 def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
     """ChineseCLIPModel's record from its config.json, without the rules for pictures."""
-    text = read_bert(part(whole, "text_config"), "project")
+    text = read_bert(tower_fields(whole, "text_config"), "project")
     record = {"vision": read_vision(whole), "text": text, "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
 

@@ -89,7 +89,7 @@ def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def part(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
+def tower_fields(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A tower's fields in a config.json, nested or (a single tower's) flat; those of the older `name`_dict count."""
     inner: dict[str, Any] = whole.get(name, whole) or {}
     older: dict[str, Any] = whole.get(name + "_dict") or {}
@@ -98,7 +98,7 @@ def part(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
     """The vision tower's record from a config.json."""
-    vision = VISION_DEFAULTS | part(whole, "vision_config")
+    vision = VISION_DEFAULTS | tower_fields(whole, "vision_config")
     if vision.get("num_channels", 3) != 3:
         raise FactsError(f"config.json: num_channels is {vision['num_channels']}; only 3 is read")
     return CLIP_VIT | {"image_size": vision["image_size"], "patch": vision["patch_size"]} | encoder(vision)
@@ -106,7 +106,7 @@ def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_text(whole: Mapping[str, Any]) -> dict[str, Any]:
     """The text tower's record, likewise."""
-    text = TEXT_DEFAULTS | part(whole, "text_config")
+    text = TEXT_DEFAULTS | tower_fields(whole, "text_config")
     eos = text["eos_token_id"]
     read = CLIP_TEXT | {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
     return read | {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | encoder(text)

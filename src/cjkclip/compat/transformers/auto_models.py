@@ -16,7 +16,7 @@ from cjkclip.compat.transformers.models import (
     CLIPTextModel,
     CLIPVisionModel,
 )
-from cjkclip.compat.transformers.pretrained import HARMLESS, PreTrainedModel
+from cjkclip.compat.transformers.pretrained import HARMLESS, PreTrainedModel, opened
 from cjkclip.compat.transformers.vision_text import VisionTextModel
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.errors import InputError
@@ -74,8 +74,7 @@ class AutoModel:
         cls, name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
     ) -> PreTrainedModel:
         """In evaluation mode; see CLIPModel.from_pretrained for the options."""
-        where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
-        found, record = checkpoints.read(str(name), where=where), config_record(name, where)
+        found, record, rest = opened(name, options)
         return fitting(found.config).from_found(found, str(name), record, config, rest)
 
     @classmethod

@@ -73,9 +73,9 @@ class PretrainedConfig:
         known = {*self.defaults, *COMMON, *TOLERATED, *self.nested}
         if unknown := sorted(name for name in fields if name not in known):
             raise TypeError(f"{type(self).__name__} has no fields {unknown}; it has {sorted(known - TOLERATED)}")
-        self._set(fields, strict=True)
+        self._set(fields, checked=True)
 
-    def _set(self, fields: Mapping[str, Any], strict: bool) -> None:
+    def _set(self, fields: Mapping[str, Any], checked: bool) -> None:
         kept = {name: value for name, value in fields.items() if name != "model_type" and name[:1] != "_"}
         self.__dict__.update(COMMON | deepcopy(dict(self.defaults)) | kept)
         for name, kind in self.nested.items():
@@ -83,7 +83,7 @@ class PretrainedConfig:
             if not isinstance(given, kind) or legacy is not None:
                 plain = given.to_dict() if isinstance(given, PretrainedConfig) else given
                 record: Fields = dict(plain or {}) | dict(legacy or {})
-                given = kind(**record) if strict else kind.from_dict(record)
+                given = kind(**record) if checked else kind.from_dict(record)
             setattr(self, name, given)
         width, heads = self.__dict__.get("hidden_size"), self.__dict__.get("num_attention_heads")
         if isinstance(width, int) and isinstance(heads, int) and (heads < 1 or width % heads):
@@ -95,7 +95,7 @@ class PretrainedConfig:
     def from_dict(cls: type[_M], record: Mapping[str, Any]) -> _M:
         """From the data of a config.json; fields that are not known are kept."""
         config = cls.__new__(cls)
-        config._set(record, strict=False)
+        config._set(record, checked=False)
         return config
 
     @classmethod

@@ -90,12 +90,11 @@ class PreTrainedModel(Branch):
         """A checkpoint's model, in evaluation mode: a hub name, an alias, a folder or a file.
 
         options: revision, cache_dir, local_files_only; dtype (or torch_dtype): float32, another, or "auto" for the
-        stored one; attn_implementation: "sdpa" or "eager"; device_map: a device; fields of the configuration.
+        stored one; attn_implementation: "sdpa" or "eager"; device_map: a device; fields of the configuration; and
+        those of cjkclip.load: family, image_tower, facts.
         Raises what cjkclip.load raises, and TypeError for an option that is not known.
         """
-        where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
-        found = checkpoints.read(str(name), where=where)
-        record = config_record(name, where)
+        found, record, rest = opened(name, options)
         return cls.from_found(found, str(name), record, config, rest)
 
     @classmethod
@@ -171,6 +170,15 @@ class PreTrainedModel(Branch):
         return Flags(*(getattr(self.config, n) if v is None else bool(v) for n, v in zip(known, given, strict=True)))
 
 
+def opened(name: str | Path, options: Mapping[str, Any]) -> tuple[Found, dict[str, Any] | None, dict[str, Any]]:
+    """A checkpoint, its config.json if that tells all, and the options that say nothing of where it lies."""
+    where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
+    family, tower, facts = (rest.pop(n, None) for n in ("family", "image_tower", "facts"))
+    tower = None if tower is None else str(tower)
+    found = checkpoints.read(str(name), family=family, image_tower=tower, facts=facts, where=where)
+    return found, None if facts else config_record(name, where), rest
+
+
 def attentions(model: nn.Module) -> list[Attention]:
     """The attention modules below a model, in the order in which they compute."""
     parts = [module.part if isinstance(module, Branch) else module for module in model.modules()]
@@ -189,7 +197,8 @@ def arrays(state: Mapping[str, Tensor]) -> weights.Tensors:
 def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[], Seen]]:
     """Record what enters and leaves blocks, and their attention probabilities, in the calls inside.
 
-    Probabilities exist only step by step, so that the fused attention is left for the time of the call.
+    Probabilities exist only step by step, so that the fused attention is left for the time of the call. One thread
+    at a time may record from a model.
     """
     states: list[Any] = []
     probabilities: list[Any] = []
