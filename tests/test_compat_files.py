@@ -1,6 +1,7 @@
 """Files both ways: what transformers wrote loads here, what we write loads there, AutoModel on every golden case."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,21 @@ def test_local_files_and_another_cache(tmp_path: Path) -> None:
     with pytest.raises(HubError, match="only local files were asked for") as told:
         compat.CLIPModel.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
     assert str(tmp_path) in str(told.value)
+
+
+def test_a_snapshot_in_another_cache_is_found(tmp_path: Path) -> None:
+    repository = tmp_path / "models--some--clip"
+    shutil.copytree(GOLDEN / "hf-clip-eos2", repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    where = {"cache_dir": tmp_path, "local_files_only": True}
+    here = compat.CLIPModel.from_pretrained(GOLDEN / "hf-clip-eos2")
+    for options in (where, where | {"revision": "main"}):
+        model = compat.AutoModel.from_pretrained("some/clip", **options)
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), here.parameters(), strict=True))
+    assert compat.CLIPConfig.from_pretrained("some/clip", **where) == here.config
+    with pytest.raises(HubError, match="revision other"):
+        compat.CLIPModel.from_pretrained("some/clip", **where, revision="other")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from compat_pairs import CONTEXT, KINDS, SINGLES, Pair, furthest, ids, masks, pair, pixels, single
+from compat_pairs import CONTEXT, KINDS, PAD, SINGLES, Pair, furthest, ids, masks, pair, pixels, single
 from peers import transformers
 
 ATOL = 1e-5
@@ -87,6 +87,14 @@ def test_positions_and_token_types(pairs: dict[str, Pair], kind: str, rows: int)
     if kind == "chinese":
         more["token_type_ids"] = torch.randint(0, 2, (3, 9), generator=drawn)
     compare(pairs[kind], {"input_ids": ids(3), "pixel_values": pixels(3), **more})
+
+
+def test_the_pad_of_a_bert_gets_no_gradient(pairs: dict[str, Pair]) -> None:
+    """Also where it is read, since no mask hides it."""
+    texts = ids(3)
+    texts[texts == PAD] = 0
+    compare(pairs["chinese"], {"input_ids": texts, "pixel_values": pixels(3)})
+    assert not pairs["chinese"].ours.text_model.embeddings.word_embeddings.weight.grad[0].any()
 
 
 @pytest.mark.parametrize(
