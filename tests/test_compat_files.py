@@ -171,6 +171,12 @@ def test_local_files_and_another_cache(tmp_path: Path) -> None:
     assert str(tmp_path) in str(told.value)
 
 
+def test_stated_facts_win_over_the_file() -> None:
+    model = compat.CLIPModel.from_pretrained(GOLDEN / "hf-clip-eos2", facts={"vision.act": "gelu"})
+    assert model.config.vision_config.hidden_act == "gelu"
+    assert model.config.text_config.hidden_act == "quick_gelu"
+
+
 def test_a_snapshot_in_another_cache_is_found(tmp_path: Path) -> None:
     repository = tmp_path / "models--some--clip"
     shutil.copytree(GOLDEN / "hf-clip-eos2", repository / "snapshots" / ("a" * 40))

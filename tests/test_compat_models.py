@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from cjkclip.compat.transformers.pretrained import attentions
+from cjkclip.compat.transformers.tree import Branch
 from compat_pairs import CONTEXT, KINDS, PAD, SINGLES, Pair, furthest, ids, masks, pair, pixels, single
 from peers import transformers
 
@@ -210,7 +212,10 @@ def test_fused_attention_also_gives_probabilities(pairs: dict[str, Pair], kind: 
     got = two.ours(ids(2), pixels(2), output_attentions=True)
     assert furthest(got.text_model_output.attentions, want.text_model_output.attentions) <= ATOL
     assert furthest(got.vision_model_output.attentions, want.vision_model_output.attentions) <= ATOL
-    assert two.ours(ids(2), pixels(2)).text_model_output.attentions is None
+    assert two.ours(ids(2), pixels(2), output_hidden_states=True).text_model_output.attentions is None
+    assert not any(attention.eager for attention in attentions(two.ours))  # the next call is fused again
+    parts = [module.part for module in two.ours.modules() if isinstance(module, Branch) and module.part is not None]
+    assert not any(each._forward_hooks or each._forward_pre_hooks for part in parts for each in part.modules())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -70,15 +70,19 @@ def test_a_step_of_training_is_the_same_step(two: Pair) -> None:
         assert furthest(logits(two.ours), logits(two.peer)) <= 1e-5
 
 
-def test_hooks_on_published_blocks_are_called(two: Pair, kind: str) -> None:
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("new", [False, True])
+def test_hooks_on_published_blocks_are_called(kind: str, new: bool, layers: int, tmp_path: Path) -> None:
+    model = pair(kind, tmp_path, text={"num_hidden_layers": layers}, vision={"num_hidden_layers": layers}).ours
+    model = type(model)(model.config).eval() if new else model
     for tower, path in (("text_model", BLOCKS[kind]), ("vision_model", "encoder.layers.0")):
-        block = getattr(two.ours, tower).get_submodule(path)
+        block = getattr(model, tower).get_submodule(path)
         seen: list[torch.Tensor] = []
         hook = block.register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
-        output = two.ours(ids(3), pixels(3), output_hidden_states=True)
+        output = model(ids(3), pixels(3), output_hidden_states=True)
         assert torch.equal(seen[0], output[f"{tower}_output"].hidden_states[1])
         hook.remove()
-        logits(two.ours)
+        logits(model)
         assert len(seen) == 1
 
 
