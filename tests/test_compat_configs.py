@@ -113,6 +113,7 @@ def test_fields_are_set_while_reading() -> None:
     output = model(torch.full((1, 3), 5), torch.zeros(1, 3, 32, 32))
     assert len(output.text_model_output.hidden_states) == config.text_config.num_hidden_layers + 1
     model.config.return_dict = False
+    assert config.return_dict  # the caller's own stays as it is
     assert isinstance(model(torch.full((1, 3), 5), torch.zeros(1, 3, 32, 32)), tuple)
 
 

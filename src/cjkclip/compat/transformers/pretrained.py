@@ -6,6 +6,7 @@ configuration.
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -111,8 +112,9 @@ class PreTrainedModel(Branch):
         dtype, device = rest.pop("torch_dtype", None), rest.pop("device_map", None)
         dtype, attention = rest.pop("dtype", dtype), rest.pop("attn_implementation", None)
         told = cls.config_class.reads(record) if config is None and record is not None else None
-        config = config or (cls.config_class.from_dict(told) if told else cls.config_class.from_model(found.config))
-        config.updated(rest)
+        if config is None:
+            config = cls.config_class.from_dict(told) if told else cls.config_class.from_model(found.config)
+        config = deepcopy(config).updated(rest)  # the caller's own stays as it is
         wanted = cls._model(config, found.params)
         layouts.check(_belonging(found.params, wanted), shapes(wanted), f"{source} as {cls.__name__}")
         model = cls.__new__(cls)
