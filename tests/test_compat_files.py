@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 import cjkclip
 import cjkclip.compat.transformers as compat
+from cjkclip.compat.transformers.auto_models import fitting
 from cjkclip.errors import CjkclipError, FactsError, HubError, InputError, LayoutError
 from compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pixels, single
 from families import FAMILIES, GOLDEN, Case
@@ -130,6 +132,16 @@ def test_auto_model_loads_the_bundled_model_by_name(tmp_path: Path) -> None:
     assert np.abs(cjkclip.load(tmp_path).encode_text(["猫"]) - clip.encode_text(["猫"])).max() <= ATOL
     assert model.config.vision_config.image_size == clip.config.vision.image_size
     assert compat.AutoConfig.from_pretrained("moji") == model.config
+    with torch.no_grad():
+        model.logit_scale.fill_(0.5)  # what was trained is what is saved
+    model.save_pretrained(tmp_path)
+    assert abs(cjkclip.load(tmp_path).logit_scale - np.exp(0.5)) < 1e-6
+
+
+def test_a_scale_that_is_no_parameter_fits_none_of_their_classes() -> None:
+    towers = compat.CLIPConfig().to_model()
+    assert fitting(towers) is compat.CLIPModel
+    assert fitting(replace(towers, scale=30.0)) is compat.VisionTextModel
 
 
 def test_types() -> None:
@@ -234,7 +246,7 @@ def test_a_legacy_configuration_is_read(tmp_path: Path) -> None:
     two = pair("clip", tmp_path)
     record = json.loads((tmp_path / "config.json").read_text("utf-8"))
     record |= {"text_config_dict": record["text_config"], "vision_config_dict": record["vision_config"]}
-    record |= {"text_config": {}, "vision_config": None}
+    record |= {"text_config": {"hidden_size": 48}, "vision_config": None}
     (tmp_path / "config.json").write_text(json.dumps(record), "utf-8")
     again = compat.CLIPModel.from_pretrained(tmp_path)
     assert again.config.text_config.hidden_size == 24
