@@ -23,7 +23,8 @@ import torch
 import cjkclip
 from cjkclip import parameters
 from cjkclip.config import Image, Model, ResNet, Text, Vit
-from cjkclip.engines.torch.towers import Attention, build
+from cjkclip.engines.torch.blocks import Attention
+from cjkclip.engines.torch.towers import build
 from cjkclip.families import REGISTRY
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ HOMES = {  # the only places of src that may name a framework
     "transformers": (),
 }
 OWN = {  # the files that are about one package, and that others import only when it is wanted
-    "torch": ("engines/torch/", "train/"),
+    "torch": ("engines/torch/", "train/", "compat/transformers/"),
     "openvino": ("engines/ops_openvino.py",),
     "typer": ("cli",),
     "rich": ("cli",),

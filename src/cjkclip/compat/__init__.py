@@ -1,1 +1,1 @@
-"""Names and shapes of other packages over the models of this one: no arithmetic. Nothing in the package imports it."""
+"""Other packages' names over cjkclip's models, so that published code runs with only the import line changed."""

@@ -16,17 +16,17 @@ PLACES = ("revision", "cache_dir", "local_files_only")  # which snapshot of a re
 LOAD = (*PLACES, "family", "image_tower", "facts")  # of `cjkclip.load`
 
 
-def known(options: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+def known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
     """OptionError if there is an option that nobody reads."""
     if unknown := sorted(set(options) - set(names)):
         raise OptionError(
-            f"{where} knows no option {', '.join(map(repr, unknown))}; it knows {', '.join(sorted(names))}"
+            f"{owner} knows no option {', '.join(map(repr, unknown))}; it knows {', '.join(sorted(names))}"
         )
 
 
 def folder_of(name: str | Path, options: Mapping[str, Any]) -> Path:
     """Where the files of a name lie; a single file is its own place."""
-    return checkpoints.locate(str(name), _where(options))
+    return checkpoints.locate(str(name), where(options))
 
 
 def loaded(
@@ -44,12 +44,13 @@ def loaded(
         family=options.get("family"),
         image_tower=None if tower is None else str(tower),
         facts=options.get("facts"),
-        where=_where(options),
+        where=where(options),
     )
     return Clip(found, engines.choose(engine, precision, _device(device)))
 
 
-def _where(options: Mapping[str, Any]) -> Where:
+def where(options: Mapping[str, Any]) -> Where:
+    """Which snapshot a caller asks for, and where it may come from."""
     cache = options.get("cache_dir")
     return Where(
         revision=options.get("revision"),

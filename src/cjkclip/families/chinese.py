@@ -31,6 +31,7 @@ from cjkclip.formats.transformers import (
     image_json,
     read_image,
     read_vision,
+    tower_fields,
     vision_json,
     vision_rows,
 )
@@ -88,11 +89,15 @@ def _write_cn_clip(parts: Parts, folder: Path) -> None:
         parts.tokenizer.save_transformers(folder)
 
 
-def _read_hf(checkpoint: Checkpoint) -> dict[str, Any]:
-    whole = config_json(checkpoint)
-    text = read_bert(whole.get("text_config", {}) | (whole.get("text_config_dict") or {}), "project")
-    record = {"vision": read_vision(whole), "text": text, "image": read_image(checkpoint)}
+def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """ChineseCLIPModel's record from its config.json, without the rules for pictures."""
+    text = read_bert(tower_fields(whole, "text_config"), "project")
+    record = {"vision": read_vision(whole), "text": text, "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
+
+
+def _read_hf(checkpoint: Checkpoint) -> dict[str, Any]:
+    return read_both(config_json(checkpoint)) | {"image": read_image(checkpoint)}
 
 
 def _tokenizer_hf(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
@@ -101,8 +106,8 @@ def _tokenizer_hf(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
     return WordPiece.from_transformers(checkpoint.folder, context=min(CONTEXT, config.text.context))
 
 
-def _write_hf(parts: Parts, folder: Path) -> None:
-    config = parts.config
+def both_json(config: Model) -> dict[str, Any]:
+    """`read_both`, the other way. Raises LayoutError if ChineseCLIPModel has no place for the towers."""
     if not (isinstance(config.vision, Vit) and isinstance(config.text, Bert) and config.text.head == "project"):
         raise LayoutError(
             "transformers' ChineseCLIPModel holds a ViT and a BERT with a projection; this model does not"
@@ -111,7 +116,12 @@ def _write_hf(parts: Parts, folder: Path) -> None:
     whole |= {"projection_dim": config.embed, "vision_config": vision_json(config.vision, config.embed)}
     whole["vision_config"]["model_type"] = "chinese_clip_vision_model"
     whole["text_config"] = {"model_type": "chinese_clip_text_model"} | bert_json(config.text)
-    dump(folder / "config.json", whole)
+    return whole
+
+
+def _write_hf(parts: Parts, folder: Path) -> None:
+    config = parts.config
+    dump(folder / "config.json", both_json(config))
     if config.image is not None:
         dump(
             folder / "preprocessor_config.json",

@@ -89,10 +89,18 @@ def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def tower_fields(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A tower's fields in a config.json, nested or (a single tower's) flat; those of the older `name`_dict count."""
+    older: dict[str, Any] = whole.get(name + "_dict") or {}
+    inner: dict[str, Any] | None = whole.get(name, whole)
+    if inner is None and older:  # as the first files of CLIP have it
+        return older
+    return {**cast(dict[str, Any], inner), **older}
+
+
 def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """The vision tower's record from a config.json, nested or (a single tower's) flat."""
-    nested = whole.get("vision_config", whole) | (whole.get("vision_config_dict") or {})
-    vision = VISION_DEFAULTS | nested
+    """The vision tower's record from a config.json."""
+    vision = VISION_DEFAULTS | tower_fields(whole, "vision_config")
     if vision.get("num_channels", 3) != 3:
         raise FactsError(f"config.json: num_channels is {vision['num_channels']}; only 3 is read")
     return CLIP_VIT | {"image_size": vision["image_size"], "patch": vision["patch_size"]} | encoder(vision)
@@ -100,7 +108,7 @@ def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_text(whole: Mapping[str, Any]) -> dict[str, Any]:
     """The text tower's record, likewise."""
-    text = TEXT_DEFAULTS | whole.get("text_config", whole) | (whole.get("text_config_dict") or {})
+    text = TEXT_DEFAULTS | tower_fields(whole, "text_config")
     eos = text["eos_token_id"]
     read = CLIP_TEXT | {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
     return read | {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | encoder(text)
@@ -111,10 +119,14 @@ def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     return cast(dict[str, Any], checkpoint.json("config.json"))
 
 
-def _read(checkpoint: Checkpoint) -> dict[str, Any]:
-    whole = config_json(checkpoint)
-    record = {"vision": read_vision(whole), "text": read_text(whole), "image": read_image(checkpoint)}
+def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """CLIPModel's record from its config.json, without the rules for pictures."""
+    record = {"vision": read_vision(whole), "text": read_text(whole), "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Any]:
+    return read_both(config_json(checkpoint)) | {"image": read_image(checkpoint)}
 
 
 def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -171,19 +183,23 @@ def encoder_json(config: Encoder) -> dict[str, Any]:
     }
 
 
-def _write(parts: Parts, folder: Path) -> None:
-    config, tokenizer = parts.config, parts.tokenizer
+def both_json(config: Model, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """`read_both`, the other way. Raises LayoutError if CLIPModel has no place for the towers."""
     vision, text = config.vision, config.text
     if not (isinstance(vision, Vit) and vision.pre_norm and isinstance(text, Text)):
         raise LayoutError("transformers' CLIPModel holds a ViT and a text tower; this model has no such pair")
-    if isinstance(tokenizer, Bpe):
-        tokenizer.save_transformers(folder)
     whole: dict[str, Any] = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": config.embed}
-    whole |= {
+    return whole | {
         "vision_config": vision_json(vision, config.embed),
         "text_config": text_json(text, config.embed, tokenizer),
     }
-    dump(folder / "config.json", whole)
+
+
+def _write(parts: Parts, folder: Path) -> None:
+    config, tokenizer = parts.config, parts.tokenizer
+    dump(folder / "config.json", both_json(config, tokenizer))
+    if isinstance(tokenizer, Bpe):
+        tokenizer.save_transformers(folder)
     if config.image is not None:
         dump(folder / "preprocessor_config.json", image_json(config.image))
 

@@ -1,97 +1,23 @@
 """The towers in torch, for training and GPUs. B batch, L tokens, D width, H heads, K head width, E joint width.
 
 The names of `Towers.state_dict()` are the canonical parameter names. One Block serves every transformer; towers
-differ in config fields, never in code. Refuses: pictures of another size than the position table was made for.
+differ in config fields, never in code. A tower is three steps that callers may take one by one: `states` (every
+token's), `pool` (the one that is read), `proj`. Refuses: pictures of another size than the position table was made
+for, unless `states` is told to stretch the table.
 """
 
 import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cjkclip.config import Act, Bert, Encoder, Model, Text, Vit
+from cjkclip.config import Bert, Model, Text, Vit
+from cjkclip.engines.torch.blocks import Block, PostBlock, below
 from cjkclip.engines.torch.resnet import ResNetTower
 from cjkclip.parameters import shapes
-
-
-class QuickGelu(nn.Module):
-    """x sigmoid(1.702 x), the approximation that OpenAI's weights were trained with."""
-
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Elementwise."""
-        return x * torch.sigmoid(1.702 * x)
-
-
-def activation(act: Act) -> nn.Module:
-    """The module of an activation's name."""
-    return QuickGelu() if act == "quick_gelu" else nn.GELU()
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with separate q, k, v projections."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(
-        self, x: Float[Tensor, "B L D"], causal: bool = False, keep: Bool[Tensor, "B 1 1 L"] | None = None
-    ) -> Float[Tensor, "B L D"]:
-        """Attend over L; `causal` hides every later token, `keep` those where it is false."""
-        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
-        x = F.scaled_dot_product_attention(q, k, v, keep, is_causal=causal)  # B H L K
-        return self.out(x.transpose(1, 2).flatten(2))
-
-
-class Mlp(nn.Module):
-    """Two linear layers around an activation."""
-
-    def __init__(self, config: Encoder) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.width, config.mlp)
-        self.act = activation(config.act)
-        self.fc2 = nn.Linear(config.mlp, config.width)
-
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Token by token."""
-        return self.fc2(self.act(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    def __init__(self, config: Encoder, causal: bool) -> None:
-        super().__init__()
-        self.causal = causal
-        self.ln1 = nn.LayerNorm(config.width, config.eps)
-        self.attn = Attention(config.width, config.heads)
-        self.ln2 = nn.LayerNorm(config.width, config.eps)
-        self.mlp = Mlp(config)
-
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """One residual step."""
-        x = x + self.attn(self.ln1(x), self.causal)
-        return x + self.mlp(self.ln2(x))
-
-
-class PostBlock(nn.Module):
-    """norm(x + attention(x)), then norm(x + mlp(x)): the order of BERT."""
-
-    def __init__(self, config: Encoder) -> None:
-        super().__init__()
-        self.attn = Attention(config.width, config.heads)
-        self.ln1 = nn.LayerNorm(config.width, config.eps)
-        self.mlp = Mlp(config)
-        self.ln2 = nn.LayerNorm(config.width, config.eps)
-
-    def forward(self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 1 L"]) -> Float[Tensor, "B L D"]:
-        """One residual step."""
-        x = self.ln1(x + self.attn(x, keep=keep))
-        return self.ln2(x + self.mlp(x))
 
 
 class VitTower(nn.Module):
@@ -110,12 +36,31 @@ class VitTower(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B E"]:
         """Un-normalised image features."""
-        x = self.patch(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.to(x.dtype).expand(len(x), 1, -1), x], dim=1) + self.position.weight
+        return self.proj(self.pool(self.states(pixels)))
+
+    def states(self, pixels: Float[Tensor, "B 3 h w"], stretch: bool = False) -> Float[Tensor, "B L D"]:
+        """The class token and every patch after the last block. `stretch`: positions are made to fit other sizes."""
+        x = self.patch(pixels)
+        table = self._stretched(x.shape[2], x.shape[3]) if stretch else self.position.weight
+        x = x.flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.to(x.dtype).expand(len(x), 1, -1), x], dim=1) + table
         x = self.ln_pre(x)
         for block in self.blocks:
             x = block(x)
-        return self.proj(self.ln_post(x[:, 0]))
+        return x
+
+    def pool(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B D"]:
+        """The class token, normalised."""
+        return self.ln_post(states[:, 0])
+
+    def _stretched(self, rows: int, columns: int) -> Float[Tensor, "L D"]:
+        """The position table for so many patches, by bicubic interpolation."""
+        side = math.isqrt(self.position.num_embeddings - 1)
+        if (rows, columns) == (side, side):
+            return self.position.weight
+        grid = self.position.weight[1:].T.reshape(1, -1, side, side)
+        grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", align_corners=False)[0]
+        return torch.cat([self.position.weight[:1], grid.flatten(1).T])
 
 
 class TextTower(nn.Module):
@@ -133,16 +78,30 @@ class TextTower(nn.Module):
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"] | None = None) -> Float[Tensor, "B E"]:
         """Un-normalised text features. Pads need no mask: they follow the token that is read."""
         del mask
-        x = self.token(ids) + self.position.weight[: ids.shape[1]]
+        return self.proj(self.pool(self.states(ids), ids))
+
+    def states(
+        self,
+        ids: Int[Tensor, "B L"],
+        mask: Int[Tensor, "B L"] | None = None,
+        positions: Int[Tensor, "_ L"] | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        """Every token after the last block, normalised. No token sees where `mask` is 0."""
+        table = self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
+        x = self.token(ids) + table
+        keep = None if mask is None else mask.bool()[:, None, None] & below(ids.shape[1], ids.device)
         for block in self.blocks:
-            x = block(x)
-        x = self.ln_final(x)
+            x = block(x, keep)
+        return self.ln_final(x)
+
+    def pool(self, states: Float[Tensor, "B L D"], ids: Int[Tensor, "B L"]) -> Float[Tensor, "B D"]:
+        """The token at the end of the text."""
         found = ids if self.config.pool == "largest-id" else (ids == self.config.eot).int()
-        return self.proj(x[torch.arange(len(x), device=x.device), found.argmax(dim=1)])
+        return states[torch.arange(len(states), device=states.device), found.argmax(dim=1)]
 
 
 class BertTower(nn.Module):
-    """Bidirectional transformer, read at its first token. No dropout: none is active in evaluation."""
+    """Bidirectional transformer, read at its first token. Its dropouts are 0 unless a caller sets their `p`."""
 
     def __init__(self, config: Bert, embed: int) -> None:
         super().__init__()
@@ -151,6 +110,7 @@ class BertTower(nn.Module):
         self.position = nn.Embedding(config.context, config.width)
         self.segment = nn.Embedding(config.types, config.width)
         self.ln_embed = nn.LayerNorm(config.width, config.eps)
+        self.drop = nn.Dropout(0.0)
         self.blocks = nn.ModuleList(PostBlock(config) for _ in range(config.depth))
         self.pooler = self.proj = None
         if config.head != "project":
@@ -160,14 +120,28 @@ class BertTower(nn.Module):
 
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
         """Un-normalised text features; `mask` is 1 where a token is kept."""
-        positions = self.position.weight[: ids.shape[1]] + self.segment.weight[0]
-        x = self.ln_embed(self.token(ids) + positions)
-        for block in self.blocks:
-            x = block(x, mask.bool()[:, None, None])
-        x = x[:, 0]
-        if self.pooler is not None:
-            x = torch.tanh(self.pooler(x))
+        x = self.pool(self.states(ids, mask), ids)
         return x if self.proj is None else self.proj(x)
+
+    def states(
+        self,
+        ids: Int[Tensor, "B L"] | Float[Tensor, "B L D"],
+        mask: Int[Tensor, "B L"] | None = None,
+        positions: Int[Tensor, "_ L"] | None = None,
+        types: Int[Tensor, "_ L"] | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        """Every token after the last block; for `ids`, vectors of tokens will do as well."""
+        table = self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
+        table = table + (self.segment.weight[0] if types is None else self.segment(types))
+        x = self.drop(self.ln_embed((ids if ids.is_floating_point() else self.token(ids)) + table))
+        for block in self.blocks:
+            x = block(x, None if mask is None else mask.bool()[:, None, None])
+        return x
+
+    def pool(self, states: Float[Tensor, "B L D"], ids: Tensor | None = None) -> Float[Tensor, "B D"]:
+        """The first token, through the pooler where there is one."""
+        del ids
+        return states[:, 0] if self.pooler is None else torch.tanh(self.pooler(states[:, 0]))
 
 
 class Towers(nn.Module):

@@ -1,0 +1,87 @@
+"""transformers' AutoModel and AutoConfig: the class that fits a checkpoint, for every family.
+
+CLIP and Chinese-CLIP give transformers' own classes, single towers theirs, every other family VisionTextModel.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from cjkclip import checkpoints
+from cjkclip.compat.transformers.configuration import PretrainedConfig, config_record, places
+from cjkclip.compat.transformers.models import (
+    ChineseCLIPModel,
+    ChineseCLIPTextModel,
+    ChineseCLIPVisionModel,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPVisionModel,
+)
+from cjkclip.compat.transformers.pretrained import HARMLESS, PreTrainedModel, opened
+from cjkclip.compat.transformers.vision_text import VisionTextModel
+from cjkclip.config import Bert, Model, Text, Vit
+from cjkclip.errors import InputError
+
+MODELS: tuple[type[PreTrainedModel], ...] = (
+    CLIPModel,
+    ChineseCLIPModel,
+    CLIPTextModel,
+    CLIPVisionModel,
+    ChineseCLIPTextModel,
+    ChineseCLIPVisionModel,
+    VisionTextModel,
+)
+
+
+def fitting(model: Model) -> type[PreTrainedModel]:
+    """The class for towers of this kind."""
+    vision, text = model.vision, model.text
+    if vision is None and text is not None:
+        return CLIPTextModel if isinstance(text, Text) else ChineseCLIPTextModel
+    if not (isinstance(vision, Vit) and vision.pre_norm and not vision.patch_bias) or model.scale is not None:
+        return VisionTextModel
+    if isinstance(text, Bert):
+        return ChineseCLIPModel if text.head == "project" else VisionTextModel
+    return CLIPVisionModel if text is None else CLIPModel
+
+
+class AutoConfig:
+    """The configuration that fits a checkpoint."""
+
+    def __init__(self) -> None:
+        raise TypeError("AutoConfig is made by AutoConfig.from_pretrained(name)")
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> PretrainedConfig:
+        """Of a hub name, an alias, a folder or a file; see PretrainedConfig.from_pretrained."""
+        where, fields = places({n: v for n, v in options.items() if n not in HARMLESS})
+        record = config_record(name, where)
+        for model in MODELS if record is not None else ():
+            kind = model.config_class
+            if record is not None and record["model_type"] == kind.model_type and kind.reads(record) is not None:
+                return kind.from_dict(record).updated(fields)
+        found = checkpoints.read(str(name), where=where)
+        return fitting(found.config).config_class.from_model(found.config).updated(fields)
+
+
+class AutoModel:
+    """The model that fits a checkpoint."""
+
+    def __init__(self) -> None:
+        raise TypeError("AutoModel is made by AutoModel.from_pretrained(name) or AutoModel.from_config(config)")
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
+    ) -> PreTrainedModel:
+        """In evaluation mode; see CLIPModel.from_pretrained for the options."""
+        found, record, rest = opened(name, options)
+        return fitting(found.config).from_found(found, str(name), record, config, rest)
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+        """Random weights. Raises InputError for a configuration that no model has."""
+        for model in MODELS:
+            if type(config) is model.config_class:
+                return model.from_config(config, **options)
+        kinds = [model.config_class.__name__ for model in MODELS]
+        raise InputError(f"no model has a {type(config).__name__}; expected one of {kinds}")

@@ -1,0 +1,249 @@
+"""What transformers' models have in common: reading and writing files, devices and types, recording of inner states.
+
+Refuses: options that are not read, checkpoints of another kind than the class, weights that do not fit the
+configuration.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cjkclip import checkpoints, layouts, weights
+from cjkclip.checkpoints import Found
+from cjkclip.compat.transformers.configuration import PretrainedConfig, config_record, places
+from cjkclip.compat.transformers.tree import Branch
+from cjkclip.config import Model
+from cjkclip.engines.torch.blocks import Attention
+from cjkclip.engines.torch.towers import Towers, build
+from cjkclip.errors import InputError
+from cjkclip.parameters import shapes
+
+ATTENTION = ("sdpa", "eager")
+# options of from_pretrained that change nothing here: no code of a checkpoint ever runs, weights are always mapped
+HARMLESS = ("trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "weights_only")
+_M = TypeVar("_M", bound="PreTrainedModel")
+
+
+class Flags(NamedTuple):
+    """What a call asks to return."""
+
+    attentions: bool
+    hidden: bool
+    dictionary: bool
+
+
+class Seen(NamedTuple):
+    """What was recorded; None where it was not asked for."""
+
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+class PreTrainedModel(Branch):
+    """The base of all models: a configuration, and towers under their published names."""
+
+    config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
+    config: PretrainedConfig
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        """A model with random weights. Raises TypeError for another kind of configuration."""
+        super().__init__()
+        if not isinstance(config, self.config_class):
+            raise TypeError(f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}")
+        self._settle(config, build(self._model(config)))
+
+    def _settle(self, config: PretrainedConfig, towers: Towers) -> None:
+        """Take a configuration and the towers that it describes."""
+        self.config = config
+        self._take(towers)
+        self.set_attn_implementation(getattr(config, "_attn_implementation", "sdpa"))
+
+    def _take(self, towers: Towers) -> None:
+        """Put the towers under their published names."""
+        raise NotImplementedError
+
+    @classmethod
+    def _model(cls, config: PretrainedConfig, params: Mapping[str, np.ndarray] | None = None) -> Model:
+        """The record of the towers that this class has; `params` are what a checkpoint holds."""
+        del params
+        return config.to_model()
+
+    @classmethod
+    def from_config(cls: type[_M], config: PretrainedConfig, *, attn_implementation: str | None = None) -> _M:
+        """A model with random weights."""
+        model = cls(config)
+        if attn_implementation is not None:
+            model.set_attn_implementation(attn_implementation)
+        return model
+
+    _from_config = from_config
+
+    @classmethod
+    def from_pretrained(
+        cls: type[_M], name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
+    ) -> _M:
+        """A checkpoint's model, in evaluation mode: a hub name, an alias, a folder or a file.
+
+        options: revision, cache_dir, local_files_only; dtype (or torch_dtype): float32, another, or "auto" for the
+        stored one; attn_implementation: "sdpa" or "eager"; device_map: a device; fields of the configuration; and
+        those of cjkclip.load: family, image_tower, facts.
+        Raises what cjkclip.load raises, and TypeError for an option that is not known.
+        """
+        found, record, rest = opened(name, options)
+        return cls.from_found(found, str(name), record, config, rest)
+
+    @classmethod
+    def from_found(
+        cls: type[_M],
+        found: Found,
+        source: str,
+        record: Mapping[str, Any] | None,
+        config: PretrainedConfig | None,
+        options: Mapping[str, Any],
+    ) -> _M:
+        """The same for a checkpoint that was read; `record` is its config.json."""
+        rest = dict(options)
+        dtype, device = rest.pop("torch_dtype", None), rest.pop("device_map", None)
+        dtype, attention = rest.pop("dtype", dtype), rest.pop("attn_implementation", None)
+        told = cls.config_class.reads(record) if config is None and record is not None else None
+        if config is None:
+            config = cls.config_class.from_dict(told) if told else cls.config_class.from_model(found.config)
+        config = deepcopy(config).updated(rest)  # the caller's own stays as it is
+        wanted = cls._model(config, found.params)
+        layouts.check(_belonging(found.params, wanted), shapes(wanted), f"{source} as {cls.__name__}")
+        model = cls.__new__(cls)
+        Branch.__init__(model)
+        model._settle(config, build(wanted, {n: _tensor(found.params, n, dtype) for n in shapes(wanted)}))
+        if attention is not None:
+            model.set_attn_implementation(attention)
+        return model.to(device or "cpu").eval()
+
+    def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True) -> None:
+        """Write config.json and model.safetensors (or pytorch_model.bin), each whole or not at all.
+
+        The tokenizer and the rules for pictures are the processor's to save.
+        """
+        config = self.config.from_dict(self.config.to_dict())
+        config.__dict__.pop("torch_dtype", None)
+        config.__dict__.update(architectures=[type(self).__name__], dtype=str(self.dtype).removeprefix("torch."))
+        config.save_pretrained(folder)
+        file = "model.safetensors" if safe_serialization else "pytorch_model.bin"
+        weights.write(Path(folder) / file, arrays(self.state_dict()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Their type."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """How many numbers the parameters are."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def set_attn_implementation(self, name: str) -> None:
+        """ "sdpa" (fused) or "eager" (step by step). Raises InputError for another."""
+        if name not in ATTENTION:
+            raise InputError(f"attn_implementation is {name!r}, expected one of {list(ATTENTION)}")
+        self.config.__dict__["_attn_implementation"] = name
+        for attention in attentions(self):
+            attention.eager = name == "eager"
+
+    def _asked(self, flags: Mapping[str, Any]) -> dict[str, bool]:
+        """The flags of a call, for a tower below."""
+        wanted = self._flags(flags)
+        return {"output_attentions": wanted.attentions, "output_hidden_states": wanted.hidden, "return_dict": True}
+
+    def _flags(self, flags: Mapping[str, Any]) -> Flags:
+        """The flags of a call, or else the configuration's. Raises TypeError for an argument that is no flag."""
+        known = ("output_attentions", "output_hidden_states", "return_dict")
+        if unknown := sorted(set(flags) - set(known)):
+            raise TypeError(f"{type(self).__name__} got unexpected arguments {unknown}; flags are {list(known)}")
+        given = (flags.get(name) for name in known)
+        return Flags(*(getattr(self.config, n) if v is None else bool(v) for n, v in zip(known, given, strict=True)))
+
+
+def opened(name: str | Path, options: Mapping[str, Any]) -> tuple[Found, dict[str, Any] | None, dict[str, Any]]:
+    """A checkpoint, its config.json if that tells all, and the options that say nothing of where it lies."""
+    where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
+    family, tower, facts = (rest.pop(n, None) for n in ("family", "image_tower", "facts"))
+    tower = None if tower is None else str(tower)
+    found = checkpoints.read(str(name), family=family, image_tower=tower, facts=facts, where=where)
+    return found, None if facts else config_record(name, where), rest
+
+
+def attentions(model: nn.Module) -> list[Attention]:
+    """The attention modules below a model, in the order in which they compute."""
+    parts = [module.part if isinstance(module, Branch) else module for module in model.modules()]
+    below = [each for part in parts if part is not None for each in part.modules()]
+    return list(dict.fromkeys(each for each in below if isinstance(each, Attention)))
+
+
+def arrays(state: Mapping[str, Tensor]) -> weights.Tensors:
+    """A state dictionary as arrays; bfloat16 keeps its bits in the file."""
+    dtypes = {name: "BF16" for name, tensor in state.items() if tensor.dtype == torch.bfloat16}
+    plain = {n: (t.float() if n in dtypes else t).detach().cpu().contiguous().numpy() for n, t in state.items()}
+    return weights.Tensors(plain, dtypes=dtypes)
+
+
+@contextmanager
+def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[], Seen]]:
+    """Record what enters and leaves blocks, and their attention probabilities, in the calls inside.
+
+    Probabilities exist only step by step, so that the fused attention is left for the time of the call. One thread
+    at a time may record from a model.
+    """
+    states: list[Any] = []
+    probabilities: list[Any] = []
+    hooks: list[Any] = []
+    blocks = list(blocks)
+    if flags.hidden:
+        hooks.append(blocks[0].register_forward_pre_hook(lambda _, inputs: states.append(inputs[0])))
+        hooks += [block.register_forward_hook(lambda _, __, output: states.append(output)) for block in blocks]
+    fused: list[Attention] = []
+    if flags.attentions:
+        found = [each for block in blocks for each in attentions(block)]
+        hooks += [a.probs.register_forward_hook(lambda _, __, output: probabilities.append(output)) for a in found]
+        fused = [each for each in found if not each.eager]
+    try:
+        for each in fused:
+            each.eager = True
+        yield lambda: Seen(tuple(states) if flags.hidden else None, tuple(probabilities) if flags.attentions else None)
+    finally:
+        for each in fused:
+            each.eager = False
+        for hook in hooks:
+            hook.remove()
+
+
+def _belonging(params: Mapping[str, np.ndarray], wanted: Model) -> dict[str, np.ndarray]:
+    """What a checkpoint holds of the towers that are wanted; a head that is not may stay behind, as in transformers."""
+    expected = shapes(wanted)
+    towers = {name.partition(".")[0] for name in expected}
+    heads = ("vision.proj.", "text.proj.", "text.pooler.", "logit_scale")
+    return {
+        n: a for n, a in params.items() if n in expected or (n.partition(".")[0] in towers and not n.startswith(heads))
+    }
+
+
+def _tensor(params: weights.Tensors, name: str, dtype: torch.dtype | str | None) -> Tensor:
+    """A parameter of its own, in a type: float32 unless another is asked for; "auto" is the stored one."""
+    tensor = torch.tensor(np.ascontiguousarray(params[name]))
+    stored = torch.bfloat16 if params.dtypes.get(name) == "BF16" else tensor.dtype
+    if not tensor.is_floating_point():
+        return tensor
+    if dtype == "auto":
+        return tensor.to(stored)
+    wanted = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype or torch.float32
+    if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
+        raise InputError(f"dtype is {dtype!r}, expected 'auto', 'float32', 'float16', 'bfloat16' or such a torch.dtype")
+    return tensor.to(wanted)
