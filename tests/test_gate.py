@@ -22,8 +22,17 @@ INPUTS = probes.inputs(MODEL, None)
 class Rough:
     """An engine whose half precision is off by a share of each feature's length."""
 
+    name, device = "rough", "cpu"
+
     def __init__(self, precision: str, off: float) -> None:
+        self.precision = precision
         self.off = off if precision == "bf16" else 0.0
+
+    def image_stages(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def text_stages(self, ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        raise NotImplementedError
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
         rows = np.tile(np.float32([1, 0]), (len(pixels), 1))
@@ -131,6 +140,19 @@ def test_a_real_engine_goes_through_it(case: str, monkeypatch: pytest.MonkeyPatc
     assert all(0.9 < cosine <= 1.0001 for cosine in cosines.values())
     decided = "bf16" if min(cosines.values()) >= gate.LEAST_COSINE else "fp32"
     assert clip.engine.precision == decided
+
+
+def test_mapped_pages_go_back_after_the_first_run() -> None:
+    """What the engine holds of a mapped file is the system's to take; a second look reads the same numbers."""
+    clip = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="openvino")
+    before = {name: array.copy() for name, array in clip.params.items()}
+    pixels = probes.inputs(clip.config, clip.tokenizer).pixels
+    assert pixels is not None
+    first = clip.encode_pixels(pixels)
+    for name, array in clip.params.items():
+        np.testing.assert_array_equal(array, before[name])
+    np.testing.assert_array_equal(clip.encode_pixels(pixels), first)
+    assert set(clip.engine.image_stages(pixels)) > {"image_features"}  # another graph from the same weights
 
 
 def test_single_towers_are_probed_alone() -> None:

@@ -4,6 +4,7 @@ Graphs have a dynamic batch and, for text, a dynamic length. OpenVINO is importe
 Refuses: OpenVINO's telemetry (docs/decisions/0005).
 """
 
+import mmap
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -144,6 +145,23 @@ class Floats(Mapping[str, np.ndarray]):
         """How many."""
         return len(self._stored)
 
+    def let_go(self) -> None:
+        """Hand the pages of mapped files back to the system, which reads them again should anybody look."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        roots = {id(root): root for root in map(_root, self._stored.values())}
+        for root in roots.values():
+            if isinstance(root, mmap.mmap):
+                root.madvise(mmap.MADV_DONTNEED)
+
+
+def _root(array: np.ndarray) -> object:
+    """What an array is a view of."""
+    root: object = array
+    while (base := getattr(root, "base", None)) is not None:
+        root = base
+    return root
+
 
 class OpenvinoEngine:
     """Compiles one graph per tower, when it is first asked for."""
@@ -170,13 +188,16 @@ class OpenvinoEngine:
 
     def _run(self, tower: str, *inputs: np.ndarray, stages: bool) -> Stages:
         key = (tower, stages)
-        if key not in self._compiled:
+        fresh = key not in self._compiled
+        if fresh:
             hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
             graph, names = self.graph(tower, stages)
             compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
             self._compiled[key] = (compiled, names)
         compiled, names = self._compiled[key]
         outputs = compiled([np.ascontiguousarray(array) for array in inputs])
+        if fresh:  # the first run packs the weights: from now on it has its own
+            self._params.let_go()
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}
 
     def graph(self, tower: str, stages: bool) -> tuple[ov.Model, list[str]]:
