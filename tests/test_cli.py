@@ -31,7 +31,7 @@ FLAGS = {
     "models": "--json",
     "classify": "PICTURE --labels -l --label-file --template --language --model -m --engine --json",
     "search": "QUERY --in -k --sheet --language --model -m --engine --json",
-    "embed": "INPUT --out -o --lines --as --model -m --engine --json",
+    "embed": "INPUT --out -o --lines --as --model -m --engine --fast --json",
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
     "convert": "MODEL FOLDER --layout --image-tower --fact --force --verify --json",
     "verify": "A B --image-tower --fact --tolerance --engine --json",

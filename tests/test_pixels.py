@@ -4,6 +4,7 @@ The golden arrays (golden/pixels) were made by the originals on Pillow 13, whose
 order than Pillow 12's when it reduces: one level of difference in a few pixels.
 """
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ import PIL.Image
 import pytest
 
 from cjkclip import config
-from cjkclip.errors import ImageError
+from cjkclip.errors import ImageError, InputError
 from cjkclip.image import load_pixels, pixels, strip
 
 GOLDEN = Path(__file__).parent / "golden" / "pixels"
@@ -31,6 +32,7 @@ OPENAI = config.Image(
     mean=(0.48145466, 0.4578275, 0.40821073),
     std=(0.26862954, 0.26130258, 0.27577711),
 )
+HASTY = replace(OPENAI, size=224)
 HF5 = replace(OPENAI, crop="floor", rgb="first", alpha="white")
 ROUTES = {
     "openai": OPENAI,
@@ -184,3 +186,39 @@ def test_both_ways_to_rescale_are_one_on_all_levels() -> None:
     """The originals say x / 255 in single precision or x * (1 / 255) in double; one rule serves both."""
     levels = np.arange(256, dtype=np.uint8)
     assert np.array_equal(levels / np.float32(255), (levels.astype(np.float64) * (1 / 255)).astype(np.float32))
+
+
+def photograph(width: int, height: int, kind: str = "JPEG") -> bytes:
+    """A smooth picture with some detail, as a file."""
+    rng = np.random.default_rng(0)
+    coarse = PIL.Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height), 3)
+    file = io.BytesIO()
+    coarse.save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("resize", ["short-side", "squash"])
+def test_a_hasty_decoding_is_a_few_levels_off(resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = replace(HASTY, resize=resize)
+    sizes: list[tuple[int, int]] = []
+    real = pixels._square
+    monkeypatch.setattr(pixels, "_square", lambda image, *more: (sizes.append(image.size), real(image, *more))[1])
+    file = photograph(2400, 1800)
+    exact, hasty = (load_pixels([file], rules, exact=exact) for exact in (True, False))
+    assert sizes == [(2400, 1800), (600, 450)]  # a quarter, which keeps twice 224; an eighth would not
+    off = np.abs(exact - hasty).max() * 255 * max(rules.std)
+    assert 0 < off < 6
+
+
+def test_a_hasty_decoding_leaves_the_rest_as_it_is() -> None:
+    for file in (photograph(640, 460), photograph(600, 600, "PNG")):  # half of 460 is below twice 224; no JPEG
+        exact, hasty = (load_pixels([file], HASTY, exact=exact) for exact in (True, False))
+        assert np.abs(exact - hasty).max() * 255 * max(HASTY.std) < 3
+    with pytest.raises(InputError, match="exact=True only"):
+        load_pixels([photograph(8, 8)], HASTY, published=True, exact=False)
+
+
+def test_a_hasty_decoding_does_not_get_around_the_limit_of_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    with pytest.raises(ImageError, match="too large"):
+        load_pixels([photograph(1200, 1000)], HASTY, exact=False)

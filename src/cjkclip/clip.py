@@ -133,13 +133,14 @@ class Clip:
         *,
         normalize: bool = True,
         batch_size: int = 32,
+        exact: bool = True,
         on_error: OnError | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Features:
         """Features of pictures: paths, bytes, PIL pictures or arrays, (n, E); one picture counts as a list of one.
 
         While one batch is encoded, the next is opened and resized on every core; `progress(n)` hears after
-        each how many pictures are done.
+        each how many pictures are done. exact=False decodes large JPEG files at a fraction of their size.
 
         A bad picture: with `on_error` it is told by index, its row is NaN and the others are answered; without,
         ImageError names every bad one when all have been tried.
@@ -148,7 +149,7 @@ class Clip:
         _require_batch(batch_size)
         problems: list[tuple[int, str]] = []
         features = np.full((len(listed), self.embed_dim), np.nan, np.float32)
-        for start, pixels, bad in self._ahead(listed, batch_size):
+        for start, pixels, bad in self._ahead(listed, batch_size, exact):
             good = np.setdiff1d(np.arange(len(pixels)), [index for index, _ in bad])
             features[start + good] = self.encode_pixels(pixels[good], normalize=normalize)
             problems += [(start + index, why) for index, why in bad]
@@ -228,14 +229,14 @@ class Clip:
             self._kept[key] = zeroshot.ensemble(self.encode_text(sentences), templates)
         return self._kept[key]
 
-    def _ahead(self, pictures: list[Picture], batch_size: int) -> Iterator[Batch]:
+    def _ahead(self, pictures: list[Picture], batch_size: int, exact: bool) -> Iterator[Batch]:
         """Where a batch starts, its pixels, and its bad pictures; the next batch is made meanwhile."""
         rules = self._rules()
 
         def make(start: int) -> Batch:
             bad: list[tuple[int, str]] = []
             part = pictures[start : start + batch_size]
-            return start, load_pixels(part, rules, on_error=lambda _, error: bad.extend(error.problems)), bad
+            return start, load_pixels(part, rules, exact=exact, on_error=lambda _, e: bad.extend(e.problems)), bad
 
         starts = range(0, len(pictures), batch_size)
         if len(starts) < 2:

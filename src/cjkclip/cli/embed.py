@@ -24,6 +24,7 @@ Lines = Annotated[
     list[Path] | None,
     typer.Option("--lines", metavar="FILE", help="A UTF-8 file with one text per line; - is standard input."),
 ]
+Fast = Annotated[bool, typer.Option("--fast", help="Decode large JPEG files at a fraction of their size.")]
 
 
 def embed(
@@ -34,6 +35,7 @@ def embed(
     kind: As = "auto",
     model: Model = "moji",
     engine: Engine = "auto",
+    fast: Fast = False,
     json: Json = False,
 ) -> None:
     """Turn pictures and texts into unit vectors, one row each, and write them to a file.
@@ -53,7 +55,7 @@ def embed(
         if not out.parent.is_dir():
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
         clip = cjkclip.load(model, engine=engine)
-        vectors = _vectors(report, clip, asked)
+        vectors = _vectors(report, clip, asked, fast)
         good = [int(i) for i in np.flatnonzero(np.isfinite(vectors).all(axis=1))]
         if not good:
             raise InputError("nothing is left to embed: see above")
@@ -74,7 +76,7 @@ def _expand(inputs: list[str], kind: Kind) -> list[Asked]:
     return expanded
 
 
-def _vectors(report: Report, clip: "cjkclip.Clip", asked: list[Asked]) -> np.ndarray:
+def _vectors(report: Report, clip: "cjkclip.Clip", asked: list[Asked], fast: bool) -> np.ndarray:
     """One row per input; NaN where it could not be used."""
     vectors = np.full((len(asked), clip.embed_dim), np.nan, dtype=np.float32)
     texts = {i: one for i, one in enumerate(asked) if isinstance(one, str) and worded(report, one)}
@@ -88,7 +90,7 @@ def _vectors(report: Report, clip: "cjkclip.Clip", asked: list[Asked]) -> np.nda
 
     if paths:
         with report.progress("reading pictures", len(paths)) as progress:
-            vectors[list(pictures)] = clip.encode_image(paths, on_error=heard, progress=progress)
+            vectors[list(pictures)] = clip.encode_image(paths, exact=not fast, on_error=heard, progress=progress)
     return vectors
 
 
