@@ -54,14 +54,13 @@ def load_pixels(
     if published and not exact:
         raise InputError("published=True is the original's pixels to the bit: it goes with exact=True only")
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
-    levels, least = _levels(rules), 0 if exact else SPARE * rules.size
+    least = 0 if exact else SPARE * rules.size
 
     def load(index: int) -> str | None:
         try:
             with named(pictures[index]):
                 square = _square(decode(pictures[index], published, least), rules, exact)
-            for channel, level, out in zip(np.asarray(square).transpose(2, 0, 1), levels, pixels[index], strict=True):
-                np.take(level, channel, out=out, mode="clip")  # 8 bits cannot be out of range
+                _normalise(square, rules, pixels[index])
         except ImageError as error:
             pixels[index] = np.nan
             return str(error)
@@ -92,7 +91,7 @@ def blame(problems: Sequence[tuple[int, str]], total: int) -> ImageError:
 
 def _square(image: PIL.Image.Image, rules: config.Image, exact: bool) -> PIL.Image.Image:
     """Resized and cropped: RGB, S x S."""
-    gap = None if exact else float(SPARE)
+    gap = None if exact else float(SPARE)  # a picture is shrunk by whole numbers to so many times the result first
     if rules.rgb == "first":
         image = _rgb(image, rules)
     side, how = rules.size, FILTERS[rules.filter]
@@ -101,8 +100,12 @@ def _square(image: PIL.Image.Image, rules: config.Image, exact: bool) -> PIL.Ima
     short = min(image.size)
     width, height = (side if length == short else side * length // short for length in image.size)
     left, top = _halve(width - side, rules), _halve(height - side, rules)
+    if short >= side and not exact:
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + side) * across, (top + side) * down)
+        return _rgb(image.resize((side, side), how, box, gap), rules)
     if short >= side or width * height <= WHOLE:
-        resized = image.resize((width, height), how, reducing_gap=gap)
+        resized = image.resize((width, height), how)
         return _rgb(resized.crop((left, top, left + side, top + side)), rules)
     if image.mode not in strip.MODES:
         image = _rgb(image, rules)
@@ -123,11 +126,9 @@ def is_clear(image: PIL.Image.Image) -> bool:
     return "A" in image.getbands() or image.info.get("transparency") is not None
 
 
-def _levels(rules: config.Image) -> Float32[np.ndarray, "3 256"]:
-    """What each of the 256 levels of a channel becomes.
-
-    Level / 255 in single precision equals level * (1 / 255) in double, rounded, on all levels: the two ways in which
-    the originals rescale are one.
-    """
-    scaled = np.arange(256, dtype=np.float32) / np.float32(255)
-    return (scaled - np.array(rules.mean, np.float32)[:, None]) / np.array(rules.std, np.float32)[:, None]
+def _normalise(square: PIL.Image.Image, rules: config.Image, out: Float32[np.ndarray, "3 S S"]) -> None:
+    # Level / 255 in single precision equals level * (1 / 255) in double, rounded, on all 256 levels: the
+    # two ways in which the originals rescale are one.
+    np.divide(np.asarray(square).transpose(2, 0, 1), np.float32(255), out=out)
+    out -= np.array(rules.mean, np.float32)[:, None, None]
+    out /= np.array(rules.std, np.float32)[:, None, None]
