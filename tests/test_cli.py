@@ -103,6 +103,7 @@ def test_models() -> None:
         "name": "moji",
         "aliases": [],
         "family": "moji",
+        "layout": "cjkclip",
         "languages": ["zh", "zh-Hant", "ja", "ko", "en"],
         "licence": "apache-2.0",
         "bundled": True,

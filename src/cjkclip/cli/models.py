@@ -35,6 +35,7 @@ def _record(family: Family, release: Release) -> dict[str, object]:
         "name": release.name,
         "aliases": list(release.aliases),
         "family": family.name,
+        "layout": release.layout,
         "languages": list(release.languages),
         "licence": release.licence,
         "bundled": release.name == BUNDLED,

@@ -31,13 +31,13 @@ class Release:
 
     name: str  # the hub id, the name of a bundled model, or that of a file at `url`
     aliases: tuple[str, ...]
+    layout: str  # of the files that `load` fetches
     licence: str
     languages: tuple[str, ...]
     note: str  # one line for `cjkclip models`
     facts: Facts  # laid under what the caller states, over what the files tell
-    scores: Mapping[str, float] = field(
-        default_factory=lambda: NONE_KNOWN
-    )  # what its authors measured, %; none that we know: empty
+    # what its authors measured, in percent; empty if we know of nothing
+    scores: Mapping[str, float] = field(default_factory=lambda: NONE_KNOWN)
     vocabulary: tuple[str, str] | None = None  # repository and file, if the release has none beside its weights
     image_tower: str | None = None  # where the image tower comes from, if the release holds only text
     url: str | None = None  # a single file's, with "#sha256=" and its checksum, if it was published on no hub

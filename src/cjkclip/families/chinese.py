@@ -199,6 +199,7 @@ def _release(size: str, alias: str, note: str, scores: Mapping[str, float] = NON
     return Release(
         name=f"OFA-Sys/chinese-clip-{size}",
         aliases=(alias,),
+        layout="cn_clip" if size == "rn50" else "transformers_chinese",
         licence="see the model card",
         languages=("zh", "en"),
         note=note,

@@ -20,6 +20,7 @@ FAMILY = Family(
         Release(
             name="Bingsu/clip-vit-base-patch32-ko",
             aliases=("clip-vit-base-patch32-ko",),
+            layout="transformers",
             licence="mit",
             languages=("ko", "en"),
             note="Korean CLIP ViT-B/32",

@@ -12,6 +12,7 @@ FAMILY = Family(
         Release(
             name="moji",
             aliases=(),
+            layout="cjkclip",
             licence="apache-2.0",
             languages=("zh", "zh-Hant", "ja", "ko", "en"),
             note="bundled: small pictures of 1,121 concepts, five languages",

@@ -18,12 +18,16 @@ FILES = "https://openaipublic.azureedge.net/clip/models"
 
 def _release(repo: str, *aliases: str) -> Release:
     note = f"OpenAI CLIP {aliases[0]}"
-    return Release(name=repo, aliases=aliases, licence="mit", languages=("en",), note=note, facts={})
+    return Release(
+        name=repo, aliases=aliases, layout="transformers", licence="mit", languages=("en",), note=note, facts={}
+    )
 
 
 def _file(name: str, sha256: str) -> Release:
     release = _release(name, f"openai/{name}")
-    return replace(release, note=f"OpenAI CLIP {name}", url=f"{FILES}/{sha256}/{name}.pt#sha256={sha256}")
+    return replace(
+        release, note=f"OpenAI CLIP {name}", layout="openai", url=f"{FILES}/{sha256}/{name}.pt#sha256={sha256}"
+    )
 
 
 FAMILY = Family(

@@ -110,6 +110,7 @@ def _release(kind: str, note: str, top1: float, top5: float) -> Release:
     return Release(
         name=f"rinna/japanese-{kind}-vit-b-16",
         aliases=(f"japanese-{kind}-vit-b-16",),
+        layout="rinna",
         licence="see the model card",
         languages=("ja",),
         note=note,

@@ -101,6 +101,7 @@ def _release(name: str, image_tower: str, note: str, scores: Mapping[str, float]
     return Release(
         name=f"IDEA-CCNL/{name}",
         aliases=(name,),
+        layout="taiyi_logits" if "Roberta" in name else "taiyi_pooler",
         licence="see the model card",
         languages=("zh",),
         note=note,
