@@ -9,6 +9,7 @@ import torch
 import cjkclip
 from cjkclip import weights
 from cjkclip.errors import FactsError, LayoutError
+from cjkclip.text import Tokens
 from families import ENGINES, GOLDEN
 from peers import transformers
 
@@ -47,6 +48,17 @@ def test_features_equal_transformers(naming: str, engine: str, tmp_path: Path) -
     assert clip.family.name == "koclip"
     assert np.abs(clip.engine.image(PIXELS) - image).max() <= ATOL * np.abs(image).max()
     assert np.abs(clip.engine.text(IDS, MASK) - text).max() <= ATOL * np.abs(text).max()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_of_transformers_4(engine: str) -> None:
+    """golden/hf-dual-v4 was written by transformers 4.57.6, whose names have the doubled prefix; so were its outputs."""
+    folder = GOLDEN / "hf-dual-v4"
+    clip, expected = cjkclip.load(folder, engine=engine), np.load(folder / "expected.npz")
+    assert "vision_model.vision_model.post_layernorm.weight" in weights.read(folder / "model.safetensors")
+    tokens = Tokens(ids=expected["input_ids"], mask=expected["attention_mask"], truncated=())
+    assert np.abs(clip.encode_pixels(expected["pixel_values"]) - expected["image_embeds"]).max() <= ATOL
+    assert np.abs(clip.encode_tokens(tokens) - expected["text_embeds"]).max() <= ATOL
 
 
 def test_the_way_back_is_bit_identical_and_transformers_reads_it(tmp_path: Path) -> None:
