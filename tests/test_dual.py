@@ -52,7 +52,7 @@ def test_features_equal_transformers(naming: str, engine: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_model_of_transformers_4(engine: str) -> None:
-    """golden/hf-dual-v4 was written by transformers 4.57.6, whose names have the doubled prefix; so were its outputs."""
+    """Written by transformers 4.57.6, whose names have the doubled prefix; so were its outputs."""
     folder = GOLDEN / "hf-dual-v4"
     clip, expected = cjkclip.load(folder, engine=engine), np.load(folder / "expected.npz")
     assert "vision_model.vision_model.post_layernorm.weight" in weights.read(folder / "model.safetensors")
