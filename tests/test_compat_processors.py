@@ -177,7 +177,7 @@ def test_where_files_may_come_from(kind: Any, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sources.checkpoints, "locate", locate)
     with pytest.raises(ModelNotFoundError, match="seen"):
         kind.from_pretrained("org/name", revision="v1", cache_dir=tmp_path, local_files_only=True, use_fast=False)
-    assert seen == [("org/name", Where(revision="v1", cache=str(tmp_path), offline=True))]
+    assert seen == [("org/name", Where(revision="v1", cache=str(tmp_path), offline=True, small=True))]
 
 
 CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {

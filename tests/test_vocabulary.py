@@ -60,3 +60,39 @@ def test_a_vocabulary_that_is_not_there_is_told(tmp_path: Path, stub: Stub) -> N
     )
     del stub.repositories[SHARED]
     assert "has no repository 'rinna/japanese-roberta-base'" in load(tmp_path, stub)
+
+
+PARTS = """
+import sys
+from cjkclip.compat.transformers import AutoTokenizer
+from cjkclip.errors import HubError
+import cjkclip
+for step in sys.argv[1:]:
+    try:
+        if step == "tokenizer":
+            print(len(AutoTokenizer.from_pretrained("org/small")(["a cat"])["input_ids"]))
+        else:
+            print(cjkclip.load("org/small", engine="numpy").embed_dim)
+    except HubError as error:
+        print("HubError", error)
+"""
+
+
+def test_a_tokenizer_comes_without_the_weights_and_is_no_model(tmp_path: Path, stub: Stub) -> None:
+    golden = GOLDEN / "hf-clip-eos2"
+    names = ("config.json", "tokenizer_config.json", "vocab.json", "merges.txt", "model.safetensors")
+    stub.repositories["org/small"] = {name: (golden / name).read_bytes() for name in names}
+
+    def run(*steps: str, **env: str) -> list[str]:
+        command = [sys.executable, "-W", "error", "-c", PARTS, *steps]
+        settings = environment(tmp_path, stub.address, **env)
+        done = subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert run("tokenizer") == ["1"]
+    assert not [path for path in stub.requests if path.endswith("model.safetensors")]
+    tokenizer, model = run("tokenizer", "model", HF_HUB_OFFLINE="1")
+    assert tokenizer == "1"
+    assert "HF_HUB_OFFLINE is set, and the cache holds only a part of it" in model
+    assert run("model", "tokenizer") == ["32", "1"]
+    assert run("model", "tokenizer", HF_HUB_OFFLINE="1") == ["32", "1"]

@@ -4,6 +4,7 @@ Refuses: options that nobody reads; what `cjkclip.load` refuses.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
 
 
 def folder_of(name: str | Path, options: Mapping[str, Any]) -> Path:
-    """Where the files of a name lie; a single file is its own place."""
-    return checkpoints.locate(str(name), where(options))
+    """Where the files beside a name's weights lie; a single file is its own place."""
+    return checkpoints.locate(str(name), replace(where(options), small=True))
 
 
 def loaded(

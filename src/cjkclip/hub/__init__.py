@@ -47,6 +47,7 @@ class Where:
     revision: str | None = None
     cache: str | None = None  # a folder to use in place of the source's own cache
     offline: bool = False  # ask the cache alone
+    small: bool = False  # configurations and vocabularies will do (of Hugging Face's hub; elsewhere weights come too)
 
 
 def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) -> Path:

@@ -78,7 +78,7 @@ def _fetch(repository: str, where: Where) -> Path:
     revision, cache = where.revision, where.cache
     info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = [each.rfilename for each in info.siblings or ()]
-    wanted = needed(files)
+    wanted = [name for name in files if SMALL.fullmatch(name)] if where.small else needed(files)
     if not wanted:
         raise HubError(
             f"{repository} has no weights that can be read here: expected {READABLE}. "
@@ -123,6 +123,8 @@ def _cached(repository: str, where: Where) -> Path | str:
         )
     except errors.LocalEntryNotFoundError:
         return f"the cache does not hold it ({_home(where)})"
+    if where.small and any(SMALL.fullmatch(each.name) for each in folder.iterdir()):
+        return folder
     return folder if complete(folder) else f"the cache holds only a part of it ({folder})"
 
 

@@ -6,6 +6,7 @@ Refuses: fields that no configuration has, heads that do not divide the width, f
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -35,7 +36,7 @@ def places(options: Fields) -> tuple[Where, Fields]:
 
 def config_record(name: str | Path, where: Where) -> Fields | None:
     """The config.json of a checkpoint as transformers wrote it; None where there is none of its kind."""
-    path = checkpoints.locate(str(name), where)
+    path = checkpoints.locate(str(name), replace(where, small=True))
     folder = path if path.is_dir() else path.parent
     record = Checkpoint(source=str(name), folder=folder, tensors={}).json("config.json")
     return None if record is None or "model_type" not in record else record
