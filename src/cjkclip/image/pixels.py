@@ -49,10 +49,7 @@ def load_pixels(
     With `on_error`, a bad picture becomes a row of NaN and is reported as `on_error(index, error)`. Without
     it every picture is tried, then one ImageError names all the bad ones (`problems`).
     """
-    if isinstance(pictures, str | bytes):
-        raise ImageError("got one picture, expected a sequence of pictures: put it in a list")
-    if published and not exact:
-        raise InputError("published=True is the original's pixels to the bit: it goes with exact=True only")
+    _require_sense(pictures, published, exact)
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
     least = 0 if exact else SPARE * rules.size
 
@@ -73,6 +70,13 @@ def load_pixels(
     for index, why in problems:
         cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
     return pixels
+
+
+def _require_sense(pictures: Sequence[Picture], published: bool, exact: bool) -> None:
+    if isinstance(pictures, str | bytes):
+        raise ImageError("got one picture, expected a sequence of pictures: put it in a list")
+    if published and not exact:
+        raise InputError("published=True is the original's pixels to the bit: it goes with exact=True only")
 
 
 def _in_threads(load: Callable[[int], str | None], count: int) -> list[str | None]:
