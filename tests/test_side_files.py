@@ -121,3 +121,12 @@ def test_a_message_without_end_loses_its_middle():
     assert len(message) <= MESSAGE
     assert (message[0], message[-1]) == ("a", "c")
     assert str(CjkclipError("b" * MESSAGE)) == "b" * MESSAGE
+
+
+@pytest.mark.parametrize("value", [[], {}, 3, None])
+def test_a_model_type_that_is_no_name_is_not_looked_up(value: object, tmp_path: Path) -> None:
+    """Only forms whose names another form has as well ask for it; the others load whatever it says."""
+    folder = shutil.copytree(GOLDEN / "hf-clip-eos2", tmp_path / "m")
+    record = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(record | {"model_type": value}), "utf-8")
+    assert cjkclip.load(folder, engine="numpy").family.name == "openai"

@@ -109,7 +109,7 @@ def _is_described(form: Format, checkpoint: Checkpoint) -> bool:
     if form.config_file is None:
         return True
     record = checkpoint.json(form.config_file)
-    return record is not None and form.model_type in {None, record.get("model_type")}
+    return record is not None and (form.model_type is None or form.model_type == record.get("model_type"))
 
 
 def find_layout(name: str, params: Iterable[str]) -> Format:
