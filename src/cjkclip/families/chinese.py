@@ -6,6 +6,7 @@ are those of its published sizes; another width has to be stated.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cjkclip.errors import LayoutError
 from cjkclip.families import NONE_KNOWN, Family, Release
 from cjkclip.formats import Checkpoint, Format, Parts, unnamed
 from cjkclip.formats.bert import bert_json, bert_rows, read_bert
+from cjkclip.formats.dual import wordpiece_tokenizer
 from cjkclip.formats.openai import (
     SCALE,
     VISUAL,
@@ -100,12 +102,6 @@ def _read_hf(checkpoint: Checkpoint) -> dict[str, Any]:
     return read_both(config_json(checkpoint)) | {"image": read_image(checkpoint)}
 
 
-def _tokenizer_hf(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    if config.text is None or not any((checkpoint.folder / n).is_file() for n in ("vocab.txt", "tokenizer.json")):
-        return None
-    return WordPiece.from_transformers(checkpoint.folder, context=min(CONTEXT, config.text.context))
-
-
 def both_json(config: Model) -> dict[str, Any]:
     """`read_both`, the other way. Raises LayoutError if ChineseCLIPModel has no place for the towers."""
     if not (isinstance(config.vision, Vit) and isinstance(config.text, Bert) and config.text.head == "project"):
@@ -185,7 +181,7 @@ HF_CHINESE = Format(
     ),
     config_file="config.json",
     read=_read_hf,
-    tokenizer=_tokenizer_hf,
+    tokenizer=partial(wordpiece_tokenizer, most=CONTEXT),
     weights_file="model.safetensors",
     origin=unnamed,
     write=_write_hf,

@@ -37,11 +37,12 @@ def dual_rows(vision_prefix: str) -> tuple[Row, ...]:
     return (SCALE, *vision_rows(vision_prefix), VISION_PROJ, *bert_rows("text_model."), TEXT_PROJ)
 
 
-def wordpiece_tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    """The WordPiece tokenizer beside the weights, if there is one."""
+def wordpiece_tokenizer(checkpoint: Checkpoint, config: Model, most: int | None = None) -> Tokenizer | None:
+    """The WordPiece tokenizer beside the weights, if there is one; its rows have the tower's length, or `most`."""
     if config.text is None or not any((checkpoint.folder / n).is_file() for n in ("vocab.txt", "tokenizer.json")):
         return None
-    return WordPiece.from_transformers(checkpoint.folder, context=config.text.context)
+    context = config.text.context if most is None else min(most, config.text.context)
+    return WordPiece.from_transformers(checkpoint.folder, context=context)
 
 
 def read_dual(checkpoint: Checkpoint) -> dict[str, Any]:

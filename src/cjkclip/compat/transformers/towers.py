@@ -20,7 +20,7 @@ from cjkclip.compat.transformers.outputs import (
     CLIPVisionModelOutput,
     ModelOutput,
 )
-from cjkclip.compat.transformers.pretrained import PreTrainedModel, attentions, recorded
+from cjkclip.compat.transformers.pretrained import Flags, PreTrainedModel, Seen, attentions, recorded
 from cjkclip.compat.transformers.tree import Branch, plant
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.engines.torch.blocks import PostBlock
@@ -48,6 +48,11 @@ class Tower(PreTrainedModel):
     def hold(self, tower: nn.Module) -> None:
         """Put a tower under its published names."""
         raise NotImplementedError
+
+    def _output(self, wanted: Flags, states: Tensor, pooled: Tensor | None, seen: Seen) -> Output:
+        """What a call returns, as an object or as a tuple."""
+        output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, **seen._asdict())
+        return output if wanted.dictionary else output.to_tuple()
 
 
 class CLIPTextModel(Tower):
@@ -93,10 +98,7 @@ class CLIPTextModel(Tower):
         positions = inputs.rows(position_ids, "position_ids", tower.config.context, ids)
         with recorded(tower.blocks, wanted) as seen:
             states = tower.states(ids, mask, positions)
-        output = BaseModelOutputWithPooling(
-            last_hidden_state=states, pooler_output=tower.pool(states, ids), **seen()._asdict()
-        )
-        return output if wanted.dictionary else output.to_tuple()
+        return self._output(wanted, states, tower.pool(states, ids), seen())
 
 
 class ChineseCLIPTextModel(Tower):
@@ -186,8 +188,7 @@ class ChineseCLIPTextModel(Tower):
         with recorded(tower.blocks, wanted) as seen:
             states = tower.states(tokens, mask, positions, types)
         pooled = None if tower.pooler is None else tower.pool(states)
-        output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, **seen()._asdict())
-        return output if wanted.dictionary else output.to_tuple()
+        return self._output(wanted, states, pooled, seen())
 
 
 class CLIPVisionModel(Tower):
@@ -228,10 +229,7 @@ class CLIPVisionModel(Tower):
         pixels = inputs.pictures(pixel_values, self.config.image_size, tower.patch.weight, stretch)
         with recorded(tower.blocks, wanted) as seen:
             states = tower.states(pixels, stretch)
-        output = BaseModelOutputWithPooling(
-            last_hidden_state=states, pooler_output=tower.pool(states), **seen()._asdict()
-        )
-        return output if wanted.dictionary else output.to_tuple()
+        return self._output(wanted, states, tower.pool(states), seen())
 
 
 class ChineseCLIPVisionModel(CLIPVisionModel):
