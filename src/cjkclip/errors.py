@@ -88,6 +88,10 @@ class TruncatedTextWarning(UserWarning):
     """A text was longer than the model reads and was cut; the message says which."""
 
 
+class EngineWarning(UserWarning):
+    """The best engine for this machine cannot be used; the message says why, and which one is."""
+
+
 def _shortened(arg: object) -> object:
     if not isinstance(arg, str) or len(arg) <= MESSAGE:
         return arg

@@ -54,17 +54,17 @@ def measure(
         if inputs.pixels is not None:
             features.setdefault("image", []).append(built.image(inputs.pixels))
         if inputs.tokens is not None:
-            features.setdefault("text", []).append(_texts(built, inputs.tokens))
+            features.setdefault("text", []).append(texts(built, inputs.tokens))
     return {tower: _least_cosine(*pair) for tower, pair in features.items()}
 
 
-def _texts(built: engines.Engine, tokens: Tokens) -> np.ndarray:
-    """Features of texts, those of a like length together, as `Clip.encode_text` asks for them."""
-    found: list[np.ndarray] = []
-    for rows in by_length(tokens.mask, len(tokens.mask)):
+def texts(built: engines.Engine, tokens: Tokens) -> np.ndarray:
+    """Features of texts, those of a like length together, as `Clip.encode_text` asks for them; in their own order."""
+    found: dict[int, np.ndarray] = {}
+    for rows in by_length(tokens.mask, 64):
         used = int(tokens.mask[rows].sum(axis=1).max())
-        found.append(built.text(tokens.ids[rows, :used], tokens.mask[rows, :used]))
-    return np.concatenate(found)
+        found |= zip(rows.tolist(), built.text(tokens.ids[rows, :used], tokens.mask[rows, :used]), strict=True)
+    return np.stack([found[row] for row in range(len(found))])
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -3,6 +3,11 @@
 engines/torch gives the same list by building modules; a test holds the two together.
 """
 
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
 from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
 
 Shapes = dict[str, tuple[int, ...]]
@@ -12,7 +17,12 @@ EXPANSION = 4  # a bottleneck's output channels over its inner ones
 def shapes(config: Model) -> Shapes:
     """Name -> shape of every parameter and buffer, in the order of the towers.
 
-    >>> from cjkclip.config import Model
+    >>> import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from cjkclip.config import Model
     >>> shapes(Model(vision=None, text=None, image=None, embed=8, scale=None))
     {}
     """
@@ -129,3 +139,11 @@ def _resnet(config: ResNet, embed: int) -> Shapes:
     for name in "qkv":
         found |= _linear(f"vision.pool.{name}", channels, channels)
     return found | _linear("vision.pool.out", embed, channels)
+
+
+def fingerprint(config: Model, params: Mapping[str, np.ndarray]) -> str:
+    """Sixteen hex digits that change when a parameter or a config field does."""
+    digest = hashlib.sha256(repr(config).encode())
+    for name in sorted(params):
+        digest.update(name.encode() + np.ascontiguousarray(params[name]).tobytes())
+    return digest.hexdigest()[:16]

@@ -3,6 +3,7 @@
 n pictures or texts, S pixels a side, L tokens. A model without preprocessing or tokenizer files gets noise instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,12 +12,16 @@ import PIL.Image
 
 from cjkclip import moji
 from cjkclip.config import Model, TextTower
-from cjkclip.image import load_pixels, open_picture
+from cjkclip.errors import FactsError
+from cjkclip.image import Picture, load_pixels, open_picture
+from cjkclip.need import need
 from cjkclip.text import Tokenizer, Tokens
 
 # Width and height of the crops. At every published size one of them leaves a surplus that OpenAI's crop and
 # transformers' halve differently.
 CROPS = ((64, 64), (57, 64), (64, 39), (64, 48), (41, 64), (64, 57))
+
+CALIBRATED, JUDGED = 43, 7  # every so many concepts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +41,50 @@ def inputs(config: Model, tokenizer: Tokenizer | None) -> Inputs:
     if config.text is not None:
         tokens = tokenizer(sentences()) if tokenizer is not None else random_tokens(config.text)
     return Inputs(pixels=pixels, tokens=tokens)
+
+
+def calibration(config: Model, tokenizer: Tokenizer | None, languages: Sequence[str]) -> Inputs:
+    """Drawings, parts of a photograph, names and longer sentences: what int8 learns its ranges from."""
+    concepts = moji.concepts()[3::CALIBRATED]
+    shown = [moji.pictures("fluent")[concept.cp] for concept in concepts]
+    words = [c.names[lang] for lang in languages for c in concepts[::3]]
+    words += ["，".join((c.names[lang], *c.keywords[lang])) for lang in languages for c in concepts[1::3]]
+    return real(config, tokenizer, [*map(open_picture, shown), *parts("china.jpg", len(shown))], words)
+
+
+def judging(config: Model, tokenizer: Tokenizer | None, languages: Sequence[str]) -> tuple[Inputs, int]:
+    """Other drawings and parts of another photograph, and the names of the drawings; how many drawings there are."""
+    named = moji.gallery("noto")[::JUDGED]
+    shown = [open_picture(data) for _, data in named]
+    names = [concept.names[language] for language in languages for concept, _ in named]
+    return real(config, tokenizer, [*shown, *parts("flower.jpg", 32)], names), len(named)
+
+
+def real(
+    config: Model, tokenizer: Tokenizer | None, pictures: Sequence[Picture] | None, texts: Sequence[str] | None
+) -> Inputs:
+    """Pictures and texts for the towers that a model has. Raises FactsError where it cannot be shown any."""
+    pixels = tokens = None
+    if config.vision is not None and pictures is not None:
+        if config.image is None:
+            raise FactsError("this checkpoint came without preprocessing, so no picture can be shown to it")
+        pixels = load_pixels(pictures, config.image)
+    if config.text is not None and texts is not None:
+        if tokenizer is None:
+            raise FactsError("this checkpoint came without tokenizer files, so no sentence can be shown to it")
+        tokens = tokenizer(texts)
+    return Inputs(pixels=pixels, tokens=tokens)
+
+
+def parts(name: str, count: int) -> list[PIL.Image.Image]:
+    """Square parts of one of scikit-learn's photographs, large and small, the same each time."""
+    array: np.ndarray = need("sklearn.datasets", extra="int8").load_sample_image(name)
+    rng, found = np.random.default_rng(0), list[PIL.Image.Image]()
+    for _ in range(count):
+        side = int(rng.integers(min(array.shape[:2]) // 6, min(array.shape[:2]) + 1))
+        top, left = (int(rng.integers(0, length - side + 1)) for length in array.shape[:2])
+        found.append(PIL.Image.fromarray(array[top : top + side, left : left + side]))
+    return found
 
 
 def pictures() -> tuple[PIL.Image.Image, ...]:

@@ -55,7 +55,7 @@ ROUNDED = "fp16-weights"
 # name -> (module that defines `build(config, params, precision, device)`, precisions, devices)
 ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "numpy": ("cjkclip.engines.ops_numpy", ("fp32", ROUNDED), ("cpu",)),
-    "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16", ROUNDED), ("cpu",)),
+    "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16", "int8", ROUNDED), ("cpu",)),
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
 GATED = ("openvino",)  # engines whose "auto" precision is decided model by model

@@ -6,7 +6,8 @@ Refuses: OpenVINO's telemetry (docs/decisions/0005).
 
 import mmap
 import sys
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from cjkclip.engines import Features, Ids, Params, Pixels, Stages  # noqa: E402
 from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
 
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
+Compiled = tuple[ov.CompiledModel, list[str]]  # and the names of its outputs
 
 
 def _ints(*values: int) -> Node:
@@ -45,13 +47,19 @@ def _index(value: int) -> Node:
 
 
 class OpenvinoOps:
-    """Operations that emit nodes. See `functional.Ops` for what each one means."""
+    """Operations that emit nodes. See `functional.Ops` for what each one means.
+
+    A matrix product is called like the layer whose weight it takes, if `name_of` knows it; convolutions are numbered.
+    """
+
+    def __init__(self, name_of: Callable[[np.ndarray], str | None]) -> None:
+        self._name_of, self._convs = name_of, 0
 
     def add(self, a: Node, b: Node | np.ndarray) -> Node:
         return op.add(a, b)
 
     def linear(self, x: Node, weight: np.ndarray, bias: np.ndarray | None) -> Node:
-        y = op.matmul(x, _weight(weight), False, True)
+        y = op.matmul(x, _weight(weight), False, True, name=self._name_of(weight))
         return y if bias is None else op.add(y, bias)
 
     def layer_norm(self, x: Node, weight: np.ndarray, bias: np.ndarray, eps: float) -> Node:
@@ -90,7 +98,8 @@ class OpenvinoOps:
         return op.slice(table, _ints(0), _length(ids), _ints(1), _ints(0))
 
     def conv(self, x: Node, weight: np.ndarray, bias: np.ndarray | None, stride: int, pad: int) -> Node:
-        y = op.convolution(x, weight, [stride] * 2, [pad] * 2, [pad] * 2, [1, 1])
+        self._convs += 1
+        y = op.convolution(x, weight, [stride] * 2, [pad] * 2, [pad] * 2, [1, 1], name=f"conv.{self._convs}")
         return y if bias is None else op.add(y, bias.reshape(1, -1, 1, 1))
 
     def avg_pool(self, x: Node, size: int) -> Node:
@@ -132,10 +141,17 @@ class Floats(Mapping[str, np.ndarray]):
 
     def __init__(self, stored: Params) -> None:
         self._stored = {k: v for k, v in stored.items() if v.dtype.kind == "f" and v.ndim}
+        self._last: deque[tuple[str, np.ndarray]] = deque(maxlen=2)  # a weight, and the bias that is asked for after it
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One parameter."""
-        return np.require(self._stored[name], np.float32, ["C", "A"])  # files may lay numbers at odd addresses
+        array = np.require(self._stored[name], np.float32, ["C", "A"])  # files may lay numbers at odd addresses
+        self._last.append((name, array))
+        return array
+
+    def layer_of(self, array: np.ndarray) -> str | None:
+        """The layer of a weight that was asked for just now."""
+        return next((name.removesuffix(".weight") for name, last in self._last if last is array), None)
 
     def __iter__(self) -> Iterator[str]:
         """The names."""
@@ -172,7 +188,7 @@ class OpenvinoEngine:
         self.precision = precision
         self._config = config
         self._params = Floats(params)
-        self._compiled: dict[tuple[str, bool], tuple[ov.CompiledModel, list[str]]] = {}
+        self._compiled: dict[tuple[str, bool], Compiled] = {}
 
     def image(self, pixels: Pixels) -> Features:
         return self._run("image", pixels, stages=False)["image_features"]
@@ -190,29 +206,32 @@ class OpenvinoEngine:
         key = (tower, stages)
         fresh = key not in self._compiled
         if fresh:
-            hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
-            graph, names = self.graph(tower, stages)
-            compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
-            self._compiled[key] = (compiled, names)
+            self._compiled[key] = self.compiled(tower, stages=stages)
         compiled, names = self._compiled[key]
         outputs = compiled([np.ascontiguousarray(array) for array in inputs])
         if fresh:  # the first run packs the weights: from now on it has its own
             self._params.let_go()
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}
 
+    def compiled(self, tower: str, *, stages: bool) -> Compiled:
+        """The tower's graph for this processor."""
+        hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
+        graph, names = self.graph(tower, stages)
+        return ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint}), names
+
     def graph(self, tower: str, stages: bool) -> tuple[ov.Model, list[str]]:
         """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage."""
         seen: dict[str, Node] = {}
-        tap = seen.__setitem__ if stages else None
+        tap, ops = seen.__setitem__ if stages else None, OpenvinoOps(self._params.layer_of)
         if tower == "image":
             assert self._config.vision is not None
             size = self._config.vision.image_size
             inputs = [op.parameter([-1, 3, size, size], np.float32, "pixels")]
-            features = image_tower(OpenvinoOps(), self._params, self._config, inputs[0], tap)
+            features = image_tower(ops, self._params, self._config, inputs[0], tap)
         else:
             assert self._config.text is not None
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
-            features = text_tower(OpenvinoOps(), self._params, self._config.text, inputs[0], inputs[1], tap)
+            features = text_tower(ops, self._params, self._config.text, inputs[0], inputs[1], tap)
         seen[f"{tower}_features"] = features
         results = [op.result(node) for node in seen.values()]
         graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor

@@ -1,0 +1,83 @@
+"""int8 graphs for OpenVINO, made by NNCF: which layers are quantised, how far each is off, and an engine that runs them.
+
+Calibration gives every quantised layer the range of its inputs, so it has to see inputs like those to come. SmoothQuant
+moves outliers from activations to weights, and a bias correction follows. NNCF is the extra `int8`. Refuses: stages,
+since a quantised graph keeps the pooled row of its last block alone.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cjkclip.config import Model
+from cjkclip.engines import Params, Stages
+from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine, fast, ov
+from cjkclip.errors import EngineError
+from cjkclip.need import need
+
+Sample = list[np.ndarray]  # one call's inputs
+_LINEAR = ("MatMul", "Convolution")
+
+
+def quantise(graph: ov.Model, samples: Sequence[Sample], keep: Sequence[str] = ()) -> ov.Model:
+    """A graph whose matrix products and convolutions are int8, but for the layers in `keep`."""
+    nncf: Any = need("nncf", extra="int8")
+    with _quiet(nncf):
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(list(samples)),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(samples),
+            ignored_scope=nncf.IgnoredScope(names=list(keep)) if keep else None,
+        )
+
+
+def worst_layers(graph: ov.Model, quantised: ov.Model, samples: Sequence[Sample], count: int) -> list[str]:
+    """The layers that add most to the error: where the relative error of the output grows most over the layer before."""
+    names = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() in _LINEAR]
+    exact, rough = _outputs(graph, names, samples), _outputs(quantised, names, samples)
+    off = [float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)) for a, b in zip(exact, rough, strict=True)]
+    growth = {name: now - before for name, before, now in zip(names, [0.0, *off], off, strict=False)}
+    return sorted(names, key=lambda name: -growth[name])[:count]
+
+
+def _outputs(graph: ov.Model, names: Sequence[str], samples: Sequence[Sample]) -> list[np.ndarray]:
+    """What the named layers give, all samples in one row."""
+    tapped: Any = graph.clone()
+    tapped.add_outputs([(name, 0) for name in names])  # one that is an output already stays one
+    made_by = [output.get_node().input_value(0).get_node().get_friendly_name() for output in tapped.outputs]
+    places = [made_by.index(name) for name in names]
+    compiled = ov.Core().compile_model(tapped, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    rows = [[np.ravel(compiled(sample)[place]) for place in places] for sample in samples]
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]
+
+
+class Int8Engine(OpenvinoEngine):
+    """Runs graphs that were quantised before; what is not int8 is bf16 where the hardware has it."""
+
+    def __init__(
+        self, config: Model, params: Params, graphs: Mapping[str, ov.Model], kept: Sequence[str], judged: Mapping[str, float]
+    ) -> None:
+        super().__init__(config, params, "int8")
+        self._graphs = graphs
+        self.kept = tuple(kept)  # layers that are not int8
+        self.judged = dict(judged)  # what the gate measured
+
+    def compiled(self, tower: str, *, stages: bool) -> Compiled:
+        if stages:
+            raise EngineError("precision 'int8' keeps no stages: ask an engine of precision 'fp32' for them")
+        graph = self._graphs[tower]
+        hint = {"fp32": "f32", "bf16": "bf16"}[fast() or "fp32"]
+        return ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint}), [f"{tower}_features"]
+
+
+@contextlib.contextmanager
+def _quiet(nncf: Any) -> Iterator[None]:
+    """NNCF prints bars and notes to standard output, which belongs to the answer of a command."""
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,216 @@
+"""int8 by name: a model's towers quantised, judged, and kept on disk. n pictures or texts, E joint width.
+
+A range that was learnt from the wrong inputs ruins a model while the usual cosine still looks perfect, so the towers
+are calibrated on real pictures and sentences and judged on others: by the cosine after the mean was taken away, and,
+where the model was trained, by how many names still find their drawing among the ten nearest. What fails is tried again with
+its worst layers left alone, and then refused. Refuses also: a model without preprocessing or tokenizer, which
+could only be shown noise.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cjkclip import cache, engines
+from cjkclip.config import Model
+from cjkclip.errors import EngineError, EngineWarning
+from cjkclip.gate import texts
+from cjkclip.parameters import fingerprint
+from cjkclip.probes import Inputs
+
+if TYPE_CHECKING:
+    from cjkclip.engines.int8_openvino import Int8Engine, Sample
+
+LEAST_CENTRED = 0.95  # mean centred cosine of a tower's features to those in float32
+MOST_LOST = 0.005  # of recall at 10
+TRAINED = 3.0  # times the recall of chance from which a model counts as trained
+LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that stay as they are, attempt by attempt
+MOST_MODELS = 4  # kept on disk; one of ViT-B/16 and a base BERT takes 0.3 GB
+FORM = 1  # of what is kept; raised when it, the calibration or the gate changes
+NEAREST = 10
+Judged = dict[str, float]
+Params = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """What a model is shown: to learn ranges from, and, apart from it, to be judged by."""
+
+    calibration: Inputs
+    judged: Inputs  # its first `drawings` pictures are named, in order and language by language, by its texts
+    drawings: int
+
+
+def engine(config: Model, params: Params, shown: Shown) -> "Int8Engine":
+    """The int8 engine of a model, from disk if it was made before; else made and judged, which takes minutes.
+
+    Raises EngineError if it does not pass, MissingDependencyError without NNCF.
+    """
+    from cjkclip.engines.int8_openvino import Int8Engine
+
+    folder = cache.folder("int8", _key(config, params, shown))
+    kept = _kept(folder)
+    if kept is None:
+        warnings.warn(
+            "quantising this model to int8: a few minutes, once, and kept below " + str(folder.parent),
+            EngineWarning,
+            stacklevel=2,
+        )
+        graphs, layers, judged = _make(config, params, shown)
+        _keep(folder, graphs, {"layers": layers, "judged": judged})
+    else:
+        graphs, layers, judged = kept
+    return Int8Engine(config, params, graphs, layers, judged)
+
+
+def _make(config: Model, params: Params, shown: Shown) -> tuple[dict[str, Any], list[str], Judged]:
+    """Quantise, judge, and leave layers alone until it passes."""
+    from cjkclip.engines import int8_openvino as int8
+
+    exact = engines.build(config, params, engine="openvino", precision="fp32", device="cpu")
+    assert isinstance(exact, int8.OpenvinoEngine)
+    want = features(exact, shown.judged)
+    samples = _samples(shown.calibration)
+    plain = {tower: exact.graph(tower, stages=False)[0] for tower in samples}
+    whole: dict[str, Any] = {tower: int8.quantise(graph, samples[tower]) for tower, graph in plain.items()}
+    graphs, layers, judged = dict(whole), list[str](), Judged()
+    for count in LEFT_ALONE:
+        if count:
+            tower = _worse(judged)
+            layers = int8.worst_layers(plain[tower], whole[tower], samples[tower], count)
+            graphs[tower] = int8.quantise(plain[tower], samples[tower], layers)
+        rough = int8.Int8Engine(config, params, graphs, layers, {})
+        judged = judge(want, features(rough, shown.judged), shown.drawings)
+        if passes(judged):
+            return graphs, layers, judged
+    raise EngineError(
+        f"int8 changes this model too much, with {len(layers)} layers left alone as well: {told(judged)}; "
+        f"expected centred cosines of {LEAST_CENTRED} and recall within {100 * MOST_LOST} points. "
+        "Use precision='bf16' or 'fp32', or Clip.quantize(pictures, texts) with inputs like yours"
+    )
+
+
+def features(built: engines.Engine, inputs: Inputs) -> dict[str, np.ndarray]:
+    """Unit vectors (n, E) by tower, 16 at once."""
+    found: dict[str, np.ndarray] = {}
+    if inputs.pixels is not None:
+        parts = range(0, len(inputs.pixels), 16)
+        found["image"] = np.concatenate([built.image(inputs.pixels[start : start + 16]) for start in parts])
+    if inputs.tokens is not None:
+        found["text"] = texts(built, inputs.tokens)
+    return {tower: rows / np.linalg.norm(rows, axis=1, keepdims=True) for tower, rows in found.items()}
+
+
+def judge(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], drawings: int) -> Judged:
+    """Mean and least centred cosine of each tower; recall at 10 of both, where there are both towers.
+
+    The centre is the mean of `want`. A feature that is no number counts as a cosine of -1.
+    """
+    judged: Judged = {}
+    for tower, exact in want.items():
+        centre = exact.mean(axis=0)
+        a, b = exact - centre, got[tower] - centre
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosines = np.nan_to_num((a * b).sum(axis=1) / np.maximum(norms, 1e-30), nan=-1.0)
+        judged |= {f"{tower} mean": float(cosines.mean()), f"{tower} least": float(cosines.min())}
+    if len(want) == 2 and drawings:
+        judged |= {"recall fp32": recall(want, drawings), "recall int8": recall(got, drawings)}
+        judged["recall chance"] = min(1.0, NEAREST / drawings)
+    return judged
+
+
+def recall(found: Mapping[str, np.ndarray], drawings: int) -> float:
+    """Share of names whose drawing is among the ten nearest of all drawings; ties count against."""
+    scores = found["text"] @ found["image"][:drawings].T
+    own = scores[np.arange(len(scores)), np.arange(len(scores)) % drawings]
+    return float(((scores >= own[:, None]).sum(axis=1) <= NEAREST).mean())
+
+
+def passes(judged: Judged) -> bool:
+    """Is it good enough? Recall counts where the model was trained."""
+    centred = min(value for name, value in judged.items() if name.endswith(" mean"))
+    lost = judged.get("recall fp32", 0.0) - judged.get("recall int8", 0.0)
+    trained = judged.get("recall fp32", 0.0) >= min(1.0, TRAINED * judged.get("recall chance", 1.0))
+    return centred >= LEAST_CENTRED and not (trained and lost > MOST_LOST)
+
+
+def told(judged: Judged) -> str:
+    """What was measured, in words."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in judged.items())
+
+
+def _worse(judged: Judged) -> str:
+    means = {name.partition(" ")[0]: value for name, value in judged.items() if name.endswith(" mean")}
+    return min(means, key=lambda tower: means[tower])
+
+
+def _samples(inputs: Inputs) -> dict[str, list["Sample"]]:
+    """One call's inputs per picture and per text, without padding."""
+    found: dict[str, list[Sample]] = {}
+    if inputs.pixels is not None:
+        found["image"] = [[row[None]] for row in inputs.pixels]
+    if inputs.tokens is not None:
+        ids, mask = inputs.tokens.ids, inputs.tokens.mask
+        used = mask.sum(axis=1)
+        found["text"] = [[ids[i : i + 1, :n], mask[i : i + 1, :n]] for i, n in enumerate(used)]
+    return found
+
+
+def _key(config: Model, params: Params, shown: Shown) -> str:
+    """Whatever the graphs and the verdict depend on."""
+    digest = hashlib.sha256(repr((FORM, config, engines.machine("openvino"), shown.drawings)).encode())
+    digest.update(fingerprint(config, params).encode())
+    for inputs in (shown.calibration, shown.judged):
+        arrays = [inputs.pixels, *((inputs.tokens.ids, inputs.tokens.mask) if inputs.tokens else ())]
+        for array in arrays:
+            digest.update(b"-" if array is None else repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
+    """What `_keep` wrote, if every byte of it is still there."""
+    from cjkclip.engines.ops_openvino import ov
+
+    try:
+        record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
+        if any(_digest(folder / name) != known for name, known in record["files"].items()):
+            return None
+        (folder / "record.json").touch()
+        graphs = {name[:-4]: ov.Core().read_model(folder / name) for name in record["files"] if name.endswith(".xml")}
+        return graphs, list(record["layers"]), dict(record["judged"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        return None
+
+
+def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> None:
+    """Write whole or not at all; then forget the models that were not used for longest."""
+    from cjkclip.engines.ops_openvino import ov
+
+    with contextlib.suppress(OSError, RuntimeError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as fresh:
+            for tower, graph in graphs.items():
+                ov.save_model(graph, Path(fresh) / f"{tower}.xml", compress_to_fp16=False)
+            files = {path.name: _digest(path) for path in sorted(Path(fresh).iterdir())}
+            (Path(fresh) / "record.json").write_text(json.dumps({"files": files, **facts}), "utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(fresh, folder)
+            Path(fresh).mkdir()  # for the context to remove
+        used = sorted(folder.parent.glob("*/record.json"), key=lambda path: path.stat().st_mtime)
+        for old in used[:-MOST_MODELS]:
+            shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,246 @@
+"""int8: what is calibrated, judged, left alone, refused and kept on disk."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cjkclip
+from cjkclip import cache, engines, int8, probes
+from cjkclip.engines import int8_openvino
+from cjkclip.engines.ops_openvino import OpenvinoEngine, ov
+from cjkclip.errors import EngineError, EngineWarning, FactsError, MissingDependencyError
+from cjkclip.need import need
+from cjkclip.text import Tokens
+from families import GOLDEN
+from test_engines import MODELS, random_params
+
+MODEL = MODELS["vit"]
+RNG = np.random.default_rng(3)
+IDS = RNG.integers(0, 49, (12, 9))
+INPUTS = probes.Inputs(
+    pixels=RNG.normal(size=(14, 3, 32, 32)).astype(np.float32),
+    tokens=Tokens(ids=IDS, mask=np.ones_like(IDS), truncated=()),
+)
+SHOWN = int8.Shown(calibration=INPUTS, judged=INPUTS, drawings=12)
+PASSED = {"image mean": 0.99, "text mean": 0.96}
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_the_centred_cosine_sees_what_the_plain_one_hides() -> None:
+    rows = unit(np.ones((8, 64)) + 0.05 * np.random.default_rng(0).normal(size=(8, 64)))
+    wrong = np.roll(rows, 1, axis=0)
+    assert (rows * wrong).sum(axis=1).min() > 0.99
+    judged = int8.judge({"image": rows}, {"image": wrong}, 0)
+    assert judged["image mean"] < 0.2
+    assert not int8.passes(judged)
+    assert int8.judge({"image": rows}, {"image": rows}, 0) == {"image mean": pytest.approx(1), "image least": pytest.approx(1)}
+
+
+def test_a_feature_that_is_no_number_fails() -> None:
+    rows = unit(np.random.default_rng(0).normal(size=(40, 8)))
+    broken = rows.copy()
+    broken[3, 2] = np.nan
+    assert int8.judge({"text": rows}, {"text": broken}, 0)["text least"] == -1.0
+
+
+def test_recall_counts_names_whose_drawing_is_among_ten_and_ties_against() -> None:
+    images = np.eye(20)
+    names = np.concatenate([images, images])  # two languages
+    assert int8.recall({"image": images, "text": names}, 20) == 1.0
+    names[0] = unit(np.linspace(0.1, 1, 20)[None])[0]  # the drawing of row 0 comes last
+    assert int8.recall({"image": images, "text": names}, 20) == pytest.approx(39 / 40)
+    assert int8.recall({"image": np.ones((20, 3)), "text": np.ones((20, 3))}, 20) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("judged", "passed"),
+    [
+        (PASSED, True),
+        (PASSED | {"text mean": 0.949}, False),
+        (PASSED | {"recall fp32": 0.8, "recall int8": 0.796, "recall chance": 0.1}, True),
+        (PASSED | {"recall fp32": 0.8, "recall int8": 0.79, "recall chance": 0.1}, False),
+        (PASSED | {"recall fp32": 0.12, "recall int8": 0.1, "recall chance": 0.1}, True),  # not trained: chance
+    ],
+)
+def test_what_passes(judged: dict[str, float], passed: bool) -> None:
+    assert int8.passes(judged) is passed
+
+
+@pytest.fixture
+def quantised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int8_openvino.Int8Engine, list[list[str]]]]:
+    """int8.engine with a quantiser that changes nothing, and given verdicts; the layers kept in each of its calls."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def make(
+        verdicts: Sequence[dict[str, float]] = (PASSED,), params: dict[str, np.ndarray] | None = None
+    ) -> tuple[int8_openvino.Int8Engine, list[list[str]]]:
+        calls: list[list[str]] = []
+
+        def quantise(graph: Any, samples: Any, keep: Sequence[str] = ()) -> Any:
+            calls.append(list(keep))
+            return graph
+
+        said = iter(verdicts)
+        with monkeypatch.context() as patch:
+            patch.setattr(int8_openvino, "quantise", quantise)
+            patch.setattr(int8, "judge", lambda *_: next(said))
+            made = int8.engine(MODEL, params or random_params(MODEL), SHOWN)
+        return made, calls
+
+    return make
+
+
+def folders() -> list[Path]:
+    return sorted(path for path in cache.folder("int8").iterdir())
+
+
+Make = Callable[..., tuple[int8_openvino.Int8Engine, list[list[str]]]]
+
+
+def test_it_is_made_once_and_read_back_the_same(quantised: Make) -> None:
+    with pytest.warns(EngineWarning, match="once, and kept below"):
+        first, calls = quantised()
+    assert calls == [[], []]
+    second, calls = quantised()
+    assert calls == []
+    assert second.judged == PASSED
+    assert INPUTS.pixels is not None
+    np.testing.assert_array_equal(first.image(INPUTS.pixels), second.image(INPUTS.pixels))
+    np.testing.assert_array_equal(first.text(IDS, np.ones_like(IDS)), second.text(IDS, np.ones_like(IDS)))
+
+
+@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "record"])
+def test_a_spoilt_cache_is_made_again(quantised: Make, damage: str) -> None:
+    quantised()
+    [folder] = folders()
+    file = folder / "image.bin"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-8])
+    elif damage == "changed":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "gone":
+        file.unlink()
+    else:
+        (folder / "record.json").write_text("[]")
+    assert quantised()[1] == [[], []]
+    assert quantised()[1] == []
+    assert folders() == [folder]
+
+
+@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
+def test_one_changed_number_anywhere_is_another_model(quantised: Make) -> None:
+    params = random_params(MODEL)
+    quantised(params=params)
+    weight = params["vision.blocks.0.mlp.fc1.weight"]
+    weight.ravel()[weight.size // 2] += 1e-3
+    assert quantised(params=params)[1] == [[], []]
+    assert len(folders()) == 2
+
+
+@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
+def test_the_cache_is_bounded_and_the_last_used_stay(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "MOST_MODELS", 2)
+    for change in range(3):
+        params = random_params(MODEL)
+        params["logit_scale"] = np.array(change, np.float32)
+        quantised(params=params)
+    assert len(folders()) == 2
+    assert quantised(params=params)[1] == []
+
+
+@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
+def test_a_cache_that_cannot_be_written_costs_time_alone(quantised: Make, tmp_path: Path) -> None:
+    (tmp_path / "cjkclip").write_text("a file where the folder should be")
+    assert quantised()[1] == [[], []]
+    assert quantised()[1] == [[], []]
+
+
+@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
+def test_the_worst_layers_of_the_worse_tower_are_left_alone_and_listed(
+    quantised: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8_openvino, "worst_layers", lambda *_: ["text.blocks.1.mlp.fc2"])
+    made, calls = quantised([{"image mean": 0.99, "text mean": 0.5}, PASSED])
+    assert calls == [[], [], ["text.blocks.1.mlp.fc2"]]
+    assert made.kept == ("text.blocks.1.mlp.fc2",)
+    assert quantised()[0].kept == made.kept  # from disk
+
+
+@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
+def test_what_never_passes_is_refused_and_not_kept(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8_openvino, "worst_layers", lambda *_: ["a"] * 12)
+    with pytest.raises(EngineError, match=r"with 12 layers left alone as well: image mean 0\.9900, text mean 0\.5000.*bf16"):
+        quantised([{"image mean": 0.99, "text mean": 0.5}] * 3)
+    assert not cache.folder("int8").exists()
+
+
+def graph_of(params: dict[str, np.ndarray]) -> Any:
+    built = engines.build(MODEL, params, engine="openvino", precision="fp32", device="cpu")
+    assert isinstance(built, OpenvinoEngine)
+    return built.graph("image", stages=False)[0]
+
+
+SAMPLES = [[row[None]] for row in RNG.normal(size=(4, 3, 32, 32)).astype(np.float32)]
+
+
+def test_the_layer_that_adds_most_to_the_error_is_found() -> None:
+    params, rough = random_params(MODEL), random_params(MODEL)
+    rough["vision.blocks.0.mlp.fc2.weight"] *= np.float32(1.5)
+    graphs = graph_of(params), graph_of(rough)
+    assert int8_openvino.worst_layers(*graphs, SAMPLES, 1) == ["vision.blocks.0.mlp.fc2"]
+    assert len(int8_openvino.worst_layers(*graphs, SAMPLES, 4)) == 4
+
+
+def test_nncf_quantises_every_layer_but_those_that_are_kept() -> None:
+    graph = graph_of(random_params(MODEL))
+    exact = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(SAMPLES[0])[0]
+    for keep in ([], ["vision.blocks.0.mlp.fc2", "vision.blocks.1.attn.out"]):
+        made = int8_openvino.quantise(graph, SAMPLES, keep)
+        weights = {
+            node.get_friendly_name(): node.input_value(1).get_node().get_type_name()
+            for node in made.get_ordered_ops()
+            if node.get_type_name() == "MatMul" and node.get_friendly_name().startswith("vision.blocks.")
+        }
+        assert len(weights) == 2 * 6
+        assert [name for name, kind in weights.items() if kind == "Constant"] == keep, weights
+        got = int8_openvino.Int8Engine(MODEL, {}, {"image": made}, keep, {}).image(SAMPLES[0][0])
+        assert 1e-5 < np.abs(got - exact).max() / np.abs(exact).max() < 0.1
+
+
+def test_without_nncf_it_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingDependencyError, match=r"cjkclip\[int8\]"):
+        need("nncf", extra="int8")
+
+
+def test_int8_keeps_no_stages() -> None:
+    made = int8_openvino.Int8Engine(MODEL, random_params(MODEL), {}, (), {})
+    with pytest.raises(EngineError, match="precision 'fp32'"):
+        made.image_stages(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_a_model_without_tokenizer_or_preprocessing_is_refused() -> None:
+    with pytest.raises(FactsError, match="no picture can be shown"):
+        probes.calibration(MODEL, None, ("en",))
+
+
+def test_calibration_and_judging_share_nothing() -> None:
+    clip = cjkclip.load("moji", precision="fp32")
+    learnt = probes.calibration(clip.config, clip.tokenizer, clip.languages)
+    judged, drawings = probes.judging(clip.config, clip.tokenizer, clip.languages)
+    assert learnt.pixels is not None and judged.pixels is not None and judged.tokens is not None
+    assert (len(learnt.pixels), len(judged.pixels), drawings) == (64, drawings + 32, 197)
+    assert len(judged.tokens.ids) == drawings * len(clip.languages)
+    pixels = {row.tobytes() for row in learnt.pixels}
+    assert not pixels & {row.tobytes() for row in judged.pixels}
