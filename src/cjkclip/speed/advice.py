@@ -35,7 +35,7 @@ def advise(
             uses[use] = _best(found)
     lines: list[str] = []
     for setting in dict.fromkeys(setting for setting, _ in uses.values()):
-        those = ", ".join(f"{use} ({line.rate:,.0f}/s)" for use, (best, line) in uses.items() if best == setting)
+        those = ", ".join(f"{use} ({rounded(line.rate)}/s)" for use, (best, line) in uses.items() if best == setting)
         lines.append(f"fastest for {those}: {call(name, asked, setting, default)}, which is {setting}")
     lines += _default(measured, default)
     lines += [
@@ -51,6 +51,15 @@ def call(name: str, asked: Mapping[str, Any], setting: Setting, default: Setting
     usual = asdict(default)
     given = {**asked, **{key: value for key, value in asdict(setting).items() if value != usual[key]}}
     return f"cjkclip.load({', '.join([repr(name), *(f'{key}={value!r}' for key, value in given.items())])})"
+
+
+def rounded(rate: float) -> str:
+    """A rate as people read it.
+
+    >>> rounded(9.41), rounded(1234.5)
+    ('9.4', '1,234')
+    """
+    return f"{rate:,.1f}" if rate < 100 else f"{rate:,.0f}"
 
 
 def _cosine(one: Measured) -> float:
@@ -87,7 +96,7 @@ def _further(uses: Mapping[str, tuple[Setting, Line]], plain: Sequence[Line], co
     exact, fast = [line.rate * cores for line in plain if line.kind == "decode"] or (0.0, 0.0)
     if exact and exact < many[1].rate and fast > exact * NOISE:
         lines.append(
-            f"JPEG files of {MEGAPIXELS} are opened at up to {exact:,.0f}/s with all cores, slower than the tower; "
-            f"encode_image(pictures, exact=False) opens {fast:,.0f}/s"
+            f"JPEG files of {MEGAPIXELS} are opened at up to {rounded(exact)}/s with all cores, slower than the tower; "
+            f"encode_image(pictures, exact=False) opens {rounded(fast)}/s"
         )
     return lines

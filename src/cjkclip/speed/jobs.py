@@ -17,7 +17,7 @@ from cjkclip.clip import Clip
 from cjkclip.image import load_pixels
 from cjkclip.speed import work
 from cjkclip.speed.clock import medians
-from cjkclip.text import Tokens
+from cjkclip.text import Tokenizer, Tokens
 
 Kind = Literal["image", "text", "tokenise", "decode"]
 PICTURES, TEXTS, MANY_TEXTS = (1, 8, 32), 128, 1024
@@ -139,9 +139,9 @@ def tower_jobs(clip: Clip) -> list[Job]:
     if inputs.tokens is None:
         return jobs
     if clip.tokenizer is not None:
-        captions = probes.captions(TEXTS)
-        masks = clip.tokenizer(captions).mask
-        calls = [partial(clip.encode_text, captions[:n]) for n in (1, TEXTS)]
+        asked = captions(clip.tokenizer)
+        masks = clip.tokenizer(asked).mask
+        calls = [partial(clip.encode_text, asked[:n]) for n in (1, TEXTS)]
     else:
         ids = np.resize(inputs.tokens.ids, (TEXTS, inputs.tokens.ids.shape[1]))
         masks = np.ones_like(ids)
@@ -150,6 +150,13 @@ def tower_jobs(clip: Clip) -> list[Job]:
     for n, name, call in zip((1, TEXTS), ("1 query", f"{TEXTS} captions"), calls, strict=True):
         jobs.append(Job(kind="text", name=name, items=n, call=call, flops=sum(flops[:n])))
     return jobs
+
+
+def captions(tokenizer: Tokenizer) -> list[str]:
+    """`TEXTS` captions, all different; those that a tokenizer would cut only where there are no others."""
+    offered = probes.captions(4 * TEXTS)
+    cut = set(tokenizer(offered).truncated)
+    return [offered[i] for i in sorted(range(len(offered)), key=cut.__contains__)][:TEXTS]
 
 
 def plain_jobs(clip: Clip) -> list[Job]:
