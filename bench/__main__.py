@@ -100,6 +100,13 @@ def chinese_work() -> dict[str, int]:
     return jobs | {f"{len(texts)} captions": sum(texts), "one query": texts[0]}
 
 
+def chinese_rows(rounds: int) -> list[Row]:
+    """bench.chinese's rows with their work."""
+    flops, rows = chinese_work(), chinese.measure(rounds)
+    assert set(flops) <= {row.job for row in rows}
+    return [dataclasses.replace(row, flops=flops.get(row.job)) for row in rows]
+
+
 def beside_the_limit(rows: list[Row]) -> list[Row]:
     """The rows with the rate of matrix products alone, where a tower runs."""
     wanted = dict.fromkeys(settled(row) for row in rows if row.flops is not None)
@@ -142,9 +149,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's deprecations are not ours
-        flops = chinese_work()
-        rows = [dataclasses.replace(row, flops=flops.get(row.job)) for row in chinese.measure(3 if quick else 7)]
-        rows = beside_the_limit([*rows, *measure(3 if quick else 7)])
+        rows = beside_the_limit([*chinese_rows(3 if quick else 7), *measure(3 if quick else 7)])
     speed = moji_speed(3 if quick else 7)
     show(rows)
     Console().print(speed)

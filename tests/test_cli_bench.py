@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.test_cli import answer, run
 from tests.test_cli_bad import bad_run
 
 import cjkclip
+from cjkclip import engines
 from cjkclip.speed import jobs, work
 from families import GOLDEN
 
@@ -32,7 +34,7 @@ def clockless(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return jobs.Line(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
 
     monkeypatch.setattr(jobs, "timed", timed)
-    monkeypatch.setattr("cjkclip.cli.bench.matrix_rate", lambda *_: 2.0)
+    monkeypatch.setattr("cjkclip.cli.bench.matrix_rate", lambda **_: 2.0)
     return done
 
 
@@ -63,11 +65,12 @@ def test_the_bundled_model_is_measured_and_written(tmp_path: Path) -> None:
     assert any("cjkclip.load('moji'" in line for line in data["advice"])
 
 
-def test_the_table_and_the_json_agree(clockless: list[str]) -> None:
-    options = ("bench", "-m", EOS2, "--engine", "torch")
+def test_the_table_and_the_json_agree(clockless: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    options = ("bench", "-m", EOS2, "--engine", "openvino")
     data, shown = answer(*options), run(*options)
     assert shown.exit_code == 0
-    assert [f"{one['engine']} {one['precision']}" for one in data["settings"]][:2] == ["openvino fp32", "torch fp32"]
+    assert [f"{one['engine']} {one['precision']}" for one in data["settings"]] == ["openvino fp32", "openvino bf16"]
     wanted: list[list[str]] = []
     for number, setting in enumerate(data["settings"]):
         wanted.append([f"{setting['engine']} {setting['precision']}", "2", "limit"])
@@ -117,7 +120,22 @@ def test_facts_and_a_second_source_are_part_of_the_advice(clockless: list[str]) 
     text, image = (GOLDEN / "taiyi-pooler-gelu" / part for part in ("text", "image"))
     data = answer("bench", "-m", text, "--image-tower", image, "--engine", "openvino")
     assert names(data["settings"][0]["rows"]) == TOWERS
-    assert f"image_tower={str(image)!r}" in data["advice"][0]
+    assert f"image_tower={str(image)!r}" in data["advice"][1]
+
+
+def test_two_engines_of_a_model_are_never_held_at_once(clockless: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    load, loaded = cjkclip.load, list[weakref.ref[cjkclip.Clip]]()
+
+    def watched(*args: Any, **asked: Any) -> cjkclip.Clip:
+        assert not [clip for clip in loaded if clip() is not None]
+        clip = load(*args, **asked)
+        loaded.append(weakref.ref(clip))
+        return clip
+
+    monkeypatch.setattr(cjkclip, "load", watched)
+    assert len(answer("bench", "-m", EOS2, "--engine", "openvino")["settings"]) == 2
+    assert len(loaded) == 3
 
 
 def test_what_cannot_be_asked(tmp_path: Path, clockless: list[str]) -> None:

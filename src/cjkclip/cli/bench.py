@@ -95,7 +95,7 @@ def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> 
     measured, exact = list[Measured](), None
     for setting in settings:
         with report.progress(f"{setting}: matrix products", 1) as progress:
-            limit = matrix_rate(setting.engine, setting.precision, setting.device)
+            limit = matrix_rate(**asdict(setting), rounds=pace.products)
             progress(1)
         clip = load(setting)
         vectors = jobs.vectors(clip)

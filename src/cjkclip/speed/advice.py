@@ -36,7 +36,7 @@ def advise(
     lines: list[str] = []
     for setting in dict.fromkeys(setting for setting, _ in uses.values()):
         those = ", ".join(f"{use} ({rounded(line.rate)}/s)" for use, (best, line) in uses.items() if best == setting)
-        lines.append(f"fastest for {those}: {call(name, asked, setting, default)}, which is {setting}")
+        lines += [f"{setting} is the fastest for {those}:", f"    {call(name, asked, setting, default)}"]
     lines += _default(measured, default)
     lines += [
         f"{one.setting} is left out: its least cosine to {EXACT} is {_cosine(one):.5f}, below {LEAST_COSINE}"

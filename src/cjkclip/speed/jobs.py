@@ -14,7 +14,9 @@ import numpy as np
 
 from cjkclip import engines, probes
 from cjkclip.clip import Clip
+from cjkclip.errors import CheckpointError
 from cjkclip.image import load_pixels
+from cjkclip.need import need
 from cjkclip.speed import work
 from cjkclip.speed.clock import medians
 from cjkclip.text import Tokenizer, Tokens
@@ -30,9 +32,10 @@ class Pace:
 
     rounds: int
     budget: float
+    products: int  # rounds of each matrix product
 
 
-FULL, QUICK = Pace(rounds=20, budget=1.0), Pace(rounds=5, budget=0.2)
+FULL, QUICK = Pace(rounds=20, budget=1.0, products=7), Pace(rounds=5, budget=0.2, products=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +111,15 @@ class Measured:
 def settings(engine: str) -> list[Setting]:
     """`EXACT`, then what else this machine has: of one engine, or of all with "auto". NumPy is no setting.
 
-    bf16 is left out where the processor does not multiply it. Raises EngineError.
+    bf16 is left out where the processor does not multiply it. Raises EngineError, MissingDependencyError.
     """
-    installed = ["openvino", *(["torch"] if find_spec("torch") is not None else [])]
+    if engine == "auto":
+        names = [name for name in ("openvino", "torch") if find_spec(name) is not None]
+    else:
+        need(engine, extra=engine)
+        names = [engine]
     found = [EXACT]
-    for name in installed if engine == "auto" else [engine]:
+    for name in names:
         device = engines.choose(name, "fp32")[2]
         half = device != "cpu" or engines.fast("openvino") == "bf16"
         for precision in engines.ENGINES[name][1]:
@@ -175,12 +182,16 @@ def plain_jobs(clip: Clip) -> list[Job]:
 
 
 def vectors(clip: Clip) -> dict[str, np.ndarray]:
-    """Unit vectors of the built-in inputs, by tower."""
+    """Unit vectors of the built-in inputs, by tower. Raises CheckpointError if they are no numbers."""
     inputs, found = probes.inputs(clip.config, clip.tokenizer), dict[str, np.ndarray]()
     if inputs.pixels is not None:
         found["image"] = clip.encode_pixels(inputs.pixels)
     if inputs.tokens is not None:
         found["text"] = clip.encode_tokens(inputs.tokens)
+    if bad := [tower for tower, rows in found.items() if not np.isfinite(rows).all()]:
+        raise CheckpointError(
+            f"the {bad[0]} tower gives no numbers: 'cjkclip doctor' tells what is wrong with the model"
+        )
     return found
 
 
