@@ -71,6 +71,8 @@ def test_the_table_and_the_json_agree(clockless: list[str], monkeypatch: pytest.
     data, shown = answer(*options), run(*options)
     assert shown.exit_code == 0
     assert [f"{one['engine']} {one['precision']}" for one in data["settings"]] == ["openvino fp32", "openvino bf16"]
+    exact, half = (one["distances"]["image"]["difference"] for one in data["settings"])
+    assert exact == 0 < half
     wanted: list[list[str]] = []
     for number, setting in enumerate(data["settings"]):
         wanted.append([f"{setting['engine']} {setting['precision']}", "2", "limit"])
