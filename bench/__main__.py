@@ -20,10 +20,29 @@ from tests.peers import transformers
 
 import cjkclip
 from bench import chinese
-from bench.timing import Row, alternate, machine, markdown
+from bench.compiled import VIT
+from bench.timing import Row, alternate, machine, markdown, percent
+from cjkclip.config import Bert, Model
+from cjkclip.speed import work
+from cjkclip.speed.products import matrix_rate
+from cjkclip.text.wordpiece import chinese_bert
 
 HERE = Path(__file__).parent
-TEXTS = 32
+TEXTS, LENGTH = 32, 77
+# the shape of bench.chinese's model
+BERT = Bert(
+    width=768,
+    depth=12,
+    heads=12,
+    mlp=3072,
+    act="gelu",
+    eps=1e-12,
+    vocab=21_128,
+    context=512,
+    types=2,
+    head="project",
+)
+CHINESE = Model(vision=VIT, text=BERT, image=None, embed=512, scale=None)
 
 
 def write_peer(folder: Path) -> Any:
@@ -51,13 +70,16 @@ def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.nda
     difference = float(np.abs(ours() - theirs()).max())
     a, b = alternate(ours, theirs, rounds)
     name = f"{clip.engine.name} {clip.engine.precision}"
-    return Row(job=job, ours=name, peer="transformers fp32 sdpa", ours_s=a, peer_s=b, difference=difference)
+    flops = len(inputs) * (work.image(clip.config) if image else work.text(clip.config, LENGTH))
+    return Row(
+        job=job, ours=name, peer="transformers fp32 sdpa", ours_s=a, peer_s=b, difference=difference, flops=flops
+    )
 
 
 def measure(rounds: int) -> list[Row]:
     rng = np.random.default_rng(0)
     one, eight = (rng.normal(size=(n, 3, 224, 224)).astype(np.float32) for n in (1, 8))
-    ids = rng.integers(1, 49_000, (TEXTS, 77))
+    ids = rng.integers(1, 49_000, (TEXTS, LENGTH))
     ids[:, -1] = 49_407
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -66,8 +88,36 @@ def measure(rounds: int) -> list[Row]:
             clip = cjkclip.load(folder, engine=engine, precision=precision)
             rows.append(compare("ViT-B/32, 1 picture", rounds, clip, peer, one))
             rows.append(compare("ViT-B/32, 8 pictures", rounds, clip, peer, eight))
-            rows.append(compare(f"its text tower, {TEXTS} texts of 77 tokens", rounds, clip, peer, ids))
+            rows.append(compare(f"its text tower, {TEXTS} texts of {LENGTH} tokens", rounds, clip, peer, ids))
     return rows
+
+
+def chinese_work() -> dict[str, int]:
+    """FLOPs of bench.chinese's jobs, by their names."""
+    lengths = chinese_bert()(chinese.captions()).mask.sum(axis=1)
+    texts, image = [work.text(CHINESE, int(length)) for length in lengths], work.image(CHINESE)
+    jobs = {f"image tower, {n} at once": n * image for n in (1, 8, 32)}
+    return jobs | {f"{len(texts)} captions": sum(texts), "one query": texts[0]}
+
+
+def chinese_rows(rounds: int) -> list[Row]:
+    """bench.chinese's rows with their work."""
+    flops, rows = chinese_work(), chinese.measure(rounds)
+    assert set(flops) <= {row.job for row in rows}
+    return [dataclasses.replace(row, flops=flops.get(row.job)) for row in rows]
+
+
+def beside_the_limit(rows: list[Row]) -> list[Row]:
+    """The rows with the rate of matrix products alone, where a tower runs."""
+    wanted = dict.fromkeys(settled(row) for row in rows if row.flops is not None)
+    rates = {setting: matrix_rate(*setting) for setting in wanted}
+    return [row if row.flops is None else dataclasses.replace(row, limit=rates[settled(row)]) for row in rows]
+
+
+def settled(row: Row) -> tuple[str, str]:
+    """Engine and precision of our side."""
+    engine, precision = row.ours.split()[-2:]
+    return engine, precision
 
 
 def moji_speed(rounds: int) -> str:
@@ -81,11 +131,16 @@ def moji_speed(rounds: int) -> str:
 
 def show(rows: list[Row]) -> None:
     table = Table(title="beside the peer, in one run, A B A B, medians")
-    for heading in ("job", "cjkclip", "peer", "times faster", "largest difference"):
+    for heading in ("job", "cjkclip", "peer", "times faster", "of the limit", "largest difference"):
         table.add_column(heading, justify="left" if heading in ("job", "cjkclip", "peer") else "right")
     for row in rows:
-        table.add_row(row.job, row.ours, row.peer, f"{row.ratio:.2f}", f"{row.difference:.1e}")
+        table.add_row(row.job, row.ours, row.peer, f"{row.ratio:.2f}", percent(row.share), f"{row.difference:.1e}")
     Console().print(table)
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as plain data."""
+    return dataclasses.asdict(row) | {"ratio": row.ratio, "share": row.share}
 
 
 def main() -> None:
@@ -94,7 +149,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's deprecations are not ours
-        rows = [*chinese.measure(3 if quick else 7), *measure(3 if quick else 7)]
+        rows = beside_the_limit([*chinese_rows(3 if quick else 7), *measure(3 if quick else 7)])
     speed = moji_speed(3 if quick else 7)
     show(rows)
     Console().print(speed)
@@ -102,11 +157,13 @@ def main() -> None:
         return
     out = HERE / "out"
     out.mkdir(exist_ok=True)
-    report = {"machine": machine(), "rows": [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows]}
+    report = {"machine": machine(), "rows": [record(row) for row in rows]}
     (out / "encode.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     page = (
         "# Benchmarks\n\nWritten by `make bench`: both sides in one run, in turn, medians. Random weights of the real "
-        f"shape. Absolute times move from machine to machine; compare the ratios.\n\n{machine()}\n\n"
+        "shape. Absolute times move from machine to machine; compare the ratios. The matrix rate is what the same "
+        "engine reaches in matrix products alone, in the same precision and run: see [how fast a model "
+        f"is](guides/speed.md).\n\n{machine()}\n\n"
         f"{markdown(rows)}\n\n{speed}\n"
     )
     (HERE.parent / "docs" / "benchmarks.md").write_text(page, "utf-8")

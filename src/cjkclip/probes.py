@@ -3,6 +3,7 @@
 n pictures or texts, S pixels a side, L tokens. A model without preprocessing or tokenizer files gets noise instead.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from cjkclip.text import Tokenizer, Tokens
 # Width and height of the crops. At every published size one of them leaves a surplus that OpenAI's crop and
 # transformers' halve differently.
 CROPS = ((64, 64), (57, 64), (64, 39), (64, 48), (41, 64), (64, 57))
+AND = {"en": " and ", "zh": "和", "zh-Hant": "和", "ja": "と", "ko": ", "}
 
 CALIBRATED, JUDGED = 43, 7  # every so many concepts
 
@@ -99,6 +101,28 @@ def sentences() -> tuple[str, ...]:
     """Names in five languages; then, per language, all of them as one long sentence with full-width marks."""
     words = [[concept.names[language] for concept, _ in _chosen()] for language in moji.LANGUAGES]
     return tuple(word for row in words for word in row) + tuple("，".join([*row * 6, "OK！"]) for row in words)
+
+
+def captions(count: int) -> tuple[str, ...]:
+    """As many short captions, all different, in five languages by turns: two names each. At most 1,379.
+
+    >>> captions(3)[1:]
+    ('哈哈和大笑', '呵呵和嘻嘻')
+    """
+    shown = moji.concepts()
+    pairs = ((shown[i], shown[(i + 1) % len(shown)], moji.LANGUAGES[i % len(moji.LANGUAGES)]) for i in range(count))
+    return tuple(f"{a.names[language]}{AND[language]}{b.names[language]}" for a, b, language in pairs)
+
+
+def photograph(width: int, height: int) -> bytes:
+    """A JPEG with the smooth parts and the detail of a photograph, more or less, the same each time."""
+    rng = np.random.default_rng(width)
+    coarse = PIL.Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3)
+    grain = rng.normal(0, 8, (height, width, 1))
+    pixels = np.clip(np.asarray(coarse, np.float32) + grain, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def noise(count: int, side: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cjkclip import __version__
-from cjkclip.cli import classify, convert, doctor, embed, models, search, train, verify
+from cjkclip.cli import bench, classify, convert, doctor, embed, models, search, train, verify
 from cjkclip.cli.screen import (
     EXIT_CODES,
     INTERRUPTED,
@@ -91,7 +91,7 @@ def start(
     del version
 
 
-for _module in (models, classify, search, embed, train, convert, verify, doctor):
+for _module in (models, classify, search, embed, train, convert, verify, bench, doctor):
     app.command(epilog=EXIT_CODES)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 

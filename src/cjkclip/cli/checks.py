@@ -1,10 +1,8 @@
 """What `cjkclip doctor` asks of an installation. Each check returns how it ended and what it found, or raises."""
 
 import importlib.metadata
-import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +11,7 @@ from cjkclip import engines
 from cjkclip.engines import ENGINES
 from cjkclip.gallery.fontfile import Face
 from cjkclip.gallery.fonts import ADVICE, find_fonts
+from cjkclip.speed import machine
 
 Result = tuple[Literal["ok", "note", "fail"], str]
 
@@ -35,23 +34,10 @@ def versions() -> Result:
 
 def processor() -> Result:
     """Cores, and the instructions that decide how fast a CPU engine is."""
-    text = _cpu_text()
-    name = re.search(r"^(?:model name\s*:|machdep\.cpu\.brand_string:)\s*(.+)$", text, re.MULTILINE)
+    text = machine.cpu_text()
     flags = [flag for flag in _FLAGS if re.search(rf"\b{flag}\b", text)]
-    found = name[1] if name else platform.processor() or platform.machine()
-    return "ok", f"{found}, {os.cpu_count()} cores, {' '.join(flags) or 'no special instructions known'}"
-
-
-def _cpu_text() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")
-    try:
-        command = ["/usr/sbin/sysctl", "machdep.cpu.brand_string", "hw.optional"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
+    cores = machine.cores()
+    return "ok", f"{machine.processor()}, {cores} cores, {' '.join(flags) or 'no special instructions known'}"
 
 
 def installed_engines() -> Result:

@@ -160,18 +160,26 @@ class Report:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
 
+    def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer with what goes around it: the schema in front, problems and notes at the end."""
+        ends = {"problems": self.problems, "notes": self.notes}
+        return {"schema": SCHEMA, "command": self.answer["command"], **answer, **ends}
+
     def _emit(self, answer: dict[str, Any]) -> None:
         if self.as_json:
-            ends = {"problems": self.problems, "notes": self.notes}
-            write_json({"schema": SCHEMA, "command": self.answer["command"], **answer, **ends})
+            write_json(self.whole(answer))
+
+
+def json_text(answer: dict[str, Any]) -> str:
+    """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped."""
+    text = json.dumps(answer, ensure_ascii=False, indent=2, allow_nan=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def write_json(answer: dict[str, Any]) -> None:
-    r"""One JSON object in UTF-8 to standard output. Only what UTF-8 or a terminal cannot bear is escaped."""
-    text = json.dumps(answer, ensure_ascii=False, indent=2, allow_nan=False)
-    text = re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    """One JSON object in UTF-8 to standard output."""
     try:
-        sys.stdout.buffer.write(text.encode() + b"\n")
+        sys.stdout.buffer.write(json_text(answer).encode())
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise typer.Exit(leave_broken_pipe()) from None
