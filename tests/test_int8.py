@@ -1,6 +1,5 @@
 """int8: what is calibrated, judged, left alone, refused and kept on disk."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from cjkclip.engines.ops_openvino import OpenvinoEngine, ov
 from cjkclip.errors import EngineError, EngineWarning, FactsError, MissingDependencyError
 from cjkclip.need import need
 from cjkclip.text import Tokens
-from families import GOLDEN
 from test_engines import MODELS, random_params
 
 MODEL = MODELS["vit"]
@@ -41,7 +39,10 @@ def test_the_centred_cosine_sees_what_the_plain_one_hides() -> None:
     judged = int8.judge({"image": rows}, {"image": wrong}, 0)
     assert judged["image mean"] < 0.2
     assert not int8.passes(judged)
-    assert int8.judge({"image": rows}, {"image": rows}, 0) == {"image mean": pytest.approx(1), "image least": pytest.approx(1)}
+    assert int8.judge({"image": rows}, {"image": rows}, 0) == {
+        "image mean": pytest.approx(1),
+        "image least": pytest.approx(1),
+    }
 
 
 def test_a_feature_that_is_no_number_fails() -> None:
@@ -75,7 +76,9 @@ def test_what_passes(judged: dict[str, float], passed: bool) -> None:
 
 
 @pytest.fixture
-def quantised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int8_openvino.Int8Engine, list[list[str]]]]:
+def quantised(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int8_openvino.Int8Engine, list[list[str]]]]:
     """int8.engine with a quantiser that changes nothing, and given verdicts; the layers kept in each of its calls."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
@@ -180,7 +183,9 @@ def test_the_worst_layers_of_the_worse_tower_are_left_alone_and_listed(
 @pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
 def test_what_never_passes_is_refused_and_not_kept(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_openvino, "worst_layers", lambda *_: ["a"] * 12)
-    with pytest.raises(EngineError, match=r"with 12 layers left alone as well: image mean 0\.9900, text mean 0\.5000.*bf16"):
+    with pytest.raises(
+        EngineError, match=r"with 12 layers left alone as well: image mean 0\.9900, text mean 0\.5000.*bf16"
+    ):
         quantised([{"image mean": 0.99, "text mean": 0.5}] * 3)
     assert not cache.folder("int8").exists()
 
@@ -239,7 +244,9 @@ def test_calibration_and_judging_share_nothing() -> None:
     clip = cjkclip.load("moji", precision="fp32")
     learnt = probes.calibration(clip.config, clip.tokenizer, clip.languages)
     judged, drawings = probes.judging(clip.config, clip.tokenizer, clip.languages)
-    assert learnt.pixels is not None and judged.pixels is not None and judged.tokens is not None
+    assert learnt.pixels is not None
+    assert judged.pixels is not None
+    assert judged.tokens is not None
     assert (len(learnt.pixels), len(judged.pixels), drawings) == (64, drawings + 32, 197)
     assert len(judged.tokens.ids) == drawings * len(clip.languages)
     pixels = {row.tobytes() for row in learnt.pixels}

@@ -18,6 +18,8 @@ import pytest
 from cjkclip import config
 from cjkclip.errors import ImageError, InputError
 from cjkclip.image import load_pixels, pixels, strip
+from cjkclip.image.pixels import Filter
+from cjkclip.image.shrink import Frame, shrink
 
 GOLDEN = Path(__file__).parent / "golden" / "pixels"
 RECORD = json.loads((GOLDEN / "pixels.json").read_text("utf-8"))
@@ -201,19 +203,49 @@ def photograph(width: int, height: int, kind: str = "JPEG") -> bytes:
 def test_a_hasty_decoding_is_a_few_levels_off(resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = replace(HASTY, resize=resize)
     sizes: list[tuple[int, int]] = []
-    real = pixels._square
-    monkeypatch.setattr(pixels, "_square", lambda image, *more: (sizes.append(image.size), real(image, *more))[1])
+    real = pixels.shrink
+    monkeypatch.setattr(pixels, "shrink", lambda array, *more: (sizes.append(array.shape[:2]), real(array, *more))[1])
     file = photograph(2400, 1800)
     exact, hasty = (load_pixels([file], rules, exact=exact) for exact in (True, False))
-    assert sizes == [(2400, 1800), (600, 450)]  # a quarter, which keeps twice 224; an eighth would not
+    assert sizes == [(450, 600)]  # a quarter, which keeps twice 224; an eighth would not
     off = np.abs(exact - hasty).max() * 255 * max(rules.std)
     assert 0 < off < 6
 
 
-def test_a_hasty_decoding_leaves_the_rest_as_it_is() -> None:
-    for file in (photograph(640, 460), photograph(600, 600, "PNG")):  # half of 460 is below twice 224; no JPEG
-        exact, hasty = (load_pixels([file], HASTY, exact=exact) for exact in (True, False))
-        assert np.abs(exact - hasty).max() * 255 * max(HASTY.std) < 3
+@pytest.mark.parametrize("how", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(224, 224), (225, 301), (640, 480), (231, 2000), (1999, 233), (600, 600)])
+def test_shrinking_is_about_a_grey_level_off_pillow(size: tuple[int, int], how: Filter) -> None:
+    picture = PIL.Image.open(io.BytesIO(photograph(*size, kind="PNG")))
+    width, height = (224 * length // min(size) for length in size)
+    left, top = (width - 224) // 2, (height - 224) // 2
+    want = np.asarray(picture.resize((width, height), pixels.FILTERS[how])).transpose(2, 0, 1)
+    got = shrink(np.asarray(picture), Frame(width, height, left, top), 224, how)
+    assert got.shape == (3, 224, 224)
+    assert np.abs(got - want[:, top : top + 224, left : left + 224]).max() < 1.3
+
+
+def test_shrinking_black_and_white_noise_stays_within_the_levels() -> None:
+    noise = np.random.default_rng(0).integers(0, 2, (333, 500, 3)).astype(np.uint8) * 255
+    want = np.asarray(PIL.Image.fromarray(noise).resize((336, 224), PIL.Image.Resampling.BICUBIC))
+    got = shrink(noise, Frame(336, 224, 56, 0), 224, "bicubic")
+    assert np.abs(got - want.transpose(2, 0, 1)[:, :, 56:280]).max() < 25
+    assert 0 <= got.min() < got.max() <= 255
+
+
+@pytest.mark.parametrize("resize", ["short-side", "squash"])
+def test_in_haste_what_is_not_decoded_smaller_is_one_level_off(resize: str) -> None:
+    rules = replace(HASTY, resize=resize)
+    for file in (photograph(640, 440), photograph(600, 600, "PNG")):  # half of 440 is below twice 224; no JPEG
+        exact, hasty = (load_pixels([file], rules, exact=exact) for exact in (True, False))
+        assert 0 < np.abs(exact - hasty).max() * 255 * max(rules.std) < 1.3
+
+
+def test_in_haste_a_picture_that_has_to_grow_stays_exact() -> None:
+    exact, hasty = (load_pixels([photograph(223, 400)], HASTY, exact=exact) for exact in (True, False))
+    np.testing.assert_array_equal(exact, hasty)
+
+
+def test_haste_and_the_originals_bits_exclude_each_other() -> None:
     with pytest.raises(InputError, match="exact=True only"):
         load_pixels([photograph(8, 8)], HASTY, published=True, exact=False)
 

@@ -92,8 +92,7 @@ def train(out: Path, *, trial: bool, shorter: float) -> None:
             write_model(towers, tokenizer, folder)
         before = folder
     looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
-    ends = range(len(recipe.RUNS) - recipe.AVERAGED + 1, len(recipe.RUNS) + 1)
-    averaged = mean([towers_of(cjkclip.load(out / f"run{number}")) for number in ends])
+    averaged = mean([towers_of(cjkclip.load(out / f"run{number}")) for number in recipe.AVERAGED])
     settled = measure_statistics(averaged, gather(records, looks, recipe.SIZE))
     write_model(settled, tokenizer, out, release=FAMILY.releases[0], half=True)
 

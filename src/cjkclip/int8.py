@@ -2,19 +2,18 @@
 
 A range that was learnt from the wrong inputs ruins a model while the usual cosine still looks perfect, so the towers
 are calibrated on real pictures and sentences and judged on others: by the cosine after the mean was taken away, and,
-where the model was trained, by how many names still find their drawing among the ten nearest. What fails is tried again with
-its worst layers left alone, and then refused. Refuses also: a model without preprocessing or tokenizer, which
-could only be shown noise.
+where the model was trained, by how many names still find their drawing among the ten nearest. What fails is tried
+again with its worst layers left alone, and then refused. Refuses also: a model without preprocessing or tokenizer,
+which could only be shown noise.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,7 +203,7 @@ def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> Non
             files = {path.name: _digest(path) for path in sorted(Path(fresh).iterdir())}
             (Path(fresh) / "record.json").write_text(json.dumps({"files": files, **facts}), "utf-8")
             shutil.rmtree(folder, ignore_errors=True)
-            os.rename(fresh, folder)
+            Path(fresh).rename(folder)
             Path(fresh).mkdir()  # for the context to remove
         used = sorted(folder.parent.glob("*/record.json"), key=lambda path: path.stat().st_mtime)
         for old in used[:-MOST_MODELS]:

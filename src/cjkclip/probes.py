@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -80,11 +81,12 @@ def real(
 
 def parts(name: str, count: int) -> list[PIL.Image.Image]:
     """Square parts of one of scikit-learn's photographs, large and small, the same each time."""
-    array: np.ndarray = need("sklearn.datasets", extra="int8").load_sample_image(name)
+    array = cast(np.ndarray, need("sklearn.datasets", extra="int8").load_sample_image(name))
+    shape = cast(tuple[int, ...], array.shape)
     rng, found = np.random.default_rng(0), list[PIL.Image.Image]()
     for _ in range(count):
-        side = int(rng.integers(min(array.shape[:2]) // 6, min(array.shape[:2]) + 1))
-        top, left = (int(rng.integers(0, length - side + 1)) for length in array.shape[:2])
+        side = int(rng.integers(min(shape[:2]) // 6, min(shape[:2]) + 1))
+        top, left = (int(rng.integers(0, length - side + 1)) for length in shape[:2])
         found.append(PIL.Image.fromarray(array[top : top + side, left : left + side]))
     return found
 

@@ -1,4 +1,4 @@
-"""int8 graphs for OpenVINO, made by NNCF: which layers are quantised, how far each is off, and an engine that runs them.
+"""int8 graphs for OpenVINO, made by NNCF: what is quantised, how far each layer is off, an engine that runs them.
 
 Calibration gives every quantised layer the range of its inputs, so it has to see inputs like those to come. SmoothQuant
 moves outliers from activations to weights, and a bias correction follows. NNCF is the extra `int8`. Refuses: stages,
@@ -8,13 +8,13 @@ since a quantised graph keeps the pooled row of its last block alone.
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cjkclip.config import Model
-from cjkclip.engines import Params, Stages
+from cjkclip.engines import Params
 from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine, fast, ov
 from cjkclip.errors import EngineError
 from cjkclip.need import need
@@ -37,10 +37,12 @@ def quantise(graph: ov.Model, samples: Sequence[Sample], keep: Sequence[str] = (
 
 
 def worst_layers(graph: ov.Model, quantised: ov.Model, samples: Sequence[Sample], count: int) -> list[str]:
-    """The layers that add most to the error: where the relative error of the output grows most over the layer before."""
+    """The layers that add most to the error: their output is relatively further off than that of the layer before."""
     names = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() in _LINEAR]
     exact, rough = _outputs(graph, names, samples), _outputs(quantised, names, samples)
-    off = [float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)) for a, b in zip(exact, rough, strict=True)]
+    off = [
+        float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)) for a, b in zip(exact, rough, strict=True)
+    ]
     growth = {name: now - before for name, before, now in zip(names, [0.0, *off], off, strict=False)}
     return sorted(names, key=lambda name: -growth[name])[:count]
 
@@ -60,7 +62,12 @@ class Int8Engine(OpenvinoEngine):
     """Runs graphs that were quantised before; what is not int8 is bf16 where the hardware has it."""
 
     def __init__(
-        self, config: Model, params: Params, graphs: Mapping[str, ov.Model], kept: Sequence[str], judged: Mapping[str, float]
+        self,
+        config: Model,
+        params: Params,
+        graphs: Mapping[str, ov.Model],
+        kept: Sequence[str],
+        judged: Mapping[str, float],
     ) -> None:
         super().__init__(config, params, "int8")
         self._graphs = graphs
@@ -68,6 +75,7 @@ class Int8Engine(OpenvinoEngine):
         self.judged = dict(judged)  # what the gate measured
 
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
+        """The quantised graph. Raises EngineError for stages."""
         if stages:
             raise EngineError("precision 'int8' keeps no stages: ask an engine of precision 'fp32' for them")
         graph = self._graphs[tower]
@@ -76,7 +84,7 @@ class Int8Engine(OpenvinoEngine):
 
 
 @contextlib.contextmanager
-def _quiet(nncf: Any) -> Iterator[None]:
+def _quiet(nncf: Any) -> Generator[None]:
     """NNCF prints bars and notes to standard output, which belongs to the answer of a command."""
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

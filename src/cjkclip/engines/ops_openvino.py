@@ -52,7 +52,7 @@ class OpenvinoOps:
     A matrix product is called like the layer whose weight it takes, if `name_of` knows it; convolutions are numbered.
     """
 
-    def __init__(self, name_of: Callable[[np.ndarray], str | None]) -> None:
+    def __init__(self, name_of: Callable[[np.ndarray], str | None] = lambda _: None) -> None:
         self._name_of, self._convs = name_of, 0
 
     def add(self, a: Node, b: Node | np.ndarray) -> Node:

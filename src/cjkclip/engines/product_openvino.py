@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from cjkclip.engines.ops_openvino import OpenvinoOps, op, ov
+from cjkclip.engines.ops_openvino import Node, OpenvinoOps, op, ov
 
-HINTS = {"fp32": "f32", "bf16": "bf16"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 def product(rows: int, width: int, out: int, precision: str, device: str) -> Callable[[], object] | None:
@@ -18,8 +18,19 @@ def product(rows: int, width: int, out: int, precision: str, device: str) -> Cal
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape, np.float32) for shape in ((rows, width), (out, width)))
     node = op.parameter([rows, width], np.float32, "x")
-    graph = cast(Any, ov.Model)([op.result(OpenvinoOps().linear(node, weight, None))], [node], "product")
+    made = _int8(node, weight) if precision == "int8" else OpenvinoOps().linear(node, weight, None)
+    graph = cast(Any, ov.Model)([op.result(made)], [node], "product")
     compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]})
     request = compiled.create_infer_request()
     request.set_input_tensor(ov.Tensor(x))
     return request.infer
+
+
+def _int8(x: Node, weight: np.ndarray) -> Node:
+    """The same with both sides quantised, as NNCF writes it: one range for x, one per row of the weight."""
+    most = np.float32(4)  # of a normal distribution, near enough
+    ends = (op.constant(-most), op.constant(most))
+    x = op.fake_quantize(x, ends[0], ends[1], ends[0], ends[1], 256)
+    scale = np.abs(weight).max(axis=1, keepdims=True) / np.float32(127)
+    stored = op.convert(op.constant(np.round(weight / scale).astype(np.int8)), "f32")
+    return op.matmul(x, op.multiply(stored, scale), False, True)
