@@ -12,6 +12,7 @@
     │   ├── FactsError                     neither the file nor a release record tells a fact the arithmetic needs
     │   └── HubError                       the hub cannot be reached, refuses, or does not hold the file
     ├── EngineError                        no such engine, precision or device here
+    │   └── OutOfMemoryError (MemoryError) a batch takes more memory than there is
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
 A message says what came, what fits, and what to do.
@@ -80,12 +81,20 @@ class EngineError(CjkclipError):
     """No such engine, precision or device here."""
 
 
+class OutOfMemoryError(EngineError, MemoryError):
+    """A batch takes more memory than there is, of the computer or of its GPU."""
+
+
 class MissingDependencyError(CjkclipError, ImportError):
     """An optional package is not installed."""
 
 
 class TruncatedTextWarning(UserWarning):
     """A text was longer than the model reads and was cut; the message says which."""
+
+
+class EngineWarning(UserWarning):
+    """The best engine for this machine cannot be used; the message says why, and which one is."""
 
 
 def _shortened(arg: object) -> object:
