@@ -5,7 +5,7 @@ and looks every fifth of a second at how much memory is its own. Linux only: mem
 """
 
 import argparse
-import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bench.timing import machine
+from cjkclip.gallery import Gallery
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "embedding.md"
@@ -68,25 +69,30 @@ def write_pictures(folder: Path, count: int) -> None:
 def embed(folder: Path, count: int) -> Line:
     """Run the program over a folder and watch it."""
     out = folder / "vectors.safetensors"
-    words = [sys.executable, "-m", "cjkclip", "embed", str(folder), "--out", str(out), "--json"]
+    words = [sys.executable, "-m", "cjkclip", "embed", str(folder), "--out", str(out)]
     most = 0
-    with tempfile.TemporaryFile() as said, subprocess.Popen(words, stdout=said) as process:
-        while process.poll() is None:
-            most = max(most, _own(process.pid))
-            time.sleep(0.2)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        with subprocess.Popen(words, stdout=said) as process:
+            while process.poll() is None:
+                most = max(most, _own(process.pid))
+                time.sleep(0.2)
         said.seek(0)
-        answer = json.load(said)
-    assert (process.returncode, answer["rows"]) == (0, count), answer["problems"][:3]
-    seconds = answer["seconds"]
+        told = said.read()
+    assert process.returncode == 0, told
+    gallery = Gallery.load(out)
+    assert len(gallery) == count
+    whole, waiting, encoding, writing = (
+        float(seconds.replace(",", "")) for seconds in re.findall(r"([\d.,]+) s\b", told)
+    )
     return Line(
         pictures=count,
         own=most,
-        names=sum(map(sys.getsizeof, answer["names"])),
-        vectors=4 * answer["rows"] * answer["width"],
-        whole=sum(seconds.values()),
-        waiting=seconds["reading"],
-        encoding=seconds["encoding"],
-        writing=seconds["writing"],
+        names=sum(map(sys.getsizeof, gallery.names)),
+        vectors=gallery.vectors.nbytes,
+        whole=whole,
+        waiting=waiting,
+        encoding=encoding,
+        writing=writing,
     )
 
 

@@ -57,24 +57,23 @@ def embed(
     if not inputs and not lines:
         raise typer.BadParameter("nothing to embed: name pictures, folders or texts, or pass --lines FILE")
     with Report("embed", as_json=json) as report:
-        asked = [*_expand(inputs or [], kind), *(line for path in lines or [] for line in read_lines(path))]
+        wanted = _sorted(_expand(inputs or [], kind), [line for path in lines or [] for line in read_lines(path)])
         if not out.parent.is_dir():
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
         clip = cjkclip.load(model, engine=engine)
         with Rows(out, clip.embed_dim) as rows:
-            pictures = [one for one in asked if isinstance(one, Path)]
-            spent = _fill(rows, report, clip, asked, fast)
+            spent = _fill(rows, report, clip, wanted, fast)
             if not len(rows):
                 raise InputError("nothing is left to embed: see above")
             began = time.perf_counter()
             rows.save(clip.fingerprint)
             spent.writing += time.perf_counter() - began
         shape = {"rows": len(rows), "width": clip.embed_dim, "names": rows.names}
-        about = {"pictures": len(pictures), "seconds": asdict(spent)} if pictures else {}
-        report.answer |= {"model": model, "fingerprint": clip.fingerprint, "out": str(out), **shape, **about}
+        report.answer |= {"model": model, "fingerprint": clip.fingerprint, "out": str(out), **shape}
         report.show(f"{len(rows)} rows of {clip.embed_dim} numbers written to {safe(str(out))}")
-        if pictures:
-            report.show(spent.told(len(pictures)), *spent.advice(pictures, fast))
+        if wanted.pictures:
+            report.answer |= {"pictures": len(wanted.pictures), "seconds": asdict(spent)}
+            report.show(spent.told(len(wanted.pictures)), *spent.advice(wanted, fast))
 
 
 @dataclass(kw_only=True)
@@ -101,19 +100,36 @@ class Spent:
         parts = f"reading and resizing {reading} of waiting, encoding {encoding}, writing {writing}"
         return f"{pictures:,} pictures in {whole} ({rate}): {parts}"
 
-    def advice(self, pictures: list[Path], fast: bool) -> list[str]:
+    def advice(self, wanted: "Wanted", fast: bool) -> list[str]:
         """What would make it faster, if it took long and there is something."""
         if self.whole < LONG:
             return []
         if self.encoding >= self.reading:
             return ["encoding takes the longest: a smaller model, or --engine torch on a GPU, is faster"]
-        if not fast and any(path.suffix.lower() in JPEG for path in pictures):
+        if not fast and any(wanted.names[i].lower().endswith(JPEG) for i in wanted.pictures):
             return ["reading takes the longest: --fast decodes large JPEG files at a fraction of their size"]
         return []
 
 
 def _seconds(value: float) -> str:
     return f"{value:,.0f} s" if value >= 10 else f"{value:.1f} s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be encoded: every input's text or path, and the places of the texts and of the pictures."""
+
+    names: list[str]
+    texts: list[int]
+    pictures: list[int]
+
+
+def _sorted(asked: list[Asked], lines: list[str]) -> Wanted:
+    """Without the Path objects, which take four times the room of their text."""
+    names = [*map(str, asked), *lines]
+    pictures = [i for i, one in enumerate(asked) if isinstance(one, Path)]
+    texts = [i for i, one in enumerate(asked) if isinstance(one, str)]
+    return Wanted(names=names, texts=[*texts, *range(len(asked), len(names))], pictures=pictures)
 
 
 def _expand(inputs: list[str], kind: Kind) -> list[Asked]:
@@ -126,26 +142,25 @@ def _expand(inputs: list[str], kind: Kind) -> list[Asked]:
     return expanded
 
 
-def _fill(rows: Rows, report: Report, clip: "cjkclip.Clip", asked: list[Asked], fast: bool) -> Spent:
+def _fill(rows: Rows, report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool) -> Spent:
     """A row for every input that can be used, in their order: texts are encoded at once, pictures as they come."""
-    places = [i for i, one in enumerate(asked) if isinstance(one, str) and worded(report, one)]
-    words = [str(asked[i]) for i in places]
+    places = [i for i in wanted.texts if worded(report, wanted.names[i])]
+    words = [wanted.names[i] for i in places]
     texts = places, clip.encode_text(words) if words else np.zeros((0, clip.embed_dim), np.float32)
     spent = Spent()
-    with closing(_pictures(report, clip, asked, fast, spent)) as pictures:
+    with closing(_pictures(report, clip, wanted, fast, spent)) as pictures:
         for found, vectors in _in_order(texts, pictures):
             began = time.perf_counter()
-            rows.add([str(asked[i]) for i in found], vectors)
+            rows.add([wanted.names[i] for i in found], vectors)
             spent.writing += time.perf_counter() - began
     return spent
 
 
-def _pictures(report: Report, clip: "cjkclip.Clip", asked: list[Asked], fast: bool, spent: Spent) -> Generator[Vectors]:
+def _pictures(report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool, spent: Spent) -> Generator[Vectors]:
     """The pictures among the inputs, batch by batch; the bad ones are reported."""
-    places = [i for i, one in enumerate(asked) if isinstance(one, Path)]
-    if not places:
+    if not wanted.pictures:
         return
-    paths = [str(asked[i]) for i in places]
+    paths = [wanted.names[i] for i in wanted.pictures]
     batches = clip.encode_image_batches(paths, exact=not fast)
     with closing(batches), report.progress("reading pictures", len(paths)) as progress:
         for batch in batches:
@@ -155,7 +170,7 @@ def _pictures(report: Report, clip: "cjkclip.Clip", asked: list[Asked], fast: bo
                 report.problem(paths[index], ImageError(f"picture {index}: {why}"))
             end = batch.start + len(batch.features)
             progress(end)
-            yield places[batch.start : end], batch.features
+            yield wanted.pictures[batch.start : end], batch.features
 
 
 def _in_order(texts: Vectors, pictures: Iterable[Vectors]) -> Iterator[Vectors]:
