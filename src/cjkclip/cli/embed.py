@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ import numpy as np
 import typer
 
 import cjkclip
-from cjkclip.cli.inputs import Asked, is_folder, picture_paths, read_lines, sort_inputs, worded
+from cjkclip.cli.inputs import is_folder, read_lines, sort_inputs, worded
 from cjkclip.cli.options import As, Engine, Json, Kind, Model, Out
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError
+from cjkclip.gallery.files import picture_names
 from cjkclip.gallery.rows import ENDINGS, Rows
 
 Vectors = tuple[list[int], np.ndarray]  # places among the inputs, and a row for each
@@ -57,7 +58,7 @@ def embed(
     if not inputs and not lines:
         raise typer.BadParameter("nothing to embed: name pictures, folders or texts, or pass --lines FILE")
     with Report("embed", as_json=json) as report:
-        wanted = _sorted(_expand(inputs or [], kind), [line for path in lines or [] for line in read_lines(path)])
+        wanted = _sorted(inputs or [], kind, [line for path in lines or [] for line in read_lines(path)])
         if not out.parent.is_dir():
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
         clip = cjkclip.load(model, engine=engine)
@@ -124,22 +125,22 @@ class Wanted:
     pictures: list[int]
 
 
-def _sorted(asked: list[Asked], lines: list[str]) -> Wanted:
-    """Without the Path objects, which take four times the room of their text."""
-    names = [*map(str, asked), *lines]
-    pictures = [i for i, one in enumerate(asked) if isinstance(one, Path)]
-    texts = [i for i, one in enumerate(asked) if isinstance(one, str)]
-    return Wanted(names=names, texts=[*texts, *range(len(asked), len(names))], pictures=pictures)
+def _sorted(inputs: list[str], kind: Kind, lines: list[str]) -> Wanted:
+    """A folder stands for the pictures in it, unless everything is a text."""
+    wanted = Wanted(names=[], texts=[], pictures=[])
 
+    def add(names: Sequence[str], places: list[int]) -> None:
+        places += range(len(wanted.names), len(wanted.names) + len(names))
+        wanted.names.extend(names)
 
-def _expand(inputs: list[str], kind: Kind) -> list[Asked]:
-    """With auto, a folder stands for the pictures in it."""
-    if kind != "auto":
-        return sort_inputs(inputs, kind)
-    expanded: list[Asked] = []
     for word in inputs:
-        expanded += picture_paths([word]) if is_folder(word) else sort_inputs([word], kind)
-    return expanded
+        if kind != "text" and is_folder(word):
+            add(picture_names(Path(word)), wanted.pictures)
+        else:
+            [one] = sort_inputs([word], kind)
+            add([str(one)], wanted.pictures if isinstance(one, Path) else wanted.texts)
+    add(lines, wanted.texts)
+    return wanted
 
 
 def _fill(rows: Rows, report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool) -> Spent:

@@ -19,9 +19,11 @@ import openvino as ov  # noqa: E402
 from openvino import opset13 as op  # noqa: E402
 
 from cjkclip.config import Act, Model  # noqa: E402
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages  # noqa: E402
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory  # noqa: E402
 from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
 
+# in the texts of its errors, where an allocation failed
+NO_MEMORY = ("bad_alloc", "bad allocation", "Could not allocate", "Failed to allocate", "out of memory")
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
 
 
@@ -186,6 +188,7 @@ class OpenvinoEngine:
     def text_stages(self, ids: Ids, mask: Ids) -> Stages:
         return self._run("text", ids, mask, stages=True)
 
+    @short_of_memory(*NO_MEMORY)
     def _run(self, tower: str, *inputs: np.ndarray, stages: bool) -> Stages:
         key = (tower, stages)
         fresh = key not in self._compiled

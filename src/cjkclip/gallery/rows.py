@@ -87,15 +87,16 @@ class Rows:
 
     def _beside(self) -> BinaryIO:
         try:
-            return cast(BinaryIO, tempfile.TemporaryFile(dir=self.path.parent))
+            return cast(BinaryIO, tempfile.TemporaryFile(buffering=0, dir=self.path.parent))
         except OSError as error:
             raise self._refused(error) from error
 
     def _append(self, file: BinaryIO, array: np.ndarray) -> None:
         """Written, not mapped: writing to a full disk raises, writing to its map kills the program."""
         try:
-            file.write(array.tobytes())
-            file.flush()
+            left = memoryview(array.tobytes())
+            while left:  # what a disk that is almost full takes is only a part
+                left = left[file.write(left) :]
         except OSError as error:
             raise self._refused(error) from error
 
