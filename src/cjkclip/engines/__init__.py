@@ -117,9 +117,11 @@ def short_of_memory(*signs: str) -> Generator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in signs):
+        lines = [line.strip() for line in str(error).splitlines() if any(sign in line for sign in signs)]
+        if not lines and not isinstance(error, MemoryError):
             raise
-        raise OutOfMemoryError((str(error).strip() or type(error).__name__).splitlines()[0][:200]) from error
+        why = lines[0] if lines else str(error) or type(error).__name__
+        raise OutOfMemoryError(why[:200]) from error
 
 
 def _rounds(name: str, bert: bool) -> bool:

@@ -22,8 +22,16 @@ from cjkclip.config import Act, Model  # noqa: E402
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory  # noqa: E402
 from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
 
-# in the texts of its errors, where an allocation failed
-NO_MEMORY = ("bad_alloc", "bad allocation", "Could not allocate", "Failed to allocate", "out of memory")
+# in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
+NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "ould not allocate",
+    "ailed to allocate",
+    "can't alloc",
+    "Broken promise",
+    "Resource temporarily unavailable",
+)
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
 
 
@@ -198,7 +206,11 @@ class OpenvinoEngine:
             compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
             self._compiled[key] = (compiled, names)
         compiled, names = self._compiled[key]
-        outputs = compiled([np.ascontiguousarray(array) for array in inputs])
+        try:
+            outputs = compiled([np.ascontiguousarray(array) for array in inputs])
+        except (RuntimeError, MemoryError):
+            self._compiled.pop(key, None)  # once an allocation has failed in it, its next numbers are wrong
+            raise
         if fresh:  # the first run packs the weights: from now on it has its own
             self._params.let_go()
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}

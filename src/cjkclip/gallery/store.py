@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cjkclip.clip import Clip
 
 _KIND = {"format": "cjkclip-gallery", "version": "1"}
+_PART = 4096  # names that are encoded at once
 _QUERIES = 32  # that are multiplied at once: scores of all pictures are held for so many
 
 
@@ -158,7 +159,8 @@ class Gallery:
 def write_gallery(path: Path, names: Sequence[str], vectors: Float[np.ndarray, "n E"], fingerprint: str) -> None:
     """The file that `Gallery.load` reads, without a copy of `vectors`. Raises InputError, WeightsError."""
     _require_fit(names, vectors)
-    text = np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
+    parts = [json.dumps(names[i : i + _PART])[1:-1] for i in range(0, len(names), _PART)]  # its lists are large
+    text = np.frombuffer(f"[{', '.join(parts)}]".encode(), dtype=np.uint8)
     weights.write(path, {"vectors": vectors, "names": text}, {**_KIND, "fingerprint": fingerprint})
 
 

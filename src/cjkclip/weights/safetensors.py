@@ -18,7 +18,7 @@ from cjkclip.weights.replace import replacing
 from cjkclip.weights.tensors import DTYPES, FORMAT, Tensors, element_of, short, stored_bytes, view
 
 MAX_HEADER = 16 << 20  # bytes; a tensor needs about 100
-PIECE = 1 << 22  # numbers that are written at once
+PIECE = 1 << 18  # numbers that are written at once
 # The library lays the last of these first, tensors of one type by name.
 _ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64")
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
