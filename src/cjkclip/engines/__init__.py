@@ -113,11 +113,11 @@ def machine(engine: str) -> str:
 
 @contextmanager
 def short_of_memory(*signs: str) -> Generator[None]:
-    """Raise OutOfMemoryError for a MemoryError, and for a RuntimeError with one of an engine's `signs` in its text."""
+    """Raise OutOfMemoryError for a MemoryError, and for a RuntimeError whose text has one of `signs`, patterns."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if any(sign in line for sign in signs)]
+        lines = [line.strip() for line in str(error).splitlines() if any(re.search(sign, line) for sign in signs)]
         if not lines and not isinstance(error, MemoryError):
             raise
         why = lines[0] if lines else str(error) or type(error).__name__

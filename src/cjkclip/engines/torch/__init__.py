@@ -12,8 +12,15 @@ from cjkclip.engines.torch.towers import TextTower, Towers
 from cjkclip.engines.torch.towers import build as build_towers
 from cjkclip.errors import EngineError
 
-# in the texts of its errors, where an allocation failed: of the GPU, of the CPU in two wordings, of cuBLAS and C++
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED", "bad_alloc")
+# in the texts of its errors, where an allocation failed: of a GPU, of the CPU in two wordings, in cuBLAS, C++, oneDNN
+NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "ALLOC_FAILED",
+    "bad_alloc",
+    "could not create a primitive$",
+)
 
 
 class TorchEngine:
