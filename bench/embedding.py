@@ -34,6 +34,8 @@ files of 128 x 96 pixels, each run in a process of its own.
   model's, the vectors' on their way to the disk) are not in it; the system takes those back when it needs them.
 - **names** is how much of it the names must take: the characters of the paths, with Python's 49 bytes for each.
 - **waiting** is the time in which encoding stood still because the next pictures were not read and resized yet.
+
+Speed moves with whatever else the machine does, memory does not.
 """
 
 
