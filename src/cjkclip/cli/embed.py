@@ -69,12 +69,11 @@ def embed(
             began = time.perf_counter()
             rows.save(clip.fingerprint)
             spent.writing += time.perf_counter() - began
-        shape = {"rows": len(rows), "width": clip.embed_dim, "names": rows.names}
-        report.answer |= {"model": model, "fingerprint": clip.fingerprint, "out": str(out), **shape}
+        report.answer |= {"model": model, "fingerprint": clip.fingerprint, "out": str(out)}
+        report.answer |= {"rows": len(rows), "width": clip.embed_dim, "names": rows.names}
         report.show(f"{len(rows)} rows of {clip.embed_dim} numbers written to {safe(str(out))}")
         if wanted.pictures:
-            report.answer |= {"pictures": len(wanted.pictures), "seconds": asdict(spent)}
-            report.show(spent.told(len(wanted.pictures)), *spent.advice(wanted, fast))
+            _tell(report, wanted, spent, fast)
 
 
 @dataclass(kw_only=True)
@@ -110,6 +109,11 @@ class Spent:
         if not fast and any(wanted.names[i].lower().endswith(JPEG) for i in wanted.pictures):
             return ["reading takes the longest: --fast decodes large JPEG files at a fraction of their size"]
         return []
+
+
+def _tell(report: Report, wanted: "Wanted", spent: Spent, fast: bool) -> None:
+    report.answer |= {"pictures": len(wanted.pictures), "seconds": asdict(spent)}
+    report.show(spent.told(len(wanted.pictures)), *spent.advice(wanted, fast))
 
 
 def _seconds(value: float) -> str:
