@@ -1,6 +1,10 @@
 """Engines: chosen by name, equal to each other, and torch's names equal to the list made from the config alone."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from cjkclip.config import Bert, Model, ResNet, Text, Vit
 from cjkclip.engines import ENGINES, build, choose
 from cjkclip.engines.functional import image_tower, text_tower
 from cjkclip.engines.ops_numpy import NumpyOps
-from cjkclip.errors import EngineError
+from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 from cjkclip.parameters import shapes
 
 TEXT = Text(
@@ -186,6 +190,51 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
             build(MODELS["vit"], random_params(MODELS["vit"]), engine="torch", precision="fp32", device="cuda")
 
 
-def test_without_openvino_numpy_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cjkclip.engines.find_spec", lambda name: None)
-    assert choose() == ("numpy", "fp32", "cpu")
+def test_without_openvino_another_engine_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"torch"}
+    monkeypatch.setattr("cjkclip.engines.find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr("cjkclip.engines._driver", lambda: False)
+    with pytest.warns(EngineWarning, match=r"pip install openvino\. .* on torch"):
+        assert choose() == ("torch", "fp32", "cpu")
+    there.clear()
+    with pytest.warns(EngineWarning, match=r"pip install openvino\. .* on numpy"):
+        assert choose(device="cpu") == ("numpy", "fp32", "cpu")
+    for name, advice in (("openvino", "pip install openvino"), ("torch", r"pip install 'cjkclip\[torch\]'")):
+        with pytest.raises(MissingDependencyError, match=advice):
+            choose(name)
+    assert choose("numpy")[0] == "numpy"
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, AttributeError])
+def test_a_package_that_does_not_start_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(_: str) -> None:
+        raise error("built for another NumPy\nand so on")
+
+    monkeypatch.setattr("cjkclip.engines.importlib.import_module", broken)
+    with pytest.raises(EngineError, match=r"does not start \(built for another NumPy\): pip install --force-reinstall"):
+        build(MODELS["vit"], random_params(MODELS["vit"]), engine="openvino", precision="fp32", device="cpu")
+    with pytest.warns(EngineWarning, match="does not start"):
+        assert choose(device="cpu")[0] == "torch"
+
+
+def test_an_openvino_that_lacks_a_library(tmp_path: Path) -> None:
+    """One line says so, and another engine answers; asked for by name it is an error, without a traceback."""
+    (tmp_path / "openvino").mkdir()
+    said = "libopenvino.so.2620: cannot open shared object file"
+    (tmp_path / "openvino" / "__init__.py").write_text(f"raise ImportError({said!r})", "utf-8")
+
+    def embed(*words: str) -> "subprocess.CompletedProcess[str]":
+        path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1] / "src")])
+        command = [sys.executable, "-m", "cjkclip", "embed", "猫", "--out", str(tmp_path / "v.npy"), *words]
+        env = {**os.environ, "PYTHONPATH": path}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+
+    auto = embed()
+    assert auto.returncode == 0, auto.stderr
+    whole = f"engine 'openvino' is installed but does not start ({said}): pip install --force-reinstall openvino"
+    assert auto.stderr == f"cjkclip: note: {whole}. Until then everything runs on torch, more slowly\n"
+    assert np.load(tmp_path / "v.npy").shape[0] == 1
+    named = embed("--engine", "openvino")
+    assert (named.returncode, named.stdout, named.stderr) == (5, "", f"cjkclip: error: {whole}\n")

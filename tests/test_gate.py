@@ -1,7 +1,9 @@
 """The gate of half precision: what "auto" becomes, what is remembered, and that nothing stale or broken is believed."""
 
 import dataclasses
+import errno
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 import cjkclip
 from cjkclip import cache, engines, gate, probes
+from cjkclip.cli.screen import Report
 from cjkclip.config import Model
 from cjkclip.parameters import shapes
 from families import GOLDEN
@@ -93,7 +96,7 @@ def test_another_parameter_or_fact_is_another_model(tried: Callable[..., tuple[s
     assert len(records()) == 3
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"image": "x"}', '{"other": 1.0}', "\x00\xff"])
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "{", "[]", "{}", '{"image": "x"}', '{"other": 1.0}', "\x00\xff"])
 def test_a_damaged_record_is_measured_again(text: str, tried: Callable[..., tuple[str, int]]) -> None:
     tried(0.0)
     [record] = records()
@@ -106,6 +109,83 @@ def test_a_cache_that_cannot_be_written_changes_nothing(tried: Callable[..., tup
     (tmp_path / "cjkclip").write_text("a file where the folder should be")
     assert tried(0.0) == ("bf16", 2)
     assert tried(9.0) == ("fp32", 2)
+
+
+def test_a_cache_that_is_only_read_is_still_used(
+    tried: Callable[..., tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a read-only disk; modes do not keep an administrator from writing."""
+    assert tried(0.0) == ("bf16", 2)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("mkdir", "write_text", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert tried(9.0) == ("bf16", 0)
+    other = random_params(MODEL)
+    other["vision.cls"][0] += 1
+    assert tried(9.0, other) == ("fp32", 2)
+
+
+def test_a_full_disk_leaves_no_half_of_a_record(
+    tried: Callable[..., tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.write_text
+
+    def half(path: Path, text: str, encoding: str) -> int:
+        real(path, text[:5], encoding)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        assert tried(0.0) == ("bf16", 2)
+        assert list(cache.folder("precision").iterdir()) == []
+    assert tried(9.0) == ("fp32", 2)
+    assert len(records()) == 1
+
+
+def test_a_user_without_a_home_has_no_cache(
+    tried: Callable[..., tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    assert tried(0.0) == ("bf16", 2)
+    assert tried(9.0) == ("fp32", 2)
+
+
+def test_the_first_look_is_said_once(tried: Callable[..., tuple[str, int]], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "cjkclip"):
+        tried(0.0)
+        tried(0.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "looking once at how exact bf16 is on this model, which takes some seconds"
+    ]
+
+
+def test_the_command_line_says_it_when_it_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def measure(*_: object, **__: object) -> dict[str, float]:
+        said.append(capsys.readouterr().err)
+        return {"image": 1.0}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(gate, "SMALL", 0)
+    monkeypatch.setattr(gate, "measure", measure)
+    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    with Report("embed", as_json=False) as report:
+        for _ in range(2):
+            _ = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="openvino").engine
+    told = "looking once at how exact bf16 is on this model, which takes some seconds"
+    assert said == [f"cjkclip: note: {told}\n"]
+    assert report.notes == [told]
+    assert not logging.getLogger("cjkclip").handlers
 
 
 def test_old_records_are_dropped(tried: Callable[..., tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:

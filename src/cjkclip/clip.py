@@ -5,8 +5,7 @@ Refuses: pixels or ids that the towers were not made for; everything that checkp
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -14,7 +13,7 @@ from typing import cast
 import numpy as np
 from jaxtyping import Float32
 
-from cjkclip import checkpoints, engines, gate, probes, zeroshot
+from cjkclip import checkpoints, engines, gate, probes, stream, zeroshot
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning, WeightsError
@@ -25,7 +24,6 @@ from cjkclip.text.batches import by_length
 from cjkclip.zeroshot import Prediction
 
 Features = Float32[np.ndarray, "n E"]
-Batch = tuple[int, np.ndarray, list[tuple[int, str]]]
 KEPT = 8  # sets of labels
 MOST_SCALE = 80.0  # of the logarithm: beyond it float32 overflows
 
@@ -109,7 +107,8 @@ class Clip:
             raise InputError(f"got pixels of shape {pixels.shape}, expected (n, 3, {size}, {size})")
         if len(pixels) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
-        return _unit(self.engine.image(pixels)) if normalize else self.engine.image(pixels)
+        features = stream.halved(self.engine.image, pixels)
+        return _unit(features) if normalize else features
 
     def encode_tokens(self, tokens: Tokens, *, normalize: bool = True) -> Features:
         """Features of prepared tokens."""
@@ -124,7 +123,7 @@ class Clip:
             return np.zeros((0, self.embed_dim), np.float32)
         columns = np.flatnonzero(tokens.mask.sum(axis=0))
         used = int(columns[-1]) + 1 if len(columns) else 1  # what follows is pads alone, which say nothing
-        features = self.engine.text(ids[:, :used], tokens.mask[:, :used])
+        features = stream.halved(self.engine.text, ids[:, :used], tokens.mask[:, :used])
         return _unit(features) if normalize else features
 
     def encode_image(
@@ -146,20 +145,32 @@ class Clip:
         ImageError names every bad one when all have been tried.
         """
         listed = _listed(images)
-        _require_batch(batch_size)
-        problems: list[tuple[int, str]] = []
-        features = np.full((len(listed), self.embed_dim), np.nan, np.float32)
-        for start, pixels, bad in self._ahead(listed, batch_size, exact):
-            good = np.setdiff1d(np.arange(len(pixels)), [index for index, _ in bad])
-            features[start + good] = self.encode_pixels(pixels[good], normalize=normalize)
-            problems += [(start + index, why) for index, why in bad]
-            if progress is not None:
-                progress(start + len(pixels))
+        features = np.zeros((len(listed), self.embed_dim), np.float32)
+        batches = self.encode_image_batches(listed, normalize=normalize, batch_size=batch_size, exact=exact)
+        problems = stream.fill(features, batches, progress)
         if problems and on_error is None:
             raise blame(problems, len(listed))
         for index, why in problems:
             cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
         return features
+
+    def encode_image_batches(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        normalize: bool = True,
+        batch_size: int = 32,
+        exact: bool = True,
+    ) -> Generator[stream.Batch]:
+        """The same a batch at a time, for more pictures than their features fit into memory.
+
+        Each has `start`, `features` (n, E) with NaN for a bad picture, `problems` as (index, why), and the seconds
+        that its pixels were `waited` for and that it was `encoded`. Close the generator to stop early.
+        """
+        listed = _listed(images)
+        _require_batch(batch_size)
+        made = stream.ahead(listed, self._rules(), batch_size, exact)
+        return stream.batches(made, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
 
     def encode_text(
         self,
@@ -228,26 +239,6 @@ class Clip:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[key] = zeroshot.ensemble(self.encode_text(sentences), templates)
         return self._kept[key]
-
-    def _ahead(self, pictures: list[Picture], batch_size: int, exact: bool) -> Iterator[Batch]:
-        """Where a batch starts, its pixels, and its bad pictures; the next batch is made meanwhile."""
-        rules = self._rules()
-
-        def make(start: int) -> Batch:
-            bad: list[tuple[int, str]] = []
-            part = pictures[start : start + batch_size]
-            return start, load_pixels(part, rules, exact=exact, on_error=lambda _, e: bad.extend(e.problems)), bad
-
-        starts = range(0, len(pictures), batch_size)
-        if len(starts) < 2:
-            yield from map(make, starts)
-            return
-        with ThreadPoolExecutor(1, "cjkclip-ahead") as pool:
-            made = pool.submit(make, 0)
-            for start in starts[1:]:
-                done, made = made.result(), pool.submit(make, start)
-                yield done
-            yield made.result()
 
     def _probe(self) -> probes.Inputs:
         return probes.inputs(self.config, self.tokenizer)

@@ -12,6 +12,7 @@
     │   ├── FactsError                     neither the file nor a release record tells a fact the arithmetic needs
     │   └── HubError                       the hub cannot be reached, refuses, or does not hold the file
     ├── EngineError                        no such engine, precision or device here
+    │   └── OutOfMemoryError (MemoryError) a batch takes more memory than there is
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
 A message says what came, what fits, and what to do.
@@ -78,6 +79,10 @@ class HubError(CheckpointError):
 
 class EngineError(CjkclipError):
     """No such engine, precision or device here."""
+
+
+class OutOfMemoryError(EngineError, MemoryError):
+    """A batch takes more memory than there is, of the computer or of its GPU."""
 
 
 class MissingDependencyError(CjkclipError, ImportError):

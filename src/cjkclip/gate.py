@@ -10,6 +10,7 @@ second); without a cache that can be written it is measured at each start.
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ LEAST_COSINE = 0.9995
 SMALL = 20_000_000  # parameters
 MOST_RECORDS = 256  # files kept
 ENDS = 64  # numbers
+_LOG = logging.getLogger(__name__)
 
 
 def precision(config: Model, params: Mapping[str, np.ndarray], inputs: Callable[[], Inputs], *, engine: str) -> str:
@@ -39,6 +41,7 @@ def precision(config: Model, params: Mapping[str, np.ndarray], inputs: Callable[
     record = cache.folder("precision") / f"{_key(config, params, engine, fast)}.json"
     cosines = _remembered(record)
     if cosines is None:
+        _LOG.info("looking once at how exact %s is on this model, which takes some seconds", fast)
         cosines = measure(config, params, inputs(), engine=engine, fast=fast)
         _remember(record, cosines)
     return fast if min(cosines.values()) >= LEAST_COSINE else "fp32"
@@ -86,7 +89,7 @@ def _key(config: Model, params: Mapping[str, np.ndarray], engine: str, fast: str
 def _remembered(record: Path) -> dict[str, float] | None:
     try:
         found: Any = json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not found or not set(cast(dict[str, Any], found)) <= {"image", "text"}:
         return None
@@ -99,8 +102,11 @@ def _remember(record: Path, cosines: Mapping[str, float]) -> None:
     with contextlib.suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)
         fresh = record.with_name(f".{record.name}.{os.getpid()}")
-        fresh.write_text(json.dumps(cosines), "utf-8")
-        fresh.replace(record)
+        try:
+            fresh.write_text(json.dumps(cosines), "utf-8")
+            fresh.replace(record)
+        finally:
+            fresh.unlink(missing_ok=True)  # half of a record, if the disk is full
         oldest_first = sorted(record.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for old in oldest_first[:-MOST_RECORDS]:
             old.unlink()

@@ -4,6 +4,7 @@ Each command is a thin table over public functions. What cjkclip raises on purpo
 """
 
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from cjkclip.cli import bench, classify, convert, doctor, embed, models, search,
 from cjkclip.cli.screen import (
     EXIT_CODES,
     INTERRUPTED,
+    TERMINATED,
     USAGE,
     forgive_streams,
     leave_broken_pipe,
@@ -23,6 +25,13 @@ from cjkclip.cli.screen import (
 )
 
 __all__ = ["app", "main"]
+
+
+_SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come: everything on the way is closed, as after Ctrl-C."""
 
 
 class _Group(TyperGroup):
@@ -47,10 +56,12 @@ class _Group(TyperGroup):
             sys.exit(_usage(error))
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
+        except _Terminated:
+            code = TERMINATED
         except BrokenPipeError:
             code = leave_broken_pipe()
-        if code == INTERRUPTED:
-            sys.stderr.write("cjkclip: interrupted\n")
+        if code in _SAID:
+            sys.stderr.write(f"cjkclip: {_SAID[code]}\n")
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -95,6 +106,11 @@ for _module in (models, classify, search, embed, train, convert, verify, bench, 
     app.command(epilog=EXIT_CODES)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
 def main() -> None:
     """The program `cjkclip`."""
+    signal.signal(signal.SIGTERM, _terminate)
     app(prog_name="cjkclip")

@@ -5,6 +5,7 @@ object and nothing else. Control characters in names and queries are shown as es
 """
 
 import json
+import logging
 import os
 import re
 import sys
@@ -26,12 +27,12 @@ from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputErro
 LONGEST_TITLE = 120
 SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 
-OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
+OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
 
 EXIT_CODES = (
     "Exit codes: 0 all answered; 1 some inputs could not be used, the others were answered, or what was compared "
     "differs; 2 wrong usage; 3 a model or gallery could not be loaded; 4 no input could be used; 5 something is not "
-    "installed or not possible here; 130 interrupted."
+    "installed or not possible here; 130 interrupted, 143 ended by SIGTERM."
 )
 
 # Controls, marks that reorder or hide text, line separators, lone surrogates (undecodable bytes of a name).
@@ -83,6 +84,18 @@ class _Screen(Console):
         raise typer.Exit(leave_broken_pipe())
 
 
+class _Notes(logging.Handler):
+    """What the library tells on the way becomes a note at once."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One note."""
+        self._note(record.getMessage())
+
+
 class Report:
     """The answer of one command, in the making. A context; leaving it prints and sets the exit code."""
 
@@ -100,6 +113,7 @@ class Report:
         """Listen to warnings."""
         if self.as_json:
             self._quiet.enter_context(hub.silence())
+        self._quiet.enter_context(_hearing(_Notes(self.note)))
         self._seen = self._warnings.__enter__()
         warnings.simplefilter("always", UserWarning)
         return self
@@ -174,6 +188,20 @@ def json_text(answer: dict[str, Any]) -> str:
     """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped."""
     text = json.dumps(answer, ensure_ascii=False, indent=2, allow_nan=False)
     return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+
+
+@contextmanager
+def _hearing(handler: logging.Handler) -> Generator[None]:
+    """`handler` hears what cjkclip logs."""
+    log = logging.getLogger("cjkclip")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 def write_json(answer: dict[str, Any]) -> None:

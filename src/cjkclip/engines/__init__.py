@@ -6,15 +6,18 @@ no family. `numpy` is the oracle, `openvino` the default on a CPU, `torch` the o
 
 import importlib
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from cjkclip.config import Bert, Model
-from cjkclip.errors import EngineError
+from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError, OutOfMemoryError
 from cjkclip.parameters import shapes
 
 Params = Mapping[str, np.ndarray]
@@ -58,6 +61,7 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16", "int8", ROUNDED), ("cpu",)),
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
+INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # what pip is asked for, by engine
 GATED = ("openvino",)  # engines whose "auto" precision is decided model by model
 # what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
 _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|k|v|out)\.")
@@ -74,6 +78,7 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} does not exist; choose 'auto' or one of {sorted(ENGINES)}")
     _, precisions, devices = ENGINES[engine]
+    _require_installed(engine)
     if precision == "auto" and engine not in GATED:
         precision = precisions[0]
     if device == "auto":
@@ -92,17 +97,31 @@ def build(config: Model, params: Params, *, engine: str, precision: str, device:
         bert = isinstance(config.text, Bert)
         read = {n: a.astype(np.float16) if _rounds(n, bert) else a for n, a in read.items()}
         precision = "fp32"
-    return cast(Engine, importlib.import_module(ENGINES[engine][0]).build(config, read, precision, device))
+    with short_of_memory():
+        return cast(Engine, _module(engine).build(config, read, precision, device))
 
 
 def fast(engine: str) -> str | None:
     """The precision below fp32 that an engine computes in hardware on this machine, or None."""
-    return importlib.import_module(ENGINES[engine][0]).fast() if engine in GATED else None
+    return _module(engine).fast() if engine in GATED else None
 
 
 def machine(engine: str) -> str:
     """What an engine's numbers depend on besides the model: its version and the processor."""
-    return importlib.import_module(ENGINES[engine][0]).machine()
+    return _module(engine).machine()
+
+
+@contextmanager
+def short_of_memory(*signs: str) -> Generator[None]:
+    """Raise OutOfMemoryError for a MemoryError, and for a RuntimeError whose text has one of `signs`, patterns."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if any(re.search(sign, line) for sign in signs)]
+        if not lines and not isinstance(error, MemoryError):
+            raise
+        why = lines[0] if lines else str(error) or type(error).__name__
+        raise OutOfMemoryError(why[:200]) from error
 
 
 def _rounds(name: str, bert: bool) -> bool:
@@ -113,7 +132,31 @@ def _rounds(name: str, bert: bool) -> bool:
 def _best_engine(device: str) -> str:
     if device not in ("auto", "cpu") or (device == "auto" and _gpu() is not None):
         return "torch"
-    return "openvino" if find_spec("openvino") is not None else "numpy"
+    try:
+        _require_installed("openvino")
+        _module("openvino")
+    except (EngineError, MissingDependencyError) as error:
+        instead = "numpy" if find_spec("torch") is None else "torch"
+        warnings.warn(f"{error}. Until then everything runs on {instead}, more slowly", EngineWarning, stacklevel=4)
+        return instead
+    return "openvino"
+
+
+def _require_installed(engine: str) -> None:
+    if engine in INSTALL and find_spec(engine) is None:
+        raise MissingDependencyError(f"engine {engine!r} is not installed: pip install {INSTALL[engine]}")
+
+
+def _module(engine: str) -> ModuleType:
+    """The engine's own module. Raises EngineError if its package is there but does not start."""
+    try:
+        return importlib.import_module(ENGINES[engine][0])
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # what halves of packages raise
+        why = str(error).strip().partition("\n")[0][:200]
+        raise EngineError(
+            f"engine {engine!r} is installed but does not start ({why}): "
+            f"pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
+        ) from error
 
 
 def _gpu() -> str | None:

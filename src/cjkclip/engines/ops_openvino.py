@@ -20,9 +20,19 @@ import openvino as ov  # noqa: E402
 from openvino import opset13 as op  # noqa: E402
 
 from cjkclip.config import Act, Model  # noqa: E402
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages  # noqa: E402
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory  # noqa: E402
 from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
 
+# in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
+NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "ould not allocate",
+    "ailed to allocate",
+    "can't alloc",
+    "Broken promise",
+    "Resource temporarily unavailable",
+)
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
 Compiled = tuple[ov.CompiledModel, list[str]]  # and the names of its outputs
 
@@ -202,13 +212,18 @@ class OpenvinoEngine:
     def text_stages(self, ids: Ids, mask: Ids) -> Stages:
         return self._run("text", ids, mask, stages=True)
 
+    @short_of_memory(*NO_MEMORY)
     def _run(self, tower: str, *inputs: np.ndarray, stages: bool) -> Stages:
         key = (tower, stages)
         fresh = key not in self._compiled
         if fresh:
             self._compiled[key] = self.compiled(tower, stages=stages)
         compiled, names = self._compiled[key]
-        outputs = compiled([np.ascontiguousarray(array) for array in inputs])
+        try:
+            outputs = compiled([np.ascontiguousarray(array) for array in inputs])
+        except (RuntimeError, MemoryError):
+            self._compiled.pop(key, None)  # once an allocation has failed in it, its next numbers are wrong
+            raise
         if fresh:  # the first run packs the weights: from now on it has its own
             self._params.let_go()
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}

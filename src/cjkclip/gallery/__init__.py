@@ -9,6 +9,7 @@
 from cjkclip.gallery.bundled import Bundled, bundled, guess_language
 from cjkclip.gallery.files import find_pictures
 from cjkclip.gallery.fonts import Fonts, find_fonts
+from cjkclip.gallery.rows import Rows
 from cjkclip.gallery.sheet import Found, Row, Sheet, draw_sheet
 from cjkclip.gallery.store import Gallery, Hit
 
@@ -19,6 +20,7 @@ __all__ = [
     "Gallery",
     "Hit",
     "Row",
+    "Rows",
     "Sheet",
     "bundled",
     "draw_sheet",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cjkclip.clip import Clip
 
 _KIND = {"format": "cjkclip-gallery", "version": "1"}
+_PART = 4096  # names that are encoded at once
 _QUERIES = 32  # that are multiplied at once: scores of all pictures are held for so many
 
 
@@ -38,14 +39,7 @@ class Gallery:
 
     def __init__(self, names: Sequence[str], vectors: Float[np.ndarray, "n E"], *, fingerprint: str = "") -> None:
         """Keep `names` and a float32 copy of `vectors`. Raises InputError if they do not fit."""
-        if vectors.ndim != 2 or not len(vectors) or not vectors.shape[1]:
-            raise InputError(f"a gallery needs vectors of shape (n, E) with n > 0, got {vectors.shape}")
-        if len(names) != len(vectors):
-            raise InputError(f"got {len(names)} names for {len(vectors)} vectors: give one name per vector")
-        lengths = np.sqrt(np.einsum("ne,ne->n", vectors, vectors))  # no copy of a large gallery
-        if not np.allclose(lengths, 1, atol=1e-3):
-            worst = int(np.argmax(np.abs(np.nan_to_num(lengths, nan=np.inf) - 1)))
-            raise InputError(f"vector {worst} has length {lengths[worst]:.4g}, expected unit vectors: normalise them")
+        _require_fit(names, vectors)
         self.names = tuple(names)
         self.vectors: Float32[np.ndarray, "n E"] = np.array(vectors, dtype=np.float32)
         self.fingerprint = fingerprint
@@ -113,9 +107,7 @@ class Gallery:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file that `load` reads: `vectors`, and `names` as UTF-8 JSON."""
-        names = np.frombuffer(json.dumps(self.names).encode(), dtype=np.uint8)
-        metadata = {**_KIND, "fingerprint": self.fingerprint}
-        weights.write(Path(path), {"vectors": self.vectors, "names": names}, metadata)
+        write_gallery(Path(path), self.names, self.vectors, self.fingerprint)
 
     @classmethod
     def load(cls, path: Path) -> "Gallery":
@@ -162,6 +154,25 @@ class Gallery:
         scores = (self.vectors[left].astype(np.float64) @ query).astype(np.float32)
         order = np.argsort(-scores, kind="stable")[:k]  # equal ones stay in their order
         return [Hit(name=self.names[left[i]], score=float(scores[i]), index=int(left[i])) for i in order]
+
+
+def write_gallery(path: Path, names: Sequence[str], vectors: Float[np.ndarray, "n E"], fingerprint: str) -> None:
+    """The file that `Gallery.load` reads, without a copy of `vectors`. Raises InputError, WeightsError."""
+    _require_fit(names, vectors)
+    parts = [json.dumps(names[i : i + _PART])[1:-1] for i in range(0, len(names), _PART)]  # its lists are large
+    text = np.frombuffer(f"[{', '.join(parts)}]".encode(), dtype=np.uint8)
+    weights.write(path, {"vectors": vectors, "names": text}, {**_KIND, "fingerprint": fingerprint})
+
+
+def _require_fit(names: Sequence[str], vectors: Float[np.ndarray, "n E"]) -> None:
+    if vectors.ndim != 2 or not len(vectors) or not vectors.shape[1]:
+        raise InputError(f"a gallery needs vectors of shape (n, E) with n > 0, got {vectors.shape}")
+    if len(names) != len(vectors):
+        raise InputError(f"got {len(names)} names for {len(vectors)} vectors: give one name per vector")
+    lengths = np.sqrt(np.einsum("ne,ne->n", vectors, vectors))  # no copy of a large gallery
+    if not np.allclose(lengths, 1, atol=1e-3):
+        worst = int(np.argmax(np.abs(np.nan_to_num(lengths, nan=np.inf) - 1)))
+        raise InputError(f"vector {worst} has length {lengths[worst]:.4g}, expected unit vectors: normalise them")
 
 
 def _name(index: int, picture: Picture) -> str:

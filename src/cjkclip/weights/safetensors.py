@@ -7,7 +7,7 @@ NumPy lacks (8-bit floats) or no CLIP uses (complex); writing bfloat16 values th
 
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from cjkclip.weights.replace import replacing
 from cjkclip.weights.tensors import DTYPES, FORMAT, Tensors, element_of, short, stored_bytes, view
 
 MAX_HEADER = 16 << 20  # bytes; a tensor needs about 100
+PIECE = 1 << 18  # numbers that are written at once
 # The library lays the last of these first, tensors of one type by name.
 _ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64")
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
@@ -82,7 +83,15 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
     with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
-            file.write(stored_bytes(name, tensors[name], dtypes[name]))
+            for piece in _pieces(tensors[name]):
+                file.write(stored_bytes(name, piece, dtypes[name]))
+
+
+def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """The array in its order, so that no second whole one is in memory: a view may be larger than that."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, PIECE):
+        yield flat[start : start + PIECE]
 
 
 def _header(data: mmap.mmap) -> tuple[dict[str, Any], int]:

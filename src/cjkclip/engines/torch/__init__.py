@@ -7,10 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from cjkclip.config import Model, Vit
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory
 from cjkclip.engines.torch.towers import TextTower, Towers
 from cjkclip.engines.torch.towers import build as build_towers
 from cjkclip.errors import EngineError
+
+# in the texts of its errors, where an allocation failed: of a GPU, of the CPU in two wordings, in cuBLAS, C++, oneDNN
+NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "ALLOC_FAILED",
+    "bad_alloc",
+    "could not create a primitive$",
+)
 
 
 class TorchEngine:
@@ -49,6 +59,7 @@ class TorchEngine:
         outputs |= {f"blocks.{i}": f"text_block_{i}" for i in range(text.config.depth)}
         return self._record(text, (ids, mask), inputs, outputs, "text_features")
 
+    @short_of_memory(*NO_MEMORY)
     def _run(self, tower: nn.Module | None, *inputs: np.ndarray) -> np.ndarray:
         assert tower is not None
         kind = self.device.partition(":")[0]
@@ -82,5 +93,9 @@ def build(config: Model, params: Params, precision: str, device: str) -> TorchEn
     """Towers on a device. Weights become float32 here; bf16 is autocast over them."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
-    tensors = {k: torch.tensor(np.array(v, np.float32 if v.dtype.kind == "f" else v.dtype)) for k, v in params.items()}
-    return TorchEngine(build_towers(config, tensors), precision, device)
+    with short_of_memory(*NO_MEMORY):
+        return TorchEngine(build_towers(config, _tensors(params)), precision, device)
+
+
+def _tensors(params: Params) -> dict[str, torch.Tensor]:
+    return {k: torch.tensor(np.array(v, np.float32 if v.dtype.kind == "f" else v.dtype)) for k, v in params.items()}

@@ -1,0 +1,141 @@
+"""`python -m bench.embedding`: `cjkclip embed` over folders of 2,000, 20,000 and 100,000 pictures.
+
+Writes small JPEG files into a temporary folder, runs the program on them with the bundled model in a process of its own
+and looks every fifth of a second at how much memory is its own. Linux only: memory is read from /proc.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.timing import machine
+from cjkclip.gallery import Gallery
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks" / "embedding.md"
+COUNTS = (2_000, 20_000, 100_000)
+SIDES = (128, 96)  # pixels
+DIFFERENT = 500  # contents; each picture is a file of its own
+MIB = 1 << 20
+INTRODUCTION = """# Files to vectors
+
+Written by `python -m bench.embedding`: `cjkclip embed FOLDER --out FILE.safetensors` with the bundled model, over JPEG
+files of 128 x 96 pixels, each run in a process of its own.
+
+- **own memory** is the most that was seen of the kernel's RssAnon: what the process holds itself. Pages of files (the
+  model's, the vectors' on their way to the disk) are not in it; the system takes those back when it needs them.
+- **names** is how much of it the names must take: the characters of the paths, with Python's 49 bytes for each.
+- **waiting** is the time in which encoding stood still because the next pictures were not read and resized yet.
+
+Speed moves with whatever else the machine does, memory does not.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One run. Memory in bytes, times in seconds; `whole` is the loop over pictures, without the start."""
+
+    pictures: int
+    own: int
+    names: int
+    vectors: int
+    whole: float
+    waiting: float
+    encoding: float
+    writing: float
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """Noise that JPEG does not make trivial, laid out in folders of a thousand."""
+    rng = np.random.default_rng(0)
+    made: list[bytes] = []
+    for number in range(count):
+        file = folder / f"{number // 1000:03d}" / f"IMG_{number:06d}.jpg"
+        file.parent.mkdir(exist_ok=True)
+        if len(made) < DIFFERENT:
+            coarse = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize(SIDES, Image.Resampling.BICUBIC).save(file, quality=85)
+            made.append(file.read_bytes())
+        else:
+            file.write_bytes(made[number % DIFFERENT])
+
+
+def embed(folder: Path, count: int) -> Line:
+    """Run the program over a folder and watch it."""
+    out = folder / "vectors.safetensors"
+    words = [sys.executable, "-m", "cjkclip", "embed", str(folder), "--out", str(out)]
+    most = 0
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        with subprocess.Popen(words, stdout=said) as process:
+            while process.poll() is None:
+                most = max(most, _own(process.pid))
+                time.sleep(0.2)
+        said.seek(0)
+        told = said.read()
+    assert process.returncode == 0, told
+    gallery = Gallery.load(out)
+    assert len(gallery) == count
+    whole, waiting, encoding, writing = (
+        float(seconds.replace(",", "")) for seconds in re.findall(r"([\d.,]+) s\b", told)
+    )
+    return Line(
+        pictures=count,
+        own=most,
+        names=sum(map(sys.getsizeof, gallery.names)),
+        vectors=gallery.vectors.nbytes,
+        whole=whole,
+        waiting=waiting,
+        encoding=encoding,
+        writing=writing,
+    )
+
+
+def _own(pid: int) -> int:
+    """RssAnon of a process in bytes; 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+def markdown(lines: list[Line]) -> str:
+    """The table of docs/benchmarks/embedding.md."""
+    rows = [
+        "| pictures | own memory MiB | names MiB | vectors MiB | pictures/s | waiting s | encoding s | writing s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        sizes = " | ".join(f"{size / MIB:.1f}" for size in (line.own, line.names, line.vectors))
+        times = " | ".join(f"{seconds:.1f}" for seconds in (line.waiting, line.encoding, line.writing))
+        rows.append(f"| {line.pictures:,} | {sizes} | {line.pictures / line.whole:,.0f} | {times} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Measure, print; without arguments write the page."""
+    parser = argparse.ArgumentParser(prog="python -m bench.embedding", description=__doc__)
+    parser.add_argument("counts", nargs="*", type=int, help="how many pictures; nothing is written then")
+    counts = parser.parse_args().counts
+    lines: list[Line] = []
+    for count in counts or COUNTS:
+        with tempfile.TemporaryDirectory() as folder:
+            write_pictures(Path(folder), count)
+            lines.append(embed(Path(folder), count))
+        print(lines[-1], flush=True)
+    table = markdown(lines)
+    print(table)
+    if not counts:
+        PAGE.write_text(f"{INTRODUCTION}\n{machine()}\n\n{table}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

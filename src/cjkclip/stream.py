@@ -1,0 +1,125 @@
+"""Many pictures through a model: the next batch is made while one is encoded, and what was encoded is handed on.
+
+n pictures of a batch, E joint width. At most three batches of pixels exist at once, however many pictures there are.
+Also here: a batch, of pictures or of texts, that does not fit into memory is tried once more in two halves.
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from cjkclip.config import Image
+from cjkclip.errors import OutOfMemoryError
+from cjkclip.image import Picture, load_pixels
+
+Pixels = Float32[np.ndarray, "n 3 S S"]
+Features = Float32[np.ndarray, "n E"]
+Problems = list[tuple[int, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What became of pictures that lay one behind the other."""
+
+    start: int  # the first one's place among all
+    features: Features  # a row of NaN where a picture was bad
+    problems: Problems  # the place among all of each bad picture, and what is wrong with it
+    waited: float  # seconds until its pixels were there
+    encoded: float  # seconds in the image tower
+
+
+class Made(NamedTuple):
+    """A batch that can be encoded. `bad`: rows of NaN, and why."""
+
+    start: int
+    pixels: Pixels
+    bad: Problems
+
+
+def batches(made: Generator[Made], encode: Callable[[Pixels], Features], width: int) -> Generator[Batch]:
+    """Encode what was made, in its order; bad pictures never reach `encode`. Closing it closes `made`."""
+    with closing(made):
+        while True:
+            began = time.perf_counter()
+            one = next(made, None)
+            if one is None:
+                return
+            there = time.perf_counter()
+            good = np.setdiff1d(np.arange(len(one.pixels)), [row for row, _ in one.bad])
+            features = np.full((len(one.pixels), width), np.nan, np.float32)
+            features[good] = encode(one.pixels[good] if one.bad else one.pixels)
+            problems = [(one.start + row, why) for row, why in one.bad]
+            done = time.perf_counter()
+            start, one = one.start, None  # its pixels are let go before anybody looks at the features
+            yield Batch(start=start, features=features, problems=problems, waited=there - began, encoded=done - there)
+
+
+def fill(features: Features, found: Generator[Batch], progress: Callable[[int], None] | None) -> Problems:
+    """Lay every batch into `features`, say how many are done after each, and return the problems of all."""
+    problems: Problems = []
+    with closing(found):
+        for batch in found:
+            done = batch.start + len(batch.features)
+            features[batch.start : done] = batch.features
+            problems += batch.problems
+            if progress is not None:
+                progress(done)
+    return problems
+
+
+def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: bool) -> Generator[Made]:
+    """Pixels of every picture, `batch_size` at a time; the next are made meanwhile, by a thread that ends with this."""
+
+    def make(start: int) -> Made:
+        bad: Problems = []
+        part = pictures[start : start + batch_size]
+        try:
+            pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, error: bad.extend(error.problems))
+        except MemoryError as error:
+            raise _too_large(len(part), error) from error
+        return Made(start, pixels, bad)
+
+    starts = range(0, len(pictures), batch_size)
+    if len(starts) < 2:
+        yield from map(make, starts)
+        return
+    with ThreadPoolExecutor(1, "cjkclip-ahead") as pool:
+        made = pool.submit(make, 0)
+        for start in starts[1:]:
+            done, made = made.result(), pool.submit(make, start)
+            yield done
+        yield made.result()
+
+
+def halved(run: Callable[..., Float[np.ndarray, "n E"]], *arrays: np.ndarray) -> Float[np.ndarray, "n E"]:
+    """`run` over rows; if they take more memory than there is, once more over each half. Raises OutOfMemoryError."""
+    rows = len(arrays[0])
+    try:
+        return run(*arrays)
+    except MemoryError as error:
+        if rows < 2:
+            raise _too_large(rows, error) from error
+    middle = (rows + 1) // 2  # tried only here: while an exception is handled, it keeps what had been allocated
+    try:
+        return np.concatenate([run(*(a[:middle] for a in arrays)), run(*(a[middle:] for a in arrays))])
+    except MemoryError as error:
+        raise _too_large(rows, error) from error
+
+
+def _too_large(rows: int, error: MemoryError) -> OutOfMemoryError:
+    why = f" ({error})" if str(error) else ""
+    if rows < 2:
+        return OutOfMemoryError(
+            f"there is not enough memory for one item{why}: close other programs, or take a smaller model"
+        )
+    smaller = max(1, rows // 4)
+    return OutOfMemoryError(
+        f"there is not enough memory for a batch of {rows}, nor for half of it{why}: pass batch_size={smaller}, or "
+        "close other programs"
+    )
