@@ -3,6 +3,7 @@
     python -m tools.moji_train                     train on all training designs, write src/cjkclip/moji/
     python -m tools.moji_train --trial             hold EmojiOne out of the training and measure on it; write nothing
     python -m tools.moji_train --evaluate          measure the committed model on Twemoji: table, JSON, model card
+    python -m tools.moji_train --rates             pictures a second of each run here, and the minutes of all
 
 The pictures come from `python -m tools.moji_data render 64 96`. Twemoji is opened by --evaluate and by nothing else.
 """
@@ -10,6 +11,7 @@ The pictures come from `python -m tools.moji_data render 64 96`. Twemoji is open
 import argparse
 import json
 import shutil
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trial", action="store_true", help="hold EmojiOne out and measure on it")
     parser.add_argument("--evaluate", action="store_true", help="measure the committed model on Twemoji")
+    parser.add_argument("--rates", action="store_true", help="time 36 steps of each run; write nothing")
     parser.add_argument("--shorter", type=float, default=1.0, help="divide the recipe's steps by this (for trials)")
     parser.add_argument("--threads", type=int, default=1, help="per operation; two towers run side by side anyway")
     parser.add_argument("--design", default=None, help="measure the folder --out on this training design")
@@ -63,6 +66,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.evaluate:
         evaluate()
+        return
+    if args.rates:
+        rates()
         return
     if args.design:
         measure(cjkclip.load(args.out), args.design)
@@ -77,8 +83,7 @@ def main() -> None:
 
 def train(out: Path, *, trial: bool, shorter: float) -> None:
     """All runs of the recipe, each into a folder of its own below `out`; runs that are there are not done again."""
-    records: Records = json.loads((CACHE / "concepts.json").read_text(encoding="utf-8"))
-    records = [record for record in records if record["in_splits"] and record["split"] == "train"]
+    records = training()
     tokenizer = words(records)
     before: Path | None = None
     for number, run in enumerate(recipe.RUNS, start=1):
@@ -95,6 +100,26 @@ def train(out: Path, *, trial: bool, shorter: float) -> None:
     averaged = mean([towers_of(cjkclip.load(out / f"run{number}")) for number in recipe.AVERAGED])
     settled = measure_statistics(averaged, gather(records, looks, recipe.SIZE))
     write_model(settled, tokenizer, out, release=FAMILY.releases[0], half=True)
+
+
+def rates() -> None:
+    """How long the recipe takes on this machine, by the median speed of the first steps of each run."""
+    records = training()
+    tokenizer, minutes = words(records), 0.0
+    for number, run in enumerate(recipe.RUNS, start=1):
+        corpus, seen = gather(records, recipe.LOOKS, run.size), list[float]()
+        towers, brief = start(tokenizer, None, run.size, run.recipe.seed), replace(run.recipe, steps=36)
+        hear = lambda progress, _, seen=seen: seen.append(progress.pictures_per_second)  # noqa: E731
+        fit(towers, corpus, tokenizer(corpus.texts), brief, listen=hear, every=6)
+        rate = statistics.median(seen)
+        minutes += run.recipe.steps * run.recipe.batch / rate / 60
+        print(f"run {number}: {rate:.0f} pictures/s, {minutes:.0f} min so far", flush=True)
+
+
+def training() -> Records:
+    """What `tools.moji_data` knows of the training concepts."""
+    records: Records = json.loads((CACHE / "concepts.json").read_text(encoding="utf-8"))
+    return [record for record in records if record["in_splits"] and record["split"] == "train"]
 
 
 def start(tokenizer: Bpe, before: Path | None, size: int, seed: int) -> Towers:
