@@ -35,7 +35,7 @@ FLAGS = {
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
     "convert": "MODEL FOLDER --layout --image-tower --fact --force --verify --json",
     "verify": "A B --image-tower --fact --tolerance --engine --json",
-    "bench": "--model -m --image-tower --fact --engine --quick --out -o --json",
+    "bench": "--model -m --image-tower --fact --engine --quick --int8 --out -o --json",
     "doctor": "MODEL --image-tower --fact --engine --json",
 }
 

@@ -14,6 +14,7 @@ from tests.test_cli_bad import bad_run
 
 import cjkclip
 from cjkclip import engines
+from cjkclip.errors import EngineError
 from cjkclip.speed import jobs, work
 from families import GOLDEN
 
@@ -173,3 +174,17 @@ def test_an_interrupted_run_leaves_no_file(
     bad_run("bench", "-m", EOS2, "--engine", "openvino", "--out", out, code=code)
     assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
     assert out.read_text("utf-8") == "yesterday's"
+
+
+def test_int8_is_measured_when_asked_for_and_a_refusal_is_told(
+    clockless: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refuse(*_: object) -> None:
+        raise EngineError("int8 changes this model too much")
+
+    monkeypatch.setattr("cjkclip.int8.engine", refuse)
+    data = answer("bench", "-m", EOS2, "--engine", "openvino", "--int8")
+    assert "int8" not in {setting["precision"] for setting in data["settings"]}
+    assert data["notes"] == ["openvino int8: int8 changes this model too much"]

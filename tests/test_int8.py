@@ -1,7 +1,7 @@
 """int8: what is calibrated, judged, left alone, refused and kept on disk."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import cjkclip
 from cjkclip import cache, engines, int8, probes
 from cjkclip.engines import int8_openvino
 from cjkclip.engines.ops_openvino import OpenvinoEngine, ov
-from cjkclip.errors import EngineError, EngineWarning, FactsError, MissingDependencyError
+from cjkclip.errors import EngineError, FactsError, InputError, MissingDependencyError
 from cjkclip.need import need
 from cjkclip.text import Tokens
+from families import FAMILIES
 from test_engines import MODELS, random_params
+from test_families import difference
 
 MODEL = MODELS["vit"]
 RNG = np.random.default_rng(3)
@@ -108,10 +110,11 @@ def folders() -> list[Path]:
 Make = Callable[..., tuple[int8_openvino.Int8Engine, list[list[str]]]]
 
 
-def test_it_is_made_once_and_read_back_the_same(quantised: Make) -> None:
-    with pytest.warns(EngineWarning, match="once, and kept below"):
+def test_it_is_made_once_and_read_back_the_same(quantised: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "cjkclip"):
         first, calls = quantised()
     assert calls == [[], []]
+    assert "takes minutes, once; kept in" in caplog.text
     second, calls = quantised()
     assert calls == []
     assert second.judged == PASSED
@@ -120,7 +123,6 @@ def test_it_is_made_once_and_read_back_the_same(quantised: Make) -> None:
     np.testing.assert_array_equal(first.text(IDS, np.ones_like(IDS)), second.text(IDS, np.ones_like(IDS)))
 
 
-@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "record"])
 def test_a_spoilt_cache_is_made_again(quantised: Make, damage: str) -> None:
     quantised()
@@ -141,7 +143,6 @@ def test_a_spoilt_cache_is_made_again(quantised: Make, damage: str) -> None:
     assert folders() == [folder]
 
 
-@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
 def test_one_changed_number_anywhere_is_another_model(quantised: Make) -> None:
     params = random_params(MODEL)
     quantised(params=params)
@@ -151,7 +152,6 @@ def test_one_changed_number_anywhere_is_another_model(quantised: Make) -> None:
     assert len(folders()) == 2
 
 
-@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
 def test_the_cache_is_bounded_and_the_last_used_stay(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "MOST_MODELS", 2)
     for change in range(3):
@@ -162,14 +162,12 @@ def test_the_cache_is_bounded_and_the_last_used_stay(quantised: Make, monkeypatc
     assert quantised(params=params)[1] == []
 
 
-@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
 def test_a_cache_that_cannot_be_written_costs_time_alone(quantised: Make, tmp_path: Path) -> None:
     (tmp_path / "cjkclip").write_text("a file where the folder should be")
     assert quantised()[1] == [[], []]
     assert quantised()[1] == [[], []]
 
 
-@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
 def test_the_worst_layers_of_the_worse_tower_are_left_alone_and_listed(
     quantised: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +178,6 @@ def test_the_worst_layers_of_the_worse_tower_are_left_alone_and_listed(
     assert quantised()[0].kept == made.kept  # from disk
 
 
-@pytest.mark.filterwarnings("ignore::cjkclip.errors.EngineWarning")
 def test_what_never_passes_is_refused_and_not_kept(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_openvino, "worst_layers", lambda *_: ["a"] * 12)
     with pytest.raises(
@@ -251,3 +248,43 @@ def test_calibration_and_judging_share_nothing() -> None:
     assert len(judged.tokens.ids) == drawings * len(clip.languages)
     pixels = {row.tobytes() for row in learnt.pixels}
     assert not pixels & {row.tobytes() for row in judged.pixels}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of this module's own, for what is really quantised."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+def test_a_golden_model_in_int8_stays_within_its_measured_bound(small: Path) -> None:
+    case = next(case for case in FAMILIES if case.case == "hf-clip-gelu")
+    clip, expected = case.load(), case.expected()
+    made = clip.quantize()
+    assert (made.engine.precision, made.engine.name) == ("int8", "openvino")
+    images = made.encode_pixels(expected["pixel_values"])
+    off = difference(images, expected["image_features_norm"])
+    assert 1e-5 < off < 0.05, off
+    alone = np.concatenate([made.encode_pixels(row[None]) for row in expected["pixel_values"]])
+    assert difference(alone, images) <= 2e-6
+    again = cjkclip.load(case.folder, precision="int8")  # from the cache, by its own name
+    np.testing.assert_array_equal(again.encode_pixels(expected["pixel_values"]), images)
+    assert len(list((small / "cjkclip" / "int8").iterdir())) == 1
+
+
+def test_own_pictures_are_calibrated_with_and_a_quarter_of_them_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = cjkclip.load("moji", precision="fp32")
+    own = [picture for _, picture in cjkclip.moji.gallery("noto")[1:41:2]]
+    asked = clip.config, clip.tokenizer, clip.languages
+    shown = int8.shown(*asked, own, [f"text {i}" for i in range(16)])
+    pixels = clip.preprocess(own)
+    assert shown.calibration.pixels is not None
+    assert shown.judged.pixels is not None
+    assert shown.calibration.tokens is not None
+    np.testing.assert_array_equal(shown.calibration.pixels, np.delete(pixels, np.s_[3::4], axis=0))
+    np.testing.assert_array_equal(shown.judged.pixels[shown.drawings :], pixels[3::4])
+    assert len(shown.calibration.tokens.ids) == 16
+    with pytest.raises(InputError, match=r"got 15 .* expected at least 16"):
+        int8.shown(*asked, own[:15])

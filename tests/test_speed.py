@@ -144,7 +144,7 @@ def test_a_product_multiplies_and_precisions_without_one_have_no_rate(
     monkeypatch.setattr(products, "SHAPES", ((16, 24, 40), (32, 8, 8)))
     for precision in ("fp32", "bf16"):
         assert (products.matrix_rate(engine, precision, rounds=2) or 0) > 0
-    assert products.matrix_rate(engine, "int8") is None
+    assert (products.matrix_rate(engine, "int8", rounds=2) is None) == (engine == "torch")
     assert products.matrix_rate("numpy", "fp32") is None
 
 
@@ -176,6 +176,8 @@ def test_settings_are_those_that_this_machine_has(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(engines, "_gpu", lambda: None)
     monkeypatch.setattr(engines, "fast", lambda _: "bf16")
     assert [str(one) for one in jobs.settings("auto")][:2] == ["openvino fp32", "openvino bf16"]
+    both = [str(one) for one in jobs.settings("openvino", int8=True)]
+    assert both == ["openvino fp32", "openvino bf16", "openvino int8"]
     assert [str(one) for one in jobs.settings("torch")] == ["openvino fp32", "torch fp32", "torch bf16"]
     monkeypatch.setattr(engines, "fast", lambda _: None)
     assert [str(one) for one in jobs.settings("auto")] == ["openvino fp32", "torch fp32"]

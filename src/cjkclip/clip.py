@@ -3,7 +3,6 @@
 Refuses: pixels or ids that the towers were not made for; everything that checkpoints.py refuses.
 """
 
-import hashlib
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import cast
 import numpy as np
 from jaxtyping import Float32
 
-from cjkclip import checkpoints, engines, gate, probes, stream, zeroshot
+from cjkclip import checkpoints, engines, gate, int8, parameters, probes, stream, zeroshot
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning, WeightsError
@@ -43,7 +42,7 @@ def load(
 
     facts states what a file cannot tell, by dotted config fields: {"vision.act": "quick_gelu", "vision.heads": 12}.
     engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 where it is fast and close
-    enough, else fp32; see cjkclip.gate), "fp32", "bf16". device: "auto", "cpu",
+    enough, else fp32; see cjkclip.gate), "fp32", "bf16", "int8" (see Clip.quantize). device: "auto", "cpu",
     "cuda", "mps". Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
     """
     chosen = engines.choose(engine, precision, device)
@@ -68,6 +67,7 @@ class Clip:
         self.embed_dim = found.config.embed
         self.logit_scale = _scale(found)
         self._found, self._chosen = found, engine
+        self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
         self._kept: dict[tuple[tuple[str, ...], int], Features] = {}
 
     @cached_property
@@ -76,15 +76,15 @@ class Clip:
         name, precision, device = self._chosen
         if precision == "auto":
             precision = gate.precision(self.config, self.params, self._probe, engine=name)
+        if precision == "int8":
+            shown = int8.shown(self.config, self.tokenizer, self.languages, *self._calibration)
+            return int8.engine(self.config, self.params, shown)
         return engines.build(self.config, self.params, engine=name, precision=precision, device=device)
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when a parameter or a config field does."""
-        digest = hashlib.sha256(repr(self.config).encode())
-        for name in sorted(self.params):
-            digest.update(name.encode() + np.ascontiguousarray(self.params[name]).tobytes())
-        return digest.hexdigest()[:16]
+        return parameters.fingerprint(self.config, self.params)
 
     def preprocess(
         self, images: Picture | Sequence[Picture], *, published: bool = False, on_error: OnError | None = None
@@ -222,6 +222,16 @@ class Clip:
         classes = self._classes(zeroshot.sentences(labels, templates), len(templates))
         scores = np.float32(self.logit_scale) * (self.encode_image(_listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)
+
+    def quantize(self, images: Sequence[Picture] = (), texts: Sequence[str] = ()) -> "Clip":
+        """This model in int8, calibrated on pictures and texts like those to come (16 or more), or on built-in ones.
+
+        What `load(..., precision="int8")` gives, which knows the built-in ones alone; see `cjkclip.int8`.
+        Raises EngineError at its first use if int8 changes the model too much.
+        """
+        made = Clip(self._found, ("openvino", "int8", "cpu"))
+        made._calibration = tuple(images), tuple(texts)
+        return made
 
     def save(self, folder: str | Path, layout: str = "cjkclip") -> Path:
         """Write weights, tokenizer and preprocessing into `folder`; `load(folder)` gives the same vectors, offline.

@@ -10,22 +10,24 @@ which could only be shown noise.
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cjkclip import cache, engines
+from cjkclip import cache, engines, probes
 from cjkclip.config import Model
-from cjkclip.errors import EngineError, EngineWarning
+from cjkclip.errors import EngineError, InputError
 from cjkclip.gate import texts
+from cjkclip.image import Picture
 from cjkclip.parameters import fingerprint
 from cjkclip.probes import Inputs
+from cjkclip.text import Tokenizer
 
 if TYPE_CHECKING:
     from cjkclip.engines.int8_openvino import Int8Engine, Sample
@@ -37,8 +39,10 @@ LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that stay as they are, atte
 MOST_MODELS = 4  # kept on disk; one of ViT-B/16 and a base BERT takes 0.3 GB
 FORM = 1  # of what is kept; raised when it, the calibration or the gate changes
 NEAREST = 10
+FEWEST = 16  # pictures, or texts, of one's own
 Judged = dict[str, float]
 Params = Mapping[str, np.ndarray]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +52,23 @@ class Shown:
     calibration: Inputs
     judged: Inputs  # its first `drawings` pictures are named, in order and language by language, by its texts
     drawings: int
+
+
+def shown(
+    config: Model,
+    tokenizer: Tokenizer | None,
+    languages: Sequence[str],
+    pictures: Sequence[Picture] = (),
+    texts: Sequence[str] = (),
+) -> Shown:
+    """The built-in inputs, or one's own: every fourth of one's own pictures is kept for judging."""
+    for own in (pictures, texts):
+        if own and len(own) < FEWEST:
+            raise InputError(f"got {len(own)} to calibrate int8 with, expected at least {FEWEST}, like those to come")
+    learnt, kept = [p for i, p in enumerate(pictures) if i % 4 < 3], list(pictures[3::4])
+    judged, drawings = probes.judging(config, tokenizer, languages, kept)
+    calibration = probes.calibration(config, tokenizer, languages, (learnt, texts))
+    return Shown(calibration=calibration, judged=judged, drawings=drawings)
 
 
 def engine(config: Model, params: Params, shown: Shown) -> "Int8Engine":
@@ -60,11 +81,7 @@ def engine(config: Model, params: Params, shown: Shown) -> "Int8Engine":
     folder = cache.folder("int8", _key(config, params, shown))
     kept = _kept(folder)
     if kept is None:
-        warnings.warn(
-            "quantising this model to int8: a few minutes, once, and kept below " + str(folder.parent),
-            EngineWarning,
-            stacklevel=2,
-        )
+        _LOG.info("quantising this model to int8, which takes minutes, once; kept in %s", folder.parent)
         graphs, layers, judged = _make(config, params, shown)
         _keep(folder, graphs, {"layers": layers, "judged": judged})
     else:

@@ -46,33 +46,49 @@ def inputs(config: Model, tokenizer: Tokenizer | None) -> Inputs:
     return Inputs(pixels=pixels, tokens=tokens)
 
 
-def calibration(config: Model, tokenizer: Tokenizer | None, languages: Sequence[str]) -> Inputs:
-    """Drawings, parts of a photograph, names and longer sentences: what int8 learns its ranges from."""
-    concepts = moji.concepts()[3::CALIBRATED]
-    shown = [moji.pictures("fluent")[concept.cp] for concept in concepts]
-    words = [c.names[lang] for lang in languages for c in concepts[::3]]
-    words += ["，".join((c.names[lang], *c.keywords[lang])) for lang in languages for c in concepts[1::3]]
-    return real(config, tokenizer, [*map(open_picture, shown), *parts("china.jpg", len(shown))], words)
-
-
-def judging(config: Model, tokenizer: Tokenizer | None, languages: Sequence[str]) -> tuple[Inputs, int]:
-    """Other drawings and parts of another photograph, and the names of the drawings; how many drawings there are."""
-    named = moji.gallery("noto")[::JUDGED]
-    shown = [open_picture(data) for _, data in named]
-    names = [concept.names[language] for language in languages for concept, _ in named]
-    return real(config, tokenizer, [*shown, *parts("flower.jpg", 32)], names), len(named)
-
-
-def real(
-    config: Model, tokenizer: Tokenizer | None, pictures: Sequence[Picture] | None, texts: Sequence[str] | None
+def calibration(
+    config: Model,
+    tokenizer: Tokenizer | None,
+    languages: Sequence[str],
+    own: tuple[Sequence[Picture], Sequence[str]] = ((), ()),
 ) -> Inputs:
+    """Drawings, parts of a photograph, names and longer sentences: what int8 learns its ranges from.
+
+    `own`: pictures, or texts, in place of these. Raises FactsError where the model cannot be shown any.
+    """
+    concepts, pictures, words = moji.concepts()[3::CALIBRATED], list(own[0]), list(own[1])
+    if not pictures and config.vision is not None:
+        pictures = [open_picture(moji.pictures("fluent")[concept.cp]) for concept in concepts]
+        pictures += parts("china.jpg", len(pictures))
+    if not words:
+        words = [c.names[lang] for lang in languages for c in concepts[::3]]
+        words += ["，".join((c.names[lang], *c.keywords[lang])) for lang in languages for c in concepts[1::3]]
+    return real(config, tokenizer, pictures, words)
+
+
+def judging(
+    config: Model, tokenizer: Tokenizer | None, languages: Sequence[str], own: Sequence[Picture] = ()
+) -> tuple[Inputs, int]:
+    """Other drawings and parts of another photograph, and the names of the drawings; how many drawings there are.
+
+    `own`: pictures in place of the photograph.
+    """
+    named = moji.gallery("noto")[::JUDGED]
+    shown: list[Picture] = [open_picture(data) for _, data in named]
+    if config.vision is not None:
+        shown += list(own) or parts("flower.jpg", 32)
+    names = [concept.names[language] for language in languages for concept, _ in named]
+    return real(config, tokenizer, shown, names), len(named)
+
+
+def real(config: Model, tokenizer: Tokenizer | None, pictures: Sequence[Picture], texts: Sequence[str]) -> Inputs:
     """Pictures and texts for the towers that a model has. Raises FactsError where it cannot be shown any."""
     pixels = tokens = None
-    if config.vision is not None and pictures is not None:
+    if config.vision is not None:
         if config.image is None:
             raise FactsError("this checkpoint came without preprocessing, so no picture can be shown to it")
         pixels = load_pixels(pictures, config.image)
-    if config.text is not None and texts is not None:
+    if config.text is not None:
         if tokenizer is None:
             raise FactsError("this checkpoint came without tokenizer files, so no sentence can be shown to it")
         tokens = tokenizer(texts)

@@ -13,7 +13,7 @@ import cjkclip
 from cjkclip.cli.inputs import open_model, read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
 from cjkclip.cli.screen import Report, cell, json_text, safe
-from cjkclip.errors import InputError, WeightsError
+from cjkclip.errors import EngineError, InputError, WeightsError
 from cjkclip.speed import jobs, machine
 from cjkclip.speed.advice import advise
 from cjkclip.speed.jobs import FULL, QUICK, Line, Measured, Pace, Setting
@@ -25,6 +25,7 @@ Engine = Annotated[
     typer.Option("--engine", help="auto: all that are installed. openvino in fp32 is measured in any case."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A few rounds: a first impression.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Measure int8 too; making it takes minutes the first time.")]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="FILE.json", help="Where to write what --json would print."),
@@ -40,6 +41,7 @@ def bench(
     fact: Facts = None,
     engine: Engine = "auto",
     quick: Quick = False,
+    int8: Int8 = False,
     out: Out = None,
     json: Json = False,
 ) -> None:
@@ -62,7 +64,7 @@ def bench(
         _require_place(out)
         pace, found = (QUICK if quick else FULL), machine.describe()
         default, plain = _plain(report, load, pace)
-        measured = _towers(report, load, jobs.settings(engine), pace)
+        measured = _towers(report, load, jobs.settings(engine, int8=int8), pace)
         given = {key: value for key, value in asked.items() if value}
         advice = advise(model, given, measured, plain, default, found["cores"])
         report.answer |= {"model": model, "machine": found, "quick": quick, "default": asdict(default)}
@@ -98,7 +100,11 @@ def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> 
             limit = matrix_rate(**asdict(setting), rounds=pace.products)
             progress(1)
         clip = load(setting)
-        vectors = jobs.vectors(clip)
+        try:
+            vectors = jobs.vectors(clip)
+        except EngineError as error:  # int8 may be refused
+            report.note(f"{setting}: {error}")
+            continue
         exact = exact or vectors
         lines = _timed(report, str(setting), jobs.tower_jobs(clip), pace)
         del clip

@@ -31,6 +31,7 @@ def _int8(x: Node, weight: np.ndarray) -> Node:
     most = np.float32(4)  # of a normal distribution, near enough
     ends = (op.constant(-most), op.constant(most))
     x = op.fake_quantize(x, ends[0], ends[1], ends[0], ends[1], 256)
-    scale = np.abs(weight).max(axis=1, keepdims=True) / np.float32(127)
-    stored = op.convert(op.constant(np.round(weight / scale).astype(np.int8)), "f32")
+    scale: np.ndarray = np.abs(weight).max(axis=1, keepdims=True) / np.float32(127)
+    rounded: np.ndarray = np.round(weight / scale).astype(np.int8)
+    stored = op.convert(op.constant(rounded), "f32")
     return op.matmul(x, op.multiply(stored, scale), False, True)

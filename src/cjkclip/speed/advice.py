@@ -20,9 +20,10 @@ def advise(
 ) -> list[str]:
     """Lines that say what to pass to `cjkclip.load`, beside the name and what was `asked` for it, and why.
 
-    A setting whose vectors are too far from those of `EXACT` is not recommended, as the gate would not take it.
+    A setting whose vectors are too far from those of `EXACT` is not recommended, as the gate would not take it; int8
+    went through a gate of its own.
     """
-    close = [one for one in measured if _cosine(one) >= LEAST_COSINE]
+    close = [one for one in measured if one.setting.precision == "int8" or _cosine(one) >= LEAST_COSINE]
     uses: dict[str, tuple[Setting, Line]] = {}
     for use, kind, several in (
         ("one picture at a time", "image", False),

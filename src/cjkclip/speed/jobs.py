@@ -108,10 +108,11 @@ class Measured:
         return None if line.gflops is None or self.limit is None else line.gflops / self.limit
 
 
-def settings(engine: str) -> list[Setting]:
+def settings(engine: str, *, int8: bool = False) -> list[Setting]:
     """`EXACT`, then what else this machine has: of one engine, or of all with "auto". NumPy is no setting.
 
-    bf16 is left out where the processor does not multiply it. Raises EngineError, MissingDependencyError.
+    int8 only if it is asked for, since making it takes minutes; bf16 only where the processor multiplies it. Raises
+    EngineError, MissingDependencyError.
     """
     if engine == "auto":
         names = [name for name in ("openvino", "torch") if find_spec(name) is not None]
@@ -122,8 +123,9 @@ def settings(engine: str) -> list[Setting]:
     for name in names:
         device = engines.choose(name, "fp32")[2]
         half = device != "cpu" or engines.fast("openvino") == "bf16"
+        wanted = {"fp32", *(["bf16"] if half else []), *(["int8"] if int8 else [])}
         for precision in engines.ENGINES[name][1]:
-            if precision != engines.ROUNDED and (precision != "bf16" or half):
+            if precision in wanted:
                 found.append(Setting(engine=name, precision=precision, device=device))
     return list(dict.fromkeys(found))
 
