@@ -17,14 +17,9 @@ EXPANSION = 4  # a bottleneck's output channels over its inner ones
 def shapes(config: Model) -> Shapes:
     """Name -> shape of every parameter and buffer, in the order of the towers.
 
-        >>> import hashlib
-    from collections.abc import Mapping
-
-    import numpy as np
-
-    from cjkclip.config import Model
-        >>> shapes(Model(vision=None, text=None, image=None, embed=8, scale=None))
-        {}
+    >>> from cjkclip.config import Model
+    >>> shapes(Model(vision=None, text=None, image=None, embed=8, scale=None))
+    {}
     """
     both = config.vision is not None and config.text is not None
     found: Shapes = {"logit_scale": ()} if both and config.scale is None else {}
