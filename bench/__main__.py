@@ -19,9 +19,9 @@ from rich.table import Table
 from tests.peers import transformers
 
 import cjkclip
-from bench import chinese
+from bench import chinese, photos, shapes
 from bench.compiled import VIT
-from bench.timing import Row, alternate, machine, markdown, percent
+from bench.timing import Row, alternate, machine, markdown, percent, worked
 from cjkclip.config import Bert, Model
 from cjkclip.speed import work
 from cjkclip.speed.products import matrix_rate
@@ -104,7 +104,7 @@ def chinese_rows(rounds: int) -> list[Row]:
     """bench.chinese's rows with their work."""
     flops, rows = chinese_work(), chinese.measure(rounds)
     assert set(flops) <= {row.job for row in rows}
-    return [dataclasses.replace(row, flops=flops.get(row.job)) for row in rows]
+    return [worked(row, flops[row.job]) if row.job in flops else row for row in rows]
 
 
 def beside_the_limit(rows: list[Row]) -> list[Row]:
@@ -149,8 +149,10 @@ def main() -> None:
     quick = parser.parse_args().quick
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's deprecations are not ours
-        rows = beside_the_limit([*chinese_rows(3 if quick else 7), *measure(3 if quick else 7)])
-    speed = moji_speed(3 if quick else 7)
+        rounds = 3 if quick else 7
+        parts = (chinese_rows, shapes.measure, measure, photos.measure)
+        rows = beside_the_limit([row for part in parts for row in part(rounds)])
+    speed = moji_speed(rounds)
     show(rows)
     Console().print(speed)
     if quick:

@@ -19,6 +19,7 @@ import cjkclip
 from bench.timing import Row, alternate
 from cjkclip.config import Image as Rules
 from cjkclip.image import load_pixels
+from cjkclip.probes import photograph
 from cjkclip.text.wordpiece import chinese_bert
 
 CAPTIONS = 128
@@ -38,17 +39,6 @@ def captions() -> list[str]:
 def hash_of(text: str) -> int:
     """An order that is not by length and is the same each time."""
     return int.from_bytes(text.encode(), "big") % 1_000_003
-
-
-def photograph(width: int, height: int) -> bytes:
-    """A JPEG with the smooth parts and the detail of a photograph, more or less."""
-    rng = np.random.default_rng(width)
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3)
-    grain = rng.normal(0, 8, (height, width, 1))
-    pixels = np.clip(np.asarray(coarse, np.float32) + grain, 0, 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=90)
-    return file.getvalue()
 
 
 def write_peer(folder: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cjkclip.speed import machine as here
 from cjkclip.speed.clock import medians
@@ -30,6 +30,11 @@ class Row:
     def share(self) -> float | None:
         """Of the machine's matrix rate, what ours reaches."""
         return None if self.flops is None or self.limit is None else self.flops / self.ours_s / self.limit / 1e9
+
+
+def worked(row: Row, flops: int) -> Row:
+    """The row, with the work of one call."""
+    return replace(row, flops=flops)
 
 
 def alternate(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[float, float]:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from jaxtyping import Float32
@@ -15,9 +14,9 @@ from jaxtyping import Float32
 from cjkclip import checkpoints, engines, gate, int8, parameters, probes, stream, zeroshot
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
-from cjkclip.errors import FactsError, ImageError, InputError, TruncatedTextWarning, WeightsError
+from cjkclip.errors import FactsError, InputError, TruncatedTextWarning, WeightsError
 from cjkclip.formats import Facts
-from cjkclip.image import OnError, Picture, blame, load_pixels
+from cjkclip.image import OnError, Picture, load_pixels, tell
 from cjkclip.text import Tokens, Truncate
 from cjkclip.text.batches import by_length
 from cjkclip.zeroshot import Prediction
@@ -148,10 +147,7 @@ class Clip:
         features = np.zeros((len(listed), self.embed_dim), np.float32)
         batches = self.encode_image_batches(listed, normalize=normalize, batch_size=batch_size, exact=exact)
         problems = stream.fill(features, batches, progress)
-        if problems and on_error is None:
-            raise blame(problems, len(listed))
-        for index, why in problems:
-            cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
+        tell(problems, len(listed), on_error)
         return features
 
     def encode_image_batches(

@@ -65,8 +65,7 @@ def bench(
         pace, found = (QUICK if quick else FULL), machine.describe()
         default, plain = _plain(report, load, pace)
         measured = _towers(report, load, jobs.settings(engine, int8=int8), pace)
-        given = {key: value for key, value in asked.items() if value}
-        advice = advise(model, given, measured, plain, default, found["cores"])
+        advice = advise(model, asked, measured, plain, default, found["cores"])
         report.answer |= {"model": model, "machine": found, "quick": quick, "default": asdict(default)}
         report.answer |= {"settings": [_record(one) for one in measured], "plain": [_row(line) for line in plain]}
         report.answer["advice"] = advice

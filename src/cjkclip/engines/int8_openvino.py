@@ -43,7 +43,7 @@ def worst_layers(graph: ov.Model, quantised: ov.Model, samples: Sequence[Sample]
     off = [
         float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)) for a, b in zip(exact, rough, strict=True)
     ]
-    growth = {name: now - before for name, before, now in zip(names, [0.0, *off], off, strict=False)}
+    growth = {name: now - before for name, before, now in zip(names, [0.0, *off[:-1]], off, strict=True)}
     return sorted(names, key=lambda name: -growth[name])[:count]
 
 

@@ -5,6 +5,6 @@ pictures, as ImageErrors that name them.
 """
 
 from cjkclip.image.picture import Picture, open_picture
-from cjkclip.image.pixels import OnError, blame, load_pixels
+from cjkclip.image.pixels import OnError, load_pixels, tell
 
-__all__ = ["OnError", "Picture", "blame", "load_pixels", "open_picture"]
+__all__ = ["OnError", "Picture", "load_pixels", "open_picture", "tell"]

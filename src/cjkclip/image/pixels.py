@@ -47,8 +47,8 @@ def load_pixels(
     `exact=False` shrinks pictures in single precision, off by about one grey level, and decodes large JPEG files at a
     fraction of their size, never below `SPARE` times the side that the tower sees: off by a few.
 
-    With `on_error`, a bad picture becomes a row of NaN and is reported as `on_error(index, error)`. Without
-    it every picture is tried, then one ImageError names all the bad ones (`problems`).
+    With `on_error`, a bad picture becomes a row of NaN and is reported as `on_error(index, error)`. Without it every
+    picture is tried, then one ImageError names all the bad ones (`problems`).
     """
     _require_sense(pictures, published, exact)
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
@@ -65,12 +65,8 @@ def load_pixels(
             return str(error)
         return None
 
-    told = enumerate(_in_threads(load, len(pictures)))
-    problems = [(index, why) for index, why in told if why is not None]
-    if problems and on_error is None:
-        raise blame(problems, len(pictures))
-    for index, why in problems:
-        cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
+    found = enumerate(_in_threads(load, len(pictures)))
+    tell([(index, why) for index, why in found if why is not None], len(pictures), on_error)
     return pixels
 
 
@@ -89,10 +85,13 @@ def _in_threads(load: Callable[[int], str | None], count: int) -> list[str | Non
         return list(pool.map(load, range(count)))
 
 
-def blame(problems: Sequence[tuple[int, str]], total: int) -> ImageError:
-    """One error that names every bad picture of `total`."""
-    lines = "".join(f"\n  picture {index}: {problem}" for index, problem in problems)
-    return ImageError(f"{len(problems)} of {total} pictures cannot be used:{lines}", problems)
+def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | None) -> None:
+    """Each bad picture to `on_error`; without it, one ImageError that names every one of `total`."""
+    if problems and on_error is None:
+        lines = "".join(f"\n  picture {index}: {problem}" for index, problem in problems)
+        raise ImageError(f"{len(problems)} of {total} pictures cannot be used:{lines}", problems)
+    for index, why in problems:
+        cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
 
 
 def _haste(image: PIL.Image.Image, rules: config.Image, out: Float32[np.ndarray, "3 S S"]) -> bool:

@@ -50,7 +50,10 @@ def advise(
 def call(name: str, asked: Mapping[str, Any], setting: Setting, default: Setting) -> str:
     """How a setting is asked for in Python."""
     usual = asdict(default)
-    given = {**asked, **{key: value for key, value in asdict(setting).items() if value != usual[key]}}
+    given = {
+        **{key: value for key, value in asked.items() if value},
+        **{key: value for key, value in asdict(setting).items() if value != usual[key]},
+    }
     return f"cjkclip.load({', '.join([repr(name), *(f'{key}={value!r}' for key, value in given.items())])})"
 
 
