@@ -18,7 +18,7 @@ from bench.chinese import MEGAPIXELS, row, unit, write_peer
 from bench.timing import Row
 from cjkclip.probes import photograph
 
-PHOTOS, BATCH = 32, 32
+PHOTOS, BATCH = 16, 32
 
 
 def measure(rounds: int) -> list[Row]:

@@ -6,13 +6,15 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cjkclip
 from cjkclip.engines import build
-from families import FAMILIES, Case
+from families import ENGINES, FAMILIES, Case
 from test_families import READING, SEEING, difference, rows
 
 # Of unit features to those in float32, over all golden cases. Measured: 0.015 and 0.027, both by cn-clip-vit's text,
@@ -58,6 +60,20 @@ def test_a_batch_of_one_equals_the_item_in_a_batch(case: Case, precision: str) -
         ids, mask = expected["input_ids"].astype(np.int64), case.mask.astype(np.int64)
         alone = np.concatenate([built.text(ids[i : i + 1], mask[i : i + 1]) for i in range(len(ids))])
         assert difference(unit(alone), unit(built.text(ids, mask))) <= ATOL
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_that_share_a_model_get_their_own_answers(engine: str) -> None:
+    clip = cjkclip.load("moji", engine=engine, precision="fp32")
+    names = [concept.names["ja"] for concept in cjkclip.moji.concepts()[:60]]
+    want = clip.encode_text(names)
+
+    def ask(start: int) -> float:
+        part = slice(start % 50, start % 50 + 3)
+        return difference(clip.encode_text(names[part]), want[part])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(ask, range(0, 300, 7))) <= ATOL
 
 
 THREADS = """

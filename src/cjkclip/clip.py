@@ -242,7 +242,7 @@ class Clip:
         key = (tuple(sentences), templates)
         if key not in self._kept:
             while len(self._kept) >= KEPT:
-                self._kept.pop(next(iter(self._kept)))
+                self._kept.pop(next(iter(tuple(self._kept))), None)  # another thread may have done so
             self._kept[key] = zeroshot.ensemble(self.encode_text(sentences), templates)
         return self._kept[key]
 

@@ -6,6 +6,7 @@ Refuses: OpenVINO's telemetry (docs/decisions/0005).
 
 import mmap
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -190,7 +191,7 @@ def _root(array: np.ndarray) -> object:
 
 
 class OpenvinoEngine:
-    """Compiles one graph per tower, when it is first asked for."""
+    """Compiles one graph per tower, when it is first asked for. Threads take turns: one call uses every core anyway."""
 
     name, device = "openvino", "cpu"
 
@@ -199,6 +200,7 @@ class OpenvinoEngine:
         self._config = config
         self._params = Floats(params)
         self._compiled: dict[tuple[str, bool], Compiled] = {}
+        self._turn = threading.Lock()  # a compiled graph has one set of buffers
 
     def image(self, pixels: Pixels) -> Features:
         return self._run("image", pixels, stages=False)["image_features"]
@@ -212,8 +214,11 @@ class OpenvinoEngine:
     def text_stages(self, ids: Ids, mask: Ids) -> Stages:
         return self._run("text", ids, mask, stages=True)
 
-    @short_of_memory(*NO_MEMORY)
     def _run(self, tower: str, *inputs: np.ndarray, stages: bool) -> Stages:
+        with self._turn, short_of_memory(*NO_MEMORY):
+            return self._answer(tower, inputs, stages)
+
+    def _answer(self, tower: str, inputs: tuple[np.ndarray, ...], stages: bool) -> Stages:
         key = (tower, stages)
         fresh = key not in self._compiled
         if fresh:
