@@ -1,7 +1,7 @@
 """`python -m bench.start`: from the start of a process to its first classification, and its peak memory.
 
-Chinese-CLIP ViT-B/16 at its real size from a local folder, random weights, beside transformers. Both sides in turn, in
-processes of their own; the first round warms the caches of the system and of cjkclip and is not counted.
+Chinese-CLIP ViT-B/16 at its real size from a local folder, random weights, beside transformers and cn_clip. All in
+turn, in processes of their own; the first round warms the caches of the system and of cjkclip and is not counted.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import cjkclip
 from bench.chinese import write_peer
 from bench.timing import machine
 
@@ -39,6 +40,20 @@ inputs = dict(tokenizer({labels!r}, padding=True, return_tensors="pt"))
 inputs |= dict(processor(Image.open(sys.argv[2]).convert("RGB"), return_tensors="pt"))
 with torch.inference_mode():
     print(model(**inputs).logits_per_image.softmax(dim=1))
+"""
+CN_CLIP = """
+import sys, torch
+from pathlib import Path
+from PIL import Image
+sys.path[:0] = {path!r}
+from tests.peers import cn_clip
+peer = cn_clip()
+[file] = (Path(sys.argv[1]) / "cn_clip").glob("*.pt")
+names = dict(vision_model_name="ViT-B-16", text_model_name="RoBERTa-wwm-ext-base-chinese", input_resolution=224)
+model, preprocess = peer.load_from_name(str(file), device="cpu", **names)
+with torch.inference_mode():
+    images, texts = preprocess(Image.open(sys.argv[2]))[None], peer.tokenize({labels!r})
+    print(model.eval().get_similarity(images, texts)[0].softmax(dim=1))
 """
 
 
@@ -66,14 +81,17 @@ def run(code: str, *words: str) -> tuple[float, float]:
 
 def measure(rounds: int) -> list[Line]:
     """Every way, in turn."""
+    root = [str(Path(__file__).parents[1])]
     codes = {
-        "transformers fp32": THEIRS.format(labels=LABELS, path=[str(Path(__file__).parents[1])]),
+        "transformers fp32": THEIRS.format(labels=LABELS, path=root),
+        "cn_clip fp32": CN_CLIP.format(labels=LABELS, path=root),
         "cjkclip, default": OURS.format(labels=LABELS, precision="auto"),
         "cjkclip, fp32": OURS.format(labels=LABELS, precision="fp32"),
     }
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in codes}
     with tempfile.TemporaryDirectory() as folder:
         write_peer(Path(folder))
+        cjkclip.load(folder).save(Path(folder) / "cn_clip", layout="cn_clip")
         picture = Path(folder) / "picture.png"
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(picture)
         for turn in range(rounds + 1):
@@ -88,12 +106,15 @@ def measure(rounds: int) -> list[Line]:
 
 
 def markdown(lines: list[Line]) -> str:
-    """The table; ratios are over the first line."""
-    first = lines[0]
-    rows = ["| | seconds | times faster | peak MiB | of the peer's |", "|---|---|---|---|---|"]
+    """The table; ratios are over the two peers, which come first."""
+    rows = [
+        "| | seconds | times faster than transformers | than cn_clip | peak MiB | of transformers' | of cn_clip's |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for line in lines:
-        ratio, share = first.seconds / line.seconds, line.peak / first.peak
-        rows.append(f"| {line.name} | {line.seconds:.2f} | {ratio:.2f} | {line.peak:.0f} | {share:.2f} |")
+        faster = " | ".join(f"{peer.seconds / line.seconds:.2f}" for peer in lines[:2])
+        share = " | ".join(f"{line.peak / peer.peak:.2f}" for peer in lines[:2])
+        rows.append(f"| {line.name} | {line.seconds:.2f} | {faster} | {line.peak:.0f} | {share} |")
     return "\n".join(rows)
 
 
