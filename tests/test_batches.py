@@ -128,3 +128,11 @@ def test_bad_pictures_are_told_in_order_by_the_callers_index(clip: cjkclip.Clip)
     assert np.isnan(features).all(axis=1).tolist() == [True, False, True, False, False, True]
     with pytest.raises(ImageError, match="3 of 6 pictures"):
         clip.encode_image([b"x", good, b"y", good, good, b"z"], batch_size=2)
+
+
+def test_the_first_batches_are_smaller_so_that_encoding_starts_soon(clip: cjkclip.Clip) -> None:
+    heard: list[int] = []
+    pictures = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(60)]
+    features = clip.encode_image(pictures, batch_size=32, progress=heard.append)
+    assert heard == [8, 24, 56, 60]
+    np.testing.assert_allclose(features, clip.encode_image(pictures, batch_size=60), atol=2e-6)

@@ -10,11 +10,18 @@ import pytest
 from PIL import Image
 
 import cjkclip
-from cjkclip import engines
+from cjkclip import engines, stream
 from cjkclip.engines import ops_openvino, short_of_memory
 from cjkclip.engines import torch as torch_engine
 from cjkclip.errors import CjkclipError, EngineError, OutOfMemoryError
 from families import GOLDEN
+
+
+@pytest.fixture(autouse=True)
+def one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pictures come at once: the first batch is not smaller here."""
+    monkeypatch.setattr(stream, "FIRST", 32)
+
 
 TEXTS = [f"number {number}" for number in range(10)]
 PICTURES = [Image.new("RGB", (8, 8), (number * 20, 0, 0)) for number in range(10)]

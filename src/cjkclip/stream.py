@@ -5,7 +5,7 @@ Also here: a batch, of pictures or of texts, that does not fit into memory is tr
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from cjkclip.config import Image
 from cjkclip.errors import OutOfMemoryError
 from cjkclip.image import Picture, load_pixels
 
+FIRST = 8  # pictures in the first batch
 Pixels = Float32[np.ndarray, "n 3 S S"]
 Features = Float32[np.ndarray, "n E"]
 Problems = list[tuple[int, str]]
@@ -74,27 +75,39 @@ def fill(features: Features, found: Generator[Batch], progress: Callable[[int], 
 
 
 def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: bool) -> Generator[Made]:
-    """Pixels of every picture, `batch_size` at a time; the next are made meanwhile, by a thread that ends with this."""
+    """Pixels of every picture, at most `batch_size` at once; the next are made meanwhile by a thread that ends here."""
 
-    def make(start: int) -> Made:
+    def make(rows: slice) -> Made:
         bad: Problems = []
-        part = pictures[start : start + batch_size]
+        part = pictures[rows]
         try:
             pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, error: bad.extend(error.problems))
         except MemoryError as error:
             raise _too_large(len(part), error) from error
-        return Made(start, pixels, bad)
+        return Made(rows.start, pixels, bad)
 
-    starts = range(0, len(pictures), batch_size)
-    if len(starts) < 2:
-        yield from map(make, starts)
+    parts = list(growing(len(pictures), batch_size))
+    if len(parts) < 2:
+        yield from map(make, parts)
         return
     with ThreadPoolExecutor(1, "cjkclip-ahead") as pool:
-        made = pool.submit(make, 0)
-        for start in starts[1:]:
-            done, made = made.result(), pool.submit(make, start)
+        made = pool.submit(make, parts[0])
+        for rows in parts[1:]:
+            done, made = made.result(), pool.submit(make, rows)
             yield done
         yield made.result()
+
+
+def growing(count: int, most: int) -> Iterator[slice]:
+    """Rows in batches: `FIRST` of them, then twice as many, up to `most`. Nothing is encoded while the first are read.
+
+    >>> [rows.stop - rows.start for rows in growing(60, 32)], [rows.stop for rows in growing(5, 2)]
+    ([8, 16, 32, 4], [2, 4, 5])
+    """
+    start, size = 0, min(FIRST, most)
+    while start < count:
+        yield slice(start, min(start + size, count))
+        start, size = start + size, min(2 * size, most)
 
 
 def halved(run: Callable[..., Float[np.ndarray, "n E"]], *arrays: np.ndarray) -> Float[np.ndarray, "n E"]:
