@@ -20,29 +20,12 @@ from tests.peers import transformers
 
 import cjkclip
 from bench import chinese, photos, shapes
-from bench.compiled import VIT
-from bench.timing import Row, alternate, machine, markdown, percent, worked
-from cjkclip.config import Bert, Model
+from bench.timing import Row, alternate, machine, markdown, percent
 from cjkclip.speed import work
 from cjkclip.speed.products import matrix_rate
-from cjkclip.text.wordpiece import chinese_bert
 
 HERE = Path(__file__).parent
 TEXTS, LENGTH = 32, 77
-# the shape of bench.chinese's model
-BERT = Bert(
-    width=768,
-    depth=12,
-    heads=12,
-    mlp=3072,
-    act="gelu",
-    eps=1e-12,
-    vocab=21_128,
-    context=512,
-    types=2,
-    head="project",
-)
-CHINESE = Model(vision=VIT, text=BERT, image=None, embed=512, scale=None)
 
 
 def write_peer(folder: Path) -> Any:
@@ -92,21 +75,6 @@ def measure(rounds: int) -> list[Row]:
     return rows
 
 
-def chinese_work() -> dict[str, int]:
-    """FLOPs of bench.chinese's jobs, by their names."""
-    lengths = chinese_bert()(chinese.captions()).mask.sum(axis=1)
-    texts, image = [work.text(CHINESE, int(length)) for length in lengths], work.image(CHINESE)
-    jobs = {f"image tower, {n} at once": n * image for n in (1, 8, 32)}
-    return jobs | {f"{len(texts)} captions": sum(texts), "one query": texts[0]}
-
-
-def chinese_rows(rounds: int) -> list[Row]:
-    """bench.chinese's rows with their work."""
-    flops, rows = chinese_work(), chinese.measure(rounds)
-    assert set(flops) <= {row.job for row in rows}
-    return [worked(row, flops[row.job]) if row.job in flops else row for row in rows]
-
-
 def beside_the_limit(rows: list[Row]) -> list[Row]:
     """The rows with the rate of matrix products alone, where a tower runs."""
     wanted = dict.fromkeys(settled(row) for row in rows if row.flops is not None)
@@ -150,7 +118,7 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's deprecations are not ours
         rounds = 3 if quick else 7
-        parts = (chinese_rows, shapes.measure, measure, photos.measure)
+        parts = (chinese.measure, shapes.measure, measure, photos.measure)
         rows = beside_the_limit([row for part in parts for row in part(rounds)])
     speed = moji_speed(rounds)
     show(rows)

@@ -16,10 +16,11 @@ from PIL import Image
 from tests.peers import cn_clip, open_clip, transformers
 
 import cjkclip
-from bench.timing import Row, alternate
+from bench.timing import Row, alternate, worked
 from cjkclip.config import Image as Rules
 from cjkclip.image import load_pixels
 from cjkclip.probes import photograph
+from cjkclip.speed import work
 from cjkclip.text.wordpiece import chinese_bert
 
 CAPTIONS = 128
@@ -93,12 +94,11 @@ def images(folder: Path, peer: Any, rounds: int) -> list[Row]:
         for name, clip in clips.items():
             used = f"{name}: {clip.engine.name} {clip.engine.precision}"
             job, ours = f"image tower, {count} at once", lambda clip=clip, pixels=pixels: clip.encode_pixels(pixels)
-            rows.append(row(job, (used, "transformers fp32"), ours, theirs, max(3, rounds // (1 + count // 8))))
+            times, flops = max(3, rounds // (1 + count // 8)), count * work.image(clip.config)
+            rows.append(worked(row(job, (used, "transformers fp32"), ours, theirs, times), flops))
             if name == "default":
                 peers = (used, "transformers, bf16 weights")
-                rows.append(
-                    row(job, peers, ours, lambda theirs=theirs: theirs(half), max(3, rounds // (1 + count // 8)))
-                )
+                rows.append(worked(row(job, peers, ours, lambda theirs=theirs: theirs(half), times), flops))
     return rows
 
 
@@ -116,14 +116,18 @@ def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
                 found.append(unit(peer.get_text_features(**batch).pooler_output))
         return np.concatenate(found)
 
+    flops = [work.text(clip.config, int(length)) for length in clip.tokenize(asked).mask.sum(axis=1)]
     to_52 = {"padding": "max_length", "max_length": 52, "truncation": True}
     rows = [
-        row(
-            f"{CAPTIONS} captions",
-            (used, name),
-            lambda: clip.encode_text(asked),
-            lambda how=how: padded(asked, **how),
-            max(3, rounds // 3),
+        worked(
+            row(
+                f"{CAPTIONS} captions",
+                (used, name),
+                lambda: clip.encode_text(asked),
+                lambda how=how: padded(asked, **how),
+                max(3, rounds // 3),
+            ),
+            sum(flops),
         )
         for name, how in (
             ("transformers fp32, padded to the longest of 32", {"padding": True}),
@@ -132,7 +136,8 @@ def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
     ]
     one = asked[:1]
     names = (used, "transformers fp32")
-    return [*rows, row("one query", names, lambda: clip.encode_text(one), lambda: padded(one, padding=True), rounds)]
+    query = row("one query", names, lambda: clip.encode_text(one), lambda: padded(one, padding=True), rounds)
+    return [*rows, worked(query, flops[0])]
 
 
 def tokenisers(rounds: int) -> list[Row]:

@@ -16,6 +16,7 @@ from tests.peers import cn_clip, transformers
 import cjkclip
 from bench.chinese import row, unit, write_peer
 from bench.timing import Row, worked
+from cjkclip.probes import noise
 from cjkclip.speed import work
 
 ANYHOW = {"text.heads": 12, "vision.heads": 32}
@@ -26,14 +27,9 @@ def measure(rounds: int) -> list[Row]:
     return [*int8(rounds), *large(rounds), *resnet(rounds), *dual(rounds)]
 
 
-def pixels(count: int) -> np.ndarray:
-    """Normal noise: how fast a tower is does not depend on what it sees."""
-    return np.random.default_rng(0).normal(size=(count, 3, 224, 224)).astype(np.float32)
-
-
 def beside(job: str, clip: cjkclip.Clip, peer: str, theirs: Callable[[], Any], count: int, rounds: int) -> Row:
     """One line of an image tower."""
-    seen = pixels(count)
+    seen = noise(count, 224)  # how fast a tower is does not depend on what it sees
     used = f"{clip.engine.name} {clip.engine.precision}"
     made = row(f"{job}, {count} at once", (used, peer), lambda: clip.encode_pixels(seen), theirs, rounds)
     return worked(made, count * work.image(clip.config))
@@ -41,7 +37,7 @@ def beside(job: str, clip: cjkclip.Clip, peer: str, theirs: Callable[[], Any], c
 
 def hugging(model: Any, count: int) -> Callable[[], np.ndarray]:
     """transformers' image features of as many pictures."""
-    tensor = torch.from_numpy(pixels(count))
+    tensor = torch.from_numpy(noise(count, 224))
 
     def encode() -> np.ndarray:
         with torch.inference_mode():
@@ -79,7 +75,7 @@ def resnet(rounds: int) -> list[Row]:
     peer = cn_clip()
     torch.manual_seed(0)
     model = peer.utils.create_model("RN50@RBT3-chinese").float().eval()
-    tensor = torch.from_numpy(pixels(8))
+    tensor = torch.from_numpy(noise(8, 224))
 
     def theirs() -> np.ndarray:
         with torch.inference_mode():

@@ -15,7 +15,7 @@ import numpy as np
 
 from cjkclip.config import Model
 from cjkclip.engines import Params
-from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine, fast, ov
+from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine, compile_graph, fast, ov
 from cjkclip.errors import EngineError
 from cjkclip.need import need
 
@@ -53,7 +53,7 @@ def _outputs(graph: ov.Model, names: Sequence[str], samples: Sequence[Sample]) -
     tapped.add_outputs([(name, 0) for name in names])  # one that is an output already stays one
     made_by = [output.get_node().input_value(0).get_node().get_friendly_name() for output in tapped.outputs]
     places = [made_by.index(name) for name in names]
-    compiled = ov.Core().compile_model(tapped, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_graph(tapped, "fp32")
     rows = [[np.ravel(compiled(sample)[place]) for place in places] for sample in samples]
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
@@ -78,9 +78,7 @@ class Int8Engine(OpenvinoEngine):
         """The quantised graph. Raises EngineError for stages."""
         if stages:
             raise EngineError("precision 'int8' keeps no stages: ask an engine of precision 'fp32' for them")
-        graph = self._graphs[tower]
-        hint = {"fp32": "f32", "bf16": "bf16"}[fast() or "fp32"]
-        return ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint}), [f"{tower}_features"]
+        return compile_graph(self._graphs[tower], fast() or "fp32"), [f"{tower}_features"]
 
 
 @contextlib.contextmanager

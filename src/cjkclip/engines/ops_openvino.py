@@ -235,9 +235,8 @@ class OpenvinoEngine:
 
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
         """The tower's graph for this processor."""
-        hint = {"fp32": "f32", "bf16": "bf16"}[self.precision]
         graph, names = self.graph(tower, stages)
-        return ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint}), names
+        return compile_graph(graph, self.precision), names
 
     def graph(self, tower: str, stages: bool) -> tuple[ov.Model, list[str]]:
         """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage."""
@@ -256,6 +255,12 @@ class OpenvinoEngine:
         results = [op.result(node) for node in seen.values()]
         graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor
         return graph, list(seen)
+
+
+def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
+    """A graph for this processor, in "fp32" or "bf16"."""
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    return ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
 
 
 def fast() -> str | None:
