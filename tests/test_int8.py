@@ -10,9 +10,10 @@ import pytest
 
 import cjkclip
 from cjkclip import cache, engines, int8, probes
+from cjkclip.config import Model
 from cjkclip.engines import int8_openvino
 from cjkclip.engines.ops_openvino import OpenvinoEngine, ov
-from cjkclip.errors import EngineError, FactsError, InputError, MissingDependencyError
+from cjkclip.errors import EngineError, FactsError, MissingDependencyError
 from cjkclip.need import need
 from cjkclip.text import Tokens
 from families import FAMILIES
@@ -26,7 +27,16 @@ INPUTS = probes.Inputs(
     pixels=RNG.normal(size=(14, 3, 32, 32)).astype(np.float32),
     tokens=Tokens(ids=IDS, mask=np.ones_like(IDS), truncated=()),
 )
-SHOWN = int8.Shown(calibration=INPUTS, judged=INPUTS, drawings=12)
+
+
+class Given(int8.Source):
+    """Inputs as they are."""
+
+    def shown(self, config: Model) -> int8.Shown:
+        return int8.Shown(calibration=INPUTS, judged=INPUTS, drawings=12)
+
+
+SOURCE = Given(None, ("en",))
 PASSED = {"image mean": 0.99, "text mean": 0.96}
 
 
@@ -97,7 +107,7 @@ def quantised(
         with monkeypatch.context() as patch:
             patch.setattr(int8_openvino, "quantise", quantise)
             patch.setattr(int8, "judge", lambda *_: next(said))
-            made = int8.engine(MODEL, params or random_params(MODEL), SHOWN)
+            made = int8.engine(MODEL, params or random_params(MODEL), SOURCE)
         return made, calls
 
     return make
@@ -272,19 +282,3 @@ def test_a_golden_model_in_int8_stays_within_its_measured_bound(small: Path) -> 
     again = cjkclip.load(case.folder, precision="int8")  # from the cache, by its own name
     np.testing.assert_array_equal(again.encode_pixels(expected["pixel_values"]), images)
     assert len(list((small / "cjkclip" / "int8").iterdir())) == 1
-
-
-def test_own_pictures_are_calibrated_with_and_a_quarter_of_them_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = cjkclip.load("moji", precision="fp32")
-    own = [picture for _, picture in cjkclip.moji.gallery("noto")[1:41:2]]
-    asked = clip.config, clip.tokenizer, clip.languages
-    shown = int8.shown(*asked, own, [f"text {i}" for i in range(16)])
-    pixels = clip.preprocess(own)
-    assert shown.calibration.pixels is not None
-    assert shown.judged.pixels is not None
-    assert shown.calibration.tokens is not None
-    np.testing.assert_array_equal(shown.calibration.pixels, np.delete(pixels, np.s_[3::4], axis=0))
-    np.testing.assert_array_equal(shown.judged.pixels[shown.drawings :], pixels[3::4])
-    assert len(shown.calibration.tokens.ids) == 16
-    with pytest.raises(InputError, match=r"got 15 .* expected at least 16"):
-        int8.shown(*asked, own[:15])

@@ -76,8 +76,8 @@ class Clip:
         if precision == "auto":
             precision = gate.precision(self.config, self.params, self._probe, engine=name)
         if precision == "int8":
-            shown = int8.shown(self.config, self.tokenizer, self.languages, *self._calibration)
-            return int8.engine(self.config, self.params, shown)
+            source = int8.Source(self.tokenizer, self.languages, *self._calibration)
+            return int8.engine(self.config, self.params, source)
         return engines.build(self.config, self.params, engine=name, precision=precision, device=device)
 
     @cached_property

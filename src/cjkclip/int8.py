@@ -24,7 +24,7 @@ from cjkclip import cache, engines, probes
 from cjkclip.config import Model
 from cjkclip.errors import EngineError, InputError
 from cjkclip.gate import texts
-from cjkclip.image import Picture
+from cjkclip.image import Picture, load_pixels
 from cjkclip.parameters import fingerprint
 from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
@@ -37,7 +37,7 @@ MOST_LOST = 0.005  # of recall at 10
 TRAINED = 3.0  # times the recall of chance from which a model counts as trained
 LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that stay as they are, attempt by attempt
 MOST_MODELS = 4  # kept on disk; one of ViT-B/16 and a base BERT takes 0.3 GB
-FORM = 1  # of what is kept; raised when it, the calibration or the gate changes
+FORM = 2  # of what is kept; raised when it, the calibration or the gate changes
 NEAREST = 10
 FEWEST = 16  # pictures, or texts, of one's own
 Judged = dict[str, float]
@@ -54,35 +54,57 @@ class Shown:
     drawings: int
 
 
-def shown(
-    config: Model,
-    tokenizer: Tokenizer | None,
-    languages: Sequence[str],
-    pictures: Sequence[Picture] = (),
-    texts: Sequence[str] = (),
-) -> Shown:
-    """The built-in inputs, or one's own: every fourth of one's own pictures is kept for judging."""
-    for own in (pictures, texts):
-        if own and len(own) < FEWEST:
-            raise InputError(f"got {len(own)} to calibrate int8 with, expected at least {FEWEST}, like those to come")
-    learnt, kept = [p for i, p in enumerate(pictures) if i % 4 < 3], list(pictures[3::4])
-    judged, drawings = probes.judging(config, tokenizer, languages, kept)
-    calibration = probes.calibration(config, tokenizer, languages, (learnt, texts))
-    return Shown(calibration=calibration, judged=judged, drawings=drawings)
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where the inputs come from: the package, or pictures and texts of one's own."""
+
+    tokenizer: Tokenizer | None
+    languages: Sequence[str]
+    pictures: Sequence[Picture] = ()
+    texts: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raise InputError for too few of one's own."""
+        for own in (self.pictures, self.texts):
+            if own and len(own) < FEWEST:
+                raise InputError(
+                    f"got {len(own)} to calibrate int8 with, expected at least {FEWEST}, like those to come"
+                )
+
+    def shown(self, config: Model) -> Shown:
+        """The inputs; every fourth of one's own pictures is kept for judging."""
+        learnt, kept = [p for i, p in enumerate(self.pictures) if i % 4 < 3], list(self.pictures[3::4])
+        judged, drawings = probes.judging(config, self.tokenizer, self.languages, kept)
+        calibration = probes.calibration(config, self.tokenizer, self.languages, (learnt, self.texts))
+        return Shown(calibration=calibration, judged=judged, drawings=drawings)
+
+    def digest(self, config: Model) -> str:
+        """What the inputs depend on besides this package and the config, without making those of the package.
+
+        One's own pictures are opened, and the tokenizer is asked for the package's sentences.
+        """
+        digest = hashlib.sha256(repr((tuple(self.languages), tuple(self.texts), len(self.pictures))).encode())
+        if self.pictures and config.image is not None:
+            digest.update(load_pixels(self.pictures, config.image).tobytes())
+        if self.tokenizer is not None:
+            tokens = self.tokenizer(probes.sentences())
+            digest.update(tokens.ids.tobytes() + tokens.mask.tobytes())
+        return digest.hexdigest()
 
 
-def engine(config: Model, params: Params, shown: Shown) -> "Int8Engine":
+def engine(config: Model, params: Params, source: Source) -> "Int8Engine":
     """The int8 engine of a model, from disk if it was made before; else made and judged, which takes minutes.
 
-    Raises EngineError if it does not pass, MissingDependencyError without NNCF.
+    Raises EngineError if it does not pass, FactsError if it cannot be shown anything, MissingDependencyError without
+    NNCF.
     """
     from cjkclip.engines.int8_openvino import Int8Engine
 
-    folder = cache.folder("int8", _key(config, params, shown))
+    folder = cache.folder("int8", _key(config, params, source))
     kept = _kept(folder)
     if kept is None:
         _LOG.info("quantising this model to int8, which takes minutes, once; kept in %s", folder.parent)
-        graphs, layers, judged = _make(config, params, shown)
+        graphs, layers, judged = _make(config, params, source.shown(config))
         _keep(folder, graphs, {"layers": layers, "judged": judged})
     else:
         graphs, layers, judged = kept
@@ -182,15 +204,10 @@ def _samples(inputs: Inputs) -> dict[str, list["Sample"]]:
     return found
 
 
-def _key(config: Model, params: Params, shown: Shown) -> str:
-    """Whatever the graphs and the verdict depend on."""
-    digest = hashlib.sha256(repr((FORM, config, engines.machine("openvino"), shown.drawings)).encode())
-    digest.update(fingerprint(config, params).encode())
-    for inputs in (shown.calibration, shown.judged):
-        arrays = [inputs.pixels, *((inputs.tokens.ids, inputs.tokens.mask) if inputs.tokens else ())]
-        for array in arrays:
-            digest.update(b"-" if array is None else repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:32]
+def _key(config: Model, params: Params, source: Source) -> str:
+    """Whatever the graphs and the verdict depend on; `FORM` stands for the package's own inputs."""
+    facts = FORM, config, engines.machine("openvino"), fingerprint(config, params), source.digest(config)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
 def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:

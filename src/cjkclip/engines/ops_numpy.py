@@ -99,7 +99,8 @@ class NumpyEngine:
 
     def __init__(self, config: Model, params: Params) -> None:
         self._config = config
-        self._params = {k: np.require(v, np.float32, "A") for k, v in params.items() if v.dtype.kind == "f"}
+        # rows one behind the other, however a file had them: a BLAS sums in another order where they are not
+        self._params = {k: np.require(v, np.float32, ["C", "A"]) for k, v in params.items() if v.dtype.kind == "f"}
 
     def image(self, pixels: Pixels) -> Features:
         return self.image_stages(pixels)["image_features"]
