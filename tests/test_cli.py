@@ -29,14 +29,14 @@ MODEL = ("-m", TINY, "--engine", "numpy")
 # Changes here are changes of the public face: say so in CHANGELOG.md.
 FLAGS = {
     "models": "--json",
-    "classify": "PICTURE --labels -l --label-file --template --language --model -m --engine --json",
-    "search": "QUERY --in -k --sheet --language --model -m --engine --json",
-    "embed": "INPUT --out -o --lines --as --model -m --engine --fast --json",
+    "classify": "PICTURE --labels -l --label-file --template --language --model -m --engine --precision --json",
+    "search": "QUERY --in -k --sheet --language --model -m --engine --precision --json",
+    "embed": "INPUT --out -o --lines --as --fast --model -m --engine --precision --json",
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
     "convert": "MODEL FOLDER --layout --image-tower --fact --force --verify --json",
     "verify": "A B --image-tower --fact --tolerance --engine --json",
     "bench": "--model -m --image-tower --fact --engine --quick --int8 --out -o --json",
-    "doctor": "MODEL --image-tower --fact --engine --json",
+    "doctor": "MODEL --image-tower --fact --engine --precision --json",
 }
 
 

@@ -3,11 +3,14 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.test_cli import answer
 
+import cjkclip
 from cjkclip import weights
 from families import GOLDEN, QUICK
 
@@ -168,3 +171,36 @@ def test_how_the_weights_are_stored(tmp_path: Path) -> None:
     found = checks(with_tensors(copied(EOS2, tmp_path / "m"), change))["stored as"]
     assert found["status"] == "note"
     assert found["found"].startswith("float32 in 76 tensors, float64 in 1 tensors, BF16 in 1 tensors: ")
+
+
+@pytest.mark.parametrize(
+    ("precision", "cosine", "advice"),
+    [("bf16", 0.99, "fp32"), ("int8", 0.99, None), ("int8", 0.9, "fp32"), ("fp32", 0.9999, "numpy")],
+)
+def test_how_close_an_engine_has_to_be_goes_by_its_precision(
+    monkeypatch: pytest.MonkeyPatch, precision: str, cosine: float, advice: str | None
+) -> None:
+    real = cjkclip.load
+
+    def load(name: str, *, engine: str, **more: Any) -> cjkclip.Clip:
+        clip = real(name, **more | {"engine": "numpy", "precision": "fp32"})
+        if engine != "numpy":
+
+            def aside(pixels: np.ndarray) -> np.ndarray:
+                vectors = exact.image(pixels)
+                other = np.roll(vectors, 1, axis=1)
+                other -= vectors * (vectors * other).sum() / (vectors**2).sum()
+                other *= np.linalg.norm(vectors) / np.linalg.norm(other) * np.sqrt(cosine**-2 - 1)
+                return vectors + other.astype(np.float32)
+
+            exact = clip.engine
+            rough = SimpleNamespace(name="openvino", precision=precision, device="cpu", image=aside, text=exact.text)
+            monkeypatch.setattr(clip, "engine", rough)
+        return clip
+
+    monkeypatch.setattr(cjkclip, "load", load)
+    data = answer("doctor", EOS2, "--engine", "openvino", "--precision", precision, code=5 if advice else 0)
+    found = {check["name"]: check for check in data["checks"]}["engine agrees"]
+    assert found["status"] == ("fail" if advice else "ok")
+    assert f"cosine {cosine:.5f}" in found["found"]
+    assert advice is None or found["found"].endswith(advice)

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from cjkclip import __version__
 from cjkclip.cli import bench, classify, convert, doctor, embed, models, search, train, verify
+from cjkclip.cli.options import spread
 from cjkclip.cli.screen import (
     EXIT_CODES,
     INTERRUPTED,
@@ -103,7 +104,7 @@ def start(
 
 
 for _module in (models, classify, search, embed, train, convert, verify, bench, doctor):
-    app.command(epilog=EXIT_CODES)(getattr(_module, _module.__name__.rpartition(".")[2]))
+    app.command(epilog=EXIT_CODES)(spread(getattr(_module, _module.__name__.rpartition(".")[2])))
 
 
 def _terminate(*_: object) -> None:

@@ -51,10 +51,10 @@ def installed_engines() -> Result:
     return ("ok" if any("openvino 2" in one for one in found) else "note"), ", ".join(found)
 
 
-def chosen_engine(engine: str) -> Result:
+def chosen_engine(engine: str, precision: str) -> Result:
     """What a model would run on. Raises EngineError."""
-    name, precision, device = engines.choose(engine)
-    return "ok", f"{name}, {precision}, {device}"
+    name, wanted, device = engines.choose(engine, precision)
+    return "ok", f"{name}, {wanted}, {device}"
 
 
 def hub_state() -> Result:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip.cli.inputs import gather_labels, picture_paths, skipping_bad
-from cjkclip.cli.options import Engine, Json, Model, Speech
+from cjkclip.cli.options import Json, Run, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.errors import ImageError, InputError
 
@@ -39,8 +39,7 @@ def classify(
     label_file: LabelFile = None,
     template: Template = None,
     language: Speech = None,
-    model: Model = "moji",
-    engine: Engine = "auto",
+    run: Run,
     json: Json = False,
 ) -> None:
     """Say which label fits each picture best, with its probability among the labels given.
@@ -54,9 +53,9 @@ def classify(
         if not words:
             raise InputError("no labels: there is nothing between the commas, or no line in the file")
         paths = picture_paths(pictures)
-        clip = cjkclip.load(model, engine=engine)
+        clip = run.load()
 
-        report.answer |= {"model": model, "labels": words, "language": language, "results": []}
+        report.answer |= {"model": run.model, "labels": words, "language": language, "results": []}
 
         def ask(batch: Sequence[Path]) -> list[list[cjkclip.Prediction]]:
             return clip.classify(batch, words, language=language, templates=template)

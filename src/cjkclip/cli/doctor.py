@@ -15,7 +15,7 @@ import cjkclip
 from cjkclip.cli import checks
 from cjkclip.cli.inputs import open_model, read_facts
 from cjkclip.cli.model_checks import model_checks
-from cjkclip.cli.options import Engine, Facts, Json, Tower
+from cjkclip.cli.options import Engine, Facts, Json, Precision, Tower
 from cjkclip.cli.screen import Report, cell, exit_code
 from cjkclip.errors import CjkclipError
 
@@ -38,6 +38,7 @@ def doctor(
     image_tower: Tower = None,
     fact: Facts = None,
     engine: Engine = "auto",
+    precision: Precision = "auto",
     json: Json = False,
 ) -> None:
     """Check this installation, and a model: that it loads and encodes, and what is unusual about it.
@@ -46,12 +47,12 @@ def doctor(
     """
     facts = read_facts(fact or [])
 
-    def load(chosen: str) -> cjkclip.Clip:
-        return open_model(model, facts=facts, image_tower=image_tower, engine=chosen)
+    def load(chosen: str, wanted: str) -> cjkclip.Clip:
+        return open_model(model, facts=facts, image_tower=image_tower, engine=chosen, precision=wanted)
 
     with Report("doctor", as_json=json) as report:
         lines, code = list[Line](), 0
-        for name, check in chain(_checks(engine), model_checks(model, load, engine)):
+        for name, check in chain(_checks(engine, precision), model_checks(model, load, engine, precision)):
             try:
                 status, found = check()
             except CjkclipError as error:
@@ -63,11 +64,11 @@ def doctor(
         raise typer.Exit(code)
 
 
-def _checks(engine: str) -> Iterator[tuple[str, Callable[[], checks.Result]]]:
+def _checks(engine: str, precision: str) -> Iterator[tuple[str, Callable[[], checks.Result]]]:
     yield "cjkclip", checks.versions
     yield "processor", checks.processor
     yield "engines", checks.installed_engines
-    yield "engine chosen", lambda: checks.chosen_engine(engine)
+    yield "engine chosen", lambda: checks.chosen_engine(engine, precision)
     yield "hub", checks.hub_state
     yield "fonts", checks.fonts
 

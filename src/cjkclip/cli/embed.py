@@ -13,7 +13,7 @@ import typer
 
 import cjkclip
 from cjkclip.cli.inputs import is_folder, read_lines, sort_inputs, worded
-from cjkclip.cli.options import As, Engine, Json, Kind, Model, Out
+from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery.files import picture_names
@@ -40,9 +40,8 @@ def embed(
     *,
     lines: Lines = None,
     kind: As = "auto",
-    model: Model = "moji",
-    engine: Engine = "auto",
     fast: Fast = False,
+    run: Run,
     json: Json = False,
 ) -> None:
     """Turn pictures and texts into unit vectors, one row each, and write them to a file.
@@ -61,7 +60,7 @@ def embed(
         wanted = _sorted(inputs or [], kind, [line for path in lines or [] for line in read_lines(path)])
         if not out.parent.is_dir():
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
-        clip = cjkclip.load(model, engine=engine)
+        clip = run.load()
         with Rows(out, clip.embed_dim) as rows:
             spent = _fill(rows, report, clip, wanted, fast)
             if not len(rows):
@@ -69,7 +68,7 @@ def embed(
             began = time.perf_counter()
             rows.save(clip.fingerprint)
             spent.writing += time.perf_counter() - began
-        report.answer |= {"model": model, "fingerprint": clip.fingerprint, "out": str(out)}
+        report.answer |= {"model": run.model, "fingerprint": clip.fingerprint, "out": str(out)}
         report.answer |= {"rows": len(rows), "width": clip.embed_dim, "names": rows.names}
         report.show(f"{len(rows)} rows of {clip.embed_dim} numbers written to {safe(str(out))}")
         if wanted.pictures:

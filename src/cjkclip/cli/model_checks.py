@@ -15,8 +15,10 @@ import numpy as np
 import cjkclip
 from cjkclip.cli.checks import SAMPLES, Result
 from cjkclip.config import Bert, Text, Vit
+from cjkclip.engines import ROUNDED
 from cjkclip.errors import CheckpointError, EngineError
 from cjkclip.gate import LEAST_COSINE
+from cjkclip.int8 import LEAST_CENTRED
 
 Check = Callable[[], Result]
 
@@ -35,16 +37,19 @@ _TRAINED = (
 )
 
 
-def model_checks(model: str, load: Callable[[str], "cjkclip.Clip"], engine: str) -> Iterator[tuple[str, Check]]:
+def model_checks(
+    model: str, load: Callable[[str, str], "cjkclip.Clip"], engine: str, precision: str
+) -> Iterator[tuple[str, Check]]:
     """Load the model, look at its parts, encode, and compare with the NumPy engine, which is written to be right.
 
-    `load` takes the name of an engine.
+    `load` takes the names of an engine and of a precision.
     """
+    exact = ROUNDED if precision == ROUNDED else "fp32"  # of the NumPy engine
     loaded: list[cjkclip.Clip] = []
 
     def loads() -> Result:
         start = time.perf_counter()
-        loaded.append(load(engine))
+        loaded.append(load(engine, precision))
         clip, took = loaded[0], time.perf_counter() - start
         return "ok", f"{clip.family.name}, languages {' '.join(clip.languages)}, {took:.1f} s"
 
@@ -62,7 +67,7 @@ def model_checks(model: str, load: Callable[[str], "cjkclip.Clip"], engine: str)
         yield "texts encode", lambda: _encodes(lambda: clip.encode_text(list(SAMPLES.values())))
     if clip.config.vision is not None and clip.config.image is not None:
         yield "pictures encode", lambda: _encodes(lambda: clip.encode_image([_picture()]))
-        yield "engine agrees", lambda: _agrees(clip, load("numpy"))
+        yield "engine agrees", lambda: _agrees(clip, load("numpy", exact))
 
 
 def parameters(clip: "cjkclip.Clip") -> Result:
@@ -164,9 +169,11 @@ def _agrees(clip: "cjkclip.Clip", oracle: "cjkclip.Clip") -> Result:
     ours, theirs = (each.encode_image([_picture()])[0] for each in (clip, oracle))
     apart, cosine = float(np.abs(ours - theirs).max()), float(ours @ theirs)
     name = f"{clip.engine.name} {clip.engine.precision}"
-    close = apart < _CLOSE if clip.engine.precision == "fp32" else cosine >= LEAST_COSINE
+    least = LEAST_CENTRED if clip.engine.precision == "int8" else LEAST_COSINE
+    close = apart < _CLOSE if clip.engine.precision == "fp32" else cosine >= least
     if not close:
-        raise EngineError(f"{name} is {apart:.1e} away from the NumPy engine: pass --engine numpy")
+        instead = "--engine numpy" if clip.engine.precision == "fp32" else "--precision fp32"
+        raise EngineError(f"{name} is {apart:.1e} away from the NumPy engine, cosine {cosine:.5f}: pass {instead}")
     return "ok", f"{name} and numpy differ by {apart:.0e}, cosine {cosine:.5f}"
 
 

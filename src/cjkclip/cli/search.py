@@ -10,7 +10,7 @@ from rich.table import Table
 import cjkclip
 from cjkclip import moji
 from cjkclip.cli.inputs import Asked, skipping_bad, sort_inputs, worded
-from cjkclip.cli.options import Engine, Json, Model, Speech
+from cjkclip.cli.options import Json, Run, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.cli.sheets import check_sheet, write_sheet
 from cjkclip.errors import ImageError
@@ -47,8 +47,7 @@ def search(
     k: Best = 5,
     sheet: SheetFile = None,
     language: Speech = None,
-    model: Model = "moji",
-    engine: Engine = "auto",
+    run: Run,
     json: Json = False,
 ) -> None:
     """Find the pictures that fit each query best: in the package's pictures, a folder, or a gallery file.
@@ -61,8 +60,8 @@ def search(
         asked = sort_inputs(queries, "auto")
         if sheet is not None:
             check_sheet(sheet)
-        clip = cjkclip.load(model, engine=engine)
-        report.answer |= {"model": model, "in": inside, "results": []}
+        clip = run.load()
+        report.answer |= {"model": run.model, "in": inside, "results": []}
         place = _place(report, clip, inside)
         found = _search(report, clip, place.gallery, asked, k)
         for query, hits in found:

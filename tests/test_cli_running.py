@@ -1,0 +1,63 @@
+"""How the command line says what runs a model: its engine and its precision."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.test_cli import IMAGES, TINY, answer
+
+import cjkclip
+from cjkclip.engines import int8_openvino
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("classify", IMAGES / "a.png", "-l", "猫,犬", "-m", TINY),
+        ("search", "猫", "--in", IMAGES, "-m", TINY),
+        ("embed", "猫", "-m", TINY),
+        ("doctor", TINY),
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_precision_is_that_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str | Path, ...]
+) -> None:
+    asked: list[tuple[str, str, str]] = []
+    real = cjkclip.load
+
+    def load(name: str | Path, *, engine: str, precision: str, **more: Any) -> cjkclip.Clip:
+        asked.append((str(name), engine, precision))
+        return real(name, engine=engine, precision=precision, **more)
+
+    monkeypatch.setattr(cjkclip, "load", load)
+    out = ("--out", tmp_path / "v.npy") if words[0] == "embed" else ()
+    answer(*words, *out, "--engine", "numpy", "--precision", "fp16-weights")
+    answer(*words, *out, "--engine", "numpy")
+    once = 2 if words[0] == "doctor" else 1  # it is held against the NumPy engine
+    exact = "fp32" if words[0] == "doctor" else "auto"
+    rounded, plain = [(str(TINY), "numpy", "fp16-weights")] * once, [(str(TINY), "numpy", "auto")]
+    assert asked == [*rounded, *plain, *[(str(TINY), "numpy", exact)] * (once - 1)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("classify", IMAGES / "a.png", "-l", "a"), ("search", "a"), ("embed", "a")],
+    ids=lambda command: command[0],
+)
+def test_a_wrong_precision_ends_as_a_wrong_engine_does(tmp_path: Path, command: tuple[str | Path, ...]) -> None:
+    out = ("--out", tmp_path / "v.npy") if command[0] == "embed" else ()
+    for wrong in (("--engine", "warp"), ("--engine", "numpy", "--precision", "warp")):
+        error = answer(*command, *out, "-m", TINY, *wrong, code=5)["error"]
+        assert error["kind"] == "EngineError"
+        assert "'warp'" in error["message"]
+        assert "fp32" in error["message"] or "numpy" in error["message"]
+
+
+def test_int8_is_made_once_and_said_to_take_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(int8_openvino, "quantise", lambda graph, *_: graph)
+    words = ("embed", "猫", IMAGES / "a.png", "-o", tmp_path / "v.npy", "-m", TINY, "--precision", "int8")
+    [note] = answer(*words)["notes"]
+    assert note.startswith("quantising this model to int8, which takes minutes, once")
+    assert answer(*words)["notes"] == []
