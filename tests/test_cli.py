@@ -31,7 +31,7 @@ FLAGS = {
     "models": "--json",
     "classify": "PICTURE --labels -l --label-file --template --language --model -m --engine --precision --json",
     "search": "QUERY --in -k --sheet --language --model -m --engine --precision --json",
-    "embed": "INPUT --out -o --lines --as --fast --model -m --engine --precision --json",
+    "embed": "INPUT --out -o --lines --as --fast --batch-size --model -m --engine --precision --json",
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
     "convert": "MODEL FOLDER --layout --image-tower --fact --force --verify --json",
     "verify": "A B --image-tower --fact --tolerance --engine --json",

@@ -237,6 +237,8 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
         (["embed", "cat"], 2),
         (["embed", "cat", "-o", "x.txt"], 2),
         (["embed", "-o", "x.npz"], 2),
+        (["embed", "cat", "-o", "x.npz", "--batch-size", "0"], 2),
+        (["embed", "cat", "-o", "x.npz", "--batch-size", "many"], 2),
         (["embed", "cat", "-o", "/no/such/folder/x.npz", *MODEL], 4),
         (["train", "/no/such/pairs.tsv", "--from", str(TINY), "-o", "/no/such/out"], 4),
     ],

@@ -1,10 +1,14 @@
-"""How the command line says what runs a model: its engine and its precision."""
+"""How the command line says what runs a model: its engine, its precision, how much it gets at once."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.test_cli import IMAGES, TINY, answer
+from tests.test_cli import FLAGS, IMAGES, MODEL, TINY, answer, run
 
 import cjkclip
 from cjkclip.engines import int8_openvino
@@ -52,6 +56,36 @@ def test_a_wrong_precision_ends_as_a_wrong_engine_does(tmp_path: Path, command: 
         assert error["kind"] == "EngineError"
         assert "'warp'" in error["message"]
         assert "fp32" in error["message"] or "numpy" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "words", [[f"number {number}" for number in range(10)], [IMAGES / "a.png"] * 24], ids=["texts", "pictures"]
+)
+def test_memory_that_does_not_suffice_names_an_option_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str | Path]
+) -> None:
+    clip = cjkclip.load(TINY, engine="numpy")
+    real = clip.engine
+
+    def short(tower: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def run(*arrays: np.ndarray) -> np.ndarray:
+            if len(arrays[0]) > 2:
+                raise MemoryError("no room")
+            return tower(*arrays)
+
+        return run
+
+    small = SimpleNamespace(image=short(real.image), text=short(real.text))
+    monkeypatch.setattr(clip, "engine", small)
+    monkeypatch.setattr(cjkclip, "load", lambda *_, **__: clip)
+    out = tmp_path / "v.npy"
+    failed = run("embed", *words, "-o", out, *MODEL)
+    assert failed.exit_code == 5
+    assert not out.exists()
+    [option, number] = re.findall(r"cjkclip embed (--\S+) (\d+)\)", failed.stderr)[0]
+    assert option in FLAGS["embed"].split()
+    assert run("embed", *words, "-o", out, option, number, *MODEL).exit_code == 0
+    assert np.load(out).shape == (len(words), clip.embed_dim)
 
 
 def test_int8_is_made_once_and_said_to_take_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

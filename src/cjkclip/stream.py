@@ -133,6 +133,6 @@ def _too_large(rows: int, error: MemoryError) -> OutOfMemoryError:
         )
     smaller = max(1, rows // 4)
     return OutOfMemoryError(
-        f"there is not enough memory for a batch of {rows}, nor for half of it{why}: pass batch_size={smaller}, or "
-        "close other programs"
+        f"there is not enough memory for a batch of {rows}, nor for half of it{why}: pass batch_size={smaller} (on the "
+        f"command line: cjkclip embed --batch-size {smaller}), or close other programs"
     )

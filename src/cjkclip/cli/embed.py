@@ -1,8 +1,11 @@
-"""`cjkclip embed`: vectors of pictures and texts, in a file."""
+"""`cjkclip embed`: vectors of pictures and texts, in a file.
+
+However many there are, the vectors of one part of the texts and of a few batches of pictures are in memory at once.
+"""
 
 import time
 from bisect import bisect
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +18,15 @@ import cjkclip
 from cjkclip.cli.inputs import is_folder, read_lines, sort_inputs, worded
 from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
-from cjkclip.errors import ImageError, InputError
+from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
 from cjkclip.gallery.files import picture_names
 from cjkclip.gallery.rows import ENDINGS, Rows
 
 Vectors = tuple[list[int], np.ndarray]  # places among the inputs, and a row for each
+NONE: Vectors = [], np.zeros((0, 0), np.float32)
+SHOWN = 60  # characters of a text in a note
+PART = 4096  # texts that are encoded in one call: enough of each length to fill batches
+PICTURES, TEXTS = 32, 256  # in a batch, if nobody says how many
 LONG = 10  # seconds, from which on it is worth saying what would be faster
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
@@ -32,6 +39,14 @@ Lines = Annotated[
     typer.Option("--lines", metavar="FILE", help="A UTF-8 file with one text per line; - is standard input."),
 ]
 Fast = Annotated[bool, typer.Option("--fast", help="Decode large JPEG files at a fraction of their size.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help=f"How many the model gets at once, where memory is short; else {PICTURES} pictures or {TEXTS} texts.",
+    ),
+]
 
 
 def embed(
@@ -41,6 +56,7 @@ def embed(
     lines: Lines = None,
     kind: As = "auto",
     fast: Fast = False,
+    batch_size: Batch = None,
     run: Run,
     json: Json = False,
 ) -> None:
@@ -52,17 +68,16 @@ def embed(
 
     Example: cjkclip embed photos/ --out photos.safetensors
     """
-    if out.suffix not in ENDINGS:
-        raise typer.BadParameter(f"--out {str(out)!r} must end in one of {' '.join(ENDINGS)}")
     if not inputs and not lines:
         raise typer.BadParameter("nothing to embed: name pictures, folders or texts, or pass --lines FILE")
+    _require_sense(out, batch_size)
     with Report("embed", as_json=json) as report:
         wanted = _sorted(inputs or [], kind, [line for path in lines or [] for line in read_lines(path)])
         if not out.parent.is_dir():
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
         clip = run.load()
         with Rows(out, clip.embed_dim) as rows:
-            spent = _fill(rows, report, clip, wanted, fast)
+            spent = _fill(rows, report, clip, wanted, fast, batch_size)
             if not len(rows):
                 raise InputError("nothing is left to embed: see above")
             began = time.perf_counter()
@@ -73,6 +88,13 @@ def embed(
         report.show(f"{len(rows)} rows of {clip.embed_dim} numbers written to {safe(str(out))}")
         if wanted.pictures:
             _tell(report, wanted, spent, fast)
+
+
+def _require_sense(out: Path, batch_size: int | None) -> None:
+    if out.suffix not in ENDINGS:
+        raise typer.BadParameter(f"--out {str(out)!r} must end in one of {' '.join(ENDINGS)}")
+    if batch_size is not None and batch_size < 1:
+        raise typer.BadParameter(f"--batch-size {batch_size} must be at least 1: the model gets so many at once")
 
 
 @dataclass(kw_only=True)
@@ -146,52 +168,79 @@ def _sorted(inputs: list[str], kind: Kind, lines: list[str]) -> Wanted:
     return wanted
 
 
-def _fill(rows: Rows, report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool) -> Spent:
-    """A row for every input that can be used, in their order: texts are encoded at once, pictures as they come."""
+def _fill(
+    rows: Rows, report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool, batch_size: int | None
+) -> Spent:
+    """A row for every input that can be used, in their order, written as they come."""
     places = [i for i in wanted.texts if worded(report, wanted.names[i])]
-    words = [wanted.names[i] for i in places]
-    texts = places, clip.encode_text(words) if words else np.zeros((0, clip.embed_dim), np.float32)
-    spent = Spent()
-    with closing(_pictures(report, clip, wanted, fast, spent)) as pictures:
+    texts = _texts(report, clip, wanted.names, places, batch_size or TEXTS)
+    spent, done = Spent(), 0
+    pictures = _pictures(report, clip, wanted, fast, batch_size or PICTURES, spent)
+    with closing(pictures), report.progress("encoding", len(places) + len(wanted.pictures)) as progress:
         for found, vectors in _in_order(texts, pictures):
             began = time.perf_counter()
             rows.add([wanted.names[i] for i in found], vectors)
             spent.writing += time.perf_counter() - began
+            done += len(found)
+            progress(done)
     return spent
 
 
-def _pictures(report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool, spent: Spent) -> Generator[Vectors]:
+def _texts(
+    report: Report, clip: "cjkclip.Clip", names: Sequence[str], places: Sequence[int], batch_size: int
+) -> Iterator[Vectors]:
+    """The texts at `places`, part by part; at the end the report hears how many were cut."""
+    part, cut, limit = max(PART, batch_size), list[int](), 0
+    for start in range(0, len(places), part):
+        some = list(places[start : start + part])
+        words = [names[i] for i in some]
+        vectors = clip.encode_text(words, batch_size=batch_size)
+        if report.take(TruncatedTextWarning):  # it counts within a part, and there may be many parts
+            tokens = clip.tokenize(words)
+            limit = tokens.ids.shape[1]
+            cut += [some[i] for i in tokens.truncated]
+        yield some, vectors
+    if cut:
+        first = names[cut[0]]
+        shown = first if len(first) <= SHOWN else f"{first[:SHOWN]}…"
+        report.note(
+            f"{len(cut):,} of {len(places):,} texts are longer than {limit} tokens and were cut (first: {shown!r})"
+        )
+
+
+def _pictures(
+    report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool, batch_size: int, spent: Spent
+) -> Generator[Vectors]:
     """The pictures among the inputs, batch by batch; the bad ones are reported."""
     if not wanted.pictures:
         return
     paths = [wanted.names[i] for i in wanted.pictures]
-    batches = clip.encode_image_batches(paths, exact=not fast)
-    with closing(batches), report.progress("reading pictures", len(paths)) as progress:
+    with closing(clip.encode_image_batches(paths, batch_size=batch_size, exact=not fast)) as batches:
         for batch in batches:
             spent.reading += batch.waited
             spent.encoding += batch.encoded
             for index, why in batch.problems:
                 report.problem(paths[index], ImageError(f"picture {index}: {why}"))
-            end = batch.start + len(batch.features)
-            progress(end)
-            yield wanted.pictures[batch.start : end], batch.features
+            yield wanted.pictures[batch.start : batch.start + len(batch.features)], batch.features
 
 
-def _in_order(texts: Vectors, pictures: Iterable[Vectors]) -> Iterator[Vectors]:
-    """Both in the order of the inputs: with each batch of pictures go the texts that stand before its last.
+def _in_order(*streams: Iterator[Vectors]) -> Iterator[Vectors]:
+    """Parts of several streams as one stream in the order of the inputs, with one part of each held at a time.
 
     >>> rows = np.arange(5.0)[:, None]
-    >>> parts = _in_order(([0, 3, 9], rows[:3]), [([1, 4], rows[3:])])
-    >>> [(places, vectors[:, 0].tolist()) for places, vectors in parts]
-    [([0, 1, 3, 4], [0.0, 3.0, 1.0, 4.0]), ([9], [2.0])]
+    >>> texts, pictures = iter([([0, 3], rows[:2]), ([9], rows[2:3])]), iter([([1, 4], rows[3:])])
+    >>> [(places, vectors[:, 0].tolist()) for places, vectors in _in_order(texts, pictures)]
+    [([0, 1, 3], [0.0, 3.0, 1.0]), ([4], [4.0]), ([9], [2.0])]
     """
-    places, vectors = texts
-    told = 0
-    for found, features in pictures:
-        until = bisect(places, found[-1])
-        both = [*places[told:until], *found]
-        order = sorted(range(len(both)), key=both.__getitem__)
-        yield [both[i] for i in order], np.concatenate([vectors[told:until], features])[order]
-        told = until
-    if told < len(places):
-        yield places[told:], vectors[told:]
+    held = [NONE for _ in streams]
+    while True:
+        held = [part if part[0] else next(stream, NONE) for part, stream in zip(held, streams, strict=True)]
+        ends = [places[-1] for places, _ in held if places]
+        if not ends:
+            return
+        counts = [bisect(places, min(ends)) for places, _ in held]  # of rows before which nothing can come any more
+        ready = [(places[:n], vectors[:n]) for (places, vectors), n in zip(held, counts, strict=True) if n]
+        held = [(places[n:], vectors[n:]) for (places, vectors), n in zip(held, counts, strict=True)]
+        found = [place for places, _ in ready for place in places]
+        order = sorted(range(len(found)), key=found.__getitem__)
+        yield [found[i] for i in order], np.concatenate([vectors for _, vectors in ready])[order]

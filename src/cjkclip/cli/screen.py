@@ -147,6 +147,13 @@ class Report:
         message = str(error)
         say(message if name in message else f"{name}: {message}")
 
+    def take(self, kind: type[Warning]) -> int:
+        """How many warnings of a kind have come; they are the caller's to tell now."""
+        taken = [warning for warning in self._seen if issubclass(warning.category, kind)]
+        for warning in taken:
+            self._seen.remove(warning)
+        return len(taken)
+
     def require_results(self) -> None:
         """Raise InputError when every input had a problem."""
         if self.problems and not self.answer["results"]:
