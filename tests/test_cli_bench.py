@@ -15,7 +15,7 @@ from tests.test_cli_bad import bad_run
 import cjkclip
 from cjkclip import engines
 from cjkclip.errors import EngineError
-from cjkclip.speed import jobs, work
+from cjkclip.speed import jobs, machine, work
 from families import GOLDEN
 
 EOS2 = GOLDEN / "hf-clip-eos2"
@@ -67,10 +67,11 @@ def test_the_bundled_model_is_measured_and_written(tmp_path: Path) -> None:
 
 
 def test_the_table_and_the_json_agree(clockless: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     options = ("bench", "-m", EOS2, "--engine", "openvino")
     data, shown = answer(*options), run(*options)
     assert shown.exit_code == 0
+    assert f"{EOS2.name} on {machine.sentence(data['machine'])}" in " ".join(shown.stdout.split())
     assert [f"{one['engine']} {one['precision']}" for one in data["settings"]] == ["openvino fp32", "openvino bf16"]
     exact, half = (one["distances"]["image"]["difference"] for one in data["settings"])
     assert exact == 0 < half
@@ -127,7 +128,7 @@ def test_facts_and_a_second_source_are_part_of_the_advice(clockless: list[str]) 
 
 
 def test_two_engines_of_a_model_are_never_held_at_once(clockless: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     load, loaded = cjkclip.load, list[weakref.ref[cjkclip.Clip]]()
 
     def watched(*args: Any, **asked: Any) -> cjkclip.Clip:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import platform
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ import cjkclip
 from cjkclip import engines, probes
 from cjkclip.config import Bert, Model, ResNet, Text, Vit
 from cjkclip.errors import CheckpointError, MissingDependencyError
-from cjkclip.speed import clock, jobs, machine, products, work
+from cjkclip.speed import clock, jobs, products, work
 from cjkclip.speed.advice import advise
 from cjkclip.speed.jobs import EXACT, Distance, Line, Measured, Setting
 from cjkclip.text.wordpiece import chinese_bert
@@ -174,12 +173,12 @@ def test_the_openvino_product_is_the_product() -> None:
 
 def test_settings_are_those_that_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_gpu", lambda: None)
-    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     assert [str(one) for one in jobs.settings("auto")][:2] == ["openvino fp32", "openvino bf16"]
     both = [str(one) for one in jobs.settings("openvino", int8=True)]
     assert both == ["openvino fp32", "openvino bf16", "openvino int8"]
     assert [str(one) for one in jobs.settings("torch")] == ["openvino fp32", "torch fp32", "torch bf16"]
-    monkeypatch.setattr(engines, "fast", lambda _: None)
+    monkeypatch.setattr(engines, "fast", lambda *_: None)
     assert [str(one) for one in jobs.settings("auto")] == ["openvino fp32", "torch fp32"]
     monkeypatch.setattr(jobs, "find_spec", lambda _: None)
     assert jobs.settings("auto") == [EXACT]
@@ -234,16 +233,6 @@ def test_captions_differ_and_a_photograph_is_the_same_each_time() -> None:
     file = probes.photograph(320, 240)
     assert file == probes.photograph(320, 240)
     assert file[:3] == b"\xff\xd8\xff"
-
-
-def test_the_machine_is_described_and_not_named() -> None:
-    found = machine.describe(("cjkclip", "no-such-package"))
-    assert found["packages"] == {"cjkclip": cjkclip.__version__}
-    assert found["cores"] >= 1
-    said = machine.sentence(found)
-    assert said.startswith(found["processor"])
-    assert not platform.node() or platform.node() not in said
-    assert "/" not in said
 
 
 def line(kind: Any, items: int, rate: float) -> Line:
