@@ -1,6 +1,7 @@
 """`make bench`: what is computed here beside what the peers compute, on the same random weights in the same process.
 
-Chinese-CLIP ViT-B/16 and CLIP ViT-B/32 in their real shapes. Writes docs/benchmarks.md and bench/out/encode.json.
+Chinese-CLIP ViT-B/16 and CLIP ViT-B/32 in their real shapes. Writes this processor's section of
+docs/benchmarks.md, and bench/out/encode.json.
 `python -m bench --quick` takes fewer rounds and writes nothing.
 """
 
@@ -19,12 +20,13 @@ from rich.table import Table
 from tests.peers import transformers
 
 import cjkclip
-from bench import chinese, photos, shapes
-from bench.timing import Row, alternate, machine, markdown, percent
-from cjkclip.speed import work
+from bench import aims, chinese, pages, photos, shapes
+from bench.timing import Row, alternate, markdown, percent
+from cjkclip.speed import machine, work
 from cjkclip.speed.products import matrix_rate
 
 HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
 TEXTS, LENGTH = 32, 77
 
 
@@ -99,11 +101,14 @@ def moji_speed(rounds: int) -> str:
 
 def show(rows: list[Row]) -> None:
     table = Table(title="beside the peer, in one run, A B A B, medians")
-    for heading in ("job", "cjkclip", "peer", "times faster", "of the limit", "largest difference"):
+    for heading in ("job", "cjkclip", "peer", "times faster", "aim", "of the limit", "largest difference"):
         table.add_column(heading, justify="left" if heading in ("job", "cjkclip", "peer") else "right")
     for row in rows:
-        table.add_row(row.job, row.ours, row.peer, f"{row.ratio:.2f}", percent(row.share), f"{row.difference:.1e}")
+        found = (f"{row.ratio:.2f}", row.aim, percent(row.share), f"{row.difference:.1e}")
+        table.add_row(row.job, row.ours, row.peer, *found)
     Console().print(table)
+    for one in aims.missed(rows):
+        Console().print(f"no row for the aim {one.times} of {one.job!r}, {one.ours!r}, {one.peer!r}")
 
 
 def record(row: Row) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def main() -> None:
         warnings.simplefilter("ignore")  # the peer's deprecations are not ours
         rounds = 3 if quick else 7
         parts = (chinese.measure, shapes.measure, measure, photos.measure)
-        rows = beside_the_limit([row for part in parts for row in part(rounds)])
+        rows = beside_the_limit(aims.aimed([row for part in parts for row in part(rounds)], pages.here()))
     speed = moji_speed(rounds)
     show(rows)
     Console().print(speed)
@@ -127,16 +132,9 @@ def main() -> None:
         return
     out = HERE / "out"
     out.mkdir(exist_ok=True)
-    report = {"machine": machine(), "rows": [record(row) for row in rows]}
+    report = {"machine": machine.sentence(pages.here()), "rows": [record(row) for row in rows]}
     (out / "encode.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    page = (
-        "# Benchmarks\n\nWritten by `make bench`: both sides in one run, in turn, medians. Random weights of the real "
-        "shape. Absolute times move from machine to machine; compare the ratios. The matrix rate is what the same "
-        "engine reaches in matrix products alone, in the same precision and run: see [how fast a model "
-        f"is](guides/speed.md).\n\n{machine()}\n\n"
-        f"{markdown(rows)}\n\n{speed}\n"
-    )
-    (HERE.parent / "docs" / "benchmarks.md").write_text(page, "utf-8")
+    pages.write(PAGE, f"{markdown(rows)}\n\n{speed}")
 
 
 if __name__ == "__main__":

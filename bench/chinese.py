@@ -16,7 +16,7 @@ from PIL import Image
 from tests.peers import cn_clip, open_clip, transformers
 
 import cjkclip
-from bench.timing import Row, alternate, worked
+from bench.timing import Row, alternate, used, worked
 from cjkclip.config import Image as Rules
 from cjkclip.image import load_pixels
 from cjkclip.probes import photograph
@@ -92,13 +92,12 @@ def images(folder: Path, peer: Any, rounds: int) -> list[Row]:
                 return unit(model.get_image_features(tensor.to(model.dtype)).pooler_output)
 
         for name, clip in clips.items():
-            used = f"{name}: {clip.engine.name} {clip.engine.precision}"
             job, ours = f"image tower, {count} at once", lambda clip=clip, pixels=pixels: clip.encode_pixels(pixels)
             times, flops = max(3, rounds // (1 + count // 8)), count * work.image(clip.config)
-            rows.append(worked(row(job, (used, "transformers fp32"), ours, theirs, times), flops))
+            rows.append(worked(row(job, (used(name, clip), "transformers fp32"), ours, theirs, times), flops))
             if name == "default":
-                peers = (used, "transformers, bf16 weights")
-                rows.append(worked(row(job, peers, ours, lambda theirs=theirs: theirs(half), times), flops))
+                names = (used(name, clip), "transformers, bf16 weights")
+                rows.append(worked(row(job, names, ours, lambda theirs=theirs: theirs(half), times), flops))
     return rows
 
 
@@ -106,7 +105,7 @@ def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
     """Captions to unit vectors, tokenizer included."""
     asked, clip = captions(), cjkclip.load(folder)
     tokenizer = transformers().BertTokenizerFast.from_pretrained(folder)
-    used = f"default: {clip.engine.name} {clip.engine.precision}"
+    default = used("default", clip)
 
     def padded(listed: list[str], **how: Any) -> np.ndarray:
         found = list[np.ndarray]()
@@ -122,7 +121,7 @@ def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
         worked(
             row(
                 f"{CAPTIONS} captions",
-                (used, name),
+                (default, name),
                 lambda: clip.encode_text(asked),
                 lambda how=how: padded(asked, **how),
                 max(3, rounds // 3),
@@ -135,7 +134,7 @@ def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
         )
     ]
     one = asked[:1]
-    names = (used, "transformers fp32")
+    names = (default, "transformers fp32")
     query = row("one query", names, lambda: clip.encode_text(one), lambda: padded(one, padding=True), rounds)
     return [*rows, worked(query, flops[0])]
 

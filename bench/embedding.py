@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.timing import machine
+from bench import pages
 from cjkclip.gallery import Gallery
 
 ROOT = Path(__file__).parents[1]
@@ -25,18 +25,6 @@ COUNTS = (2_000, 20_000, 100_000)
 SIDES = (128, 96)  # pixels
 DIFFERENT = 500  # contents; each picture is a file of its own
 MIB = 1 << 20
-INTRODUCTION = """# Files to vectors
-
-Written by `python -m bench.embedding`: `cjkclip embed FOLDER --out FILE.safetensors` with the bundled model, over JPEG
-files of 128 x 96 pixels, each run in a process of its own.
-
-- **own memory** is the most that was seen of the kernel's RssAnon: what the process holds itself. Pages of files (the
-  model's, the vectors' on their way to the disk) are not in it; the system takes those back when it needs them.
-- **names** is how much of it the names must take: the characters of the paths, with Python's 49 bytes for each.
-- **waiting** is the time in which encoding stood still because the next pictures were not read and resized yet.
-
-Speed moves with whatever else the machine does, memory does not.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +122,7 @@ def main() -> None:
     table = markdown(lines)
     print(table)
     if not counts:
-        PAGE.write_text(f"{INTRODUCTION}\n{machine()}\n\n{table}\n", "utf-8")
+        pages.write(PAGE, table)
 
 
 if __name__ == "__main__":

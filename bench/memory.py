@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from bench import pages
+
 MIB = 1 << 20
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks" / "memory.md"
@@ -145,7 +147,7 @@ def main() -> None:
     table = markdown(measure())
     print(table)
     if not quick:
-        PAGE.write_text(PAGE.read_text("utf-8").partition("| file |")[0] + table + "\n", "utf-8")
+        pages.write(PAGE, table)
 
 
 if __name__ == "__main__":

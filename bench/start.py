@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 import cjkclip
+from bench import pages
 from bench.chinese import write_peer
-from bench.timing import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "start.md"
 LABELS = ["猫", "狗", "鸟"]
@@ -127,12 +127,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         table = markdown(measure(rounds))
     print(table)
-    PAGE.write_text(
-        "# From start to first classification\n\nWritten by `python -m bench.start`: Chinese-CLIP ViT-B/16 with random "
-        f"weights, from a local folder of 0.75 GB in float32, one picture, three labels, {rounds} rounds in turn, "
-        f"medians.\n\n{machine()}\n\n{table}\n",
-        "utf-8",
-    )
+    pages.write(PAGE, f"{rounds} rounds\n\n{table}")
 
 
 if __name__ == "__main__":

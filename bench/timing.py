@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cjkclip.speed import machine as here
+from cjkclip import Clip
 from cjkclip.speed.clock import medians
 
 
@@ -20,6 +20,7 @@ class Row:
     difference: float  # largest absolute difference of the two results
     flops: int | None = None  # of one call, by cjkclip.speed.work; None where no tower runs
     limit: float | None = None  # GFLOP/s of matrix products alone, in the engine and precision of `ours`
+    aim: str = ""  # how many times faster it should be, by bench/aims.py
 
     @property
     def ratio(self) -> float:
@@ -30,6 +31,11 @@ class Row:
     def share(self) -> float | None:
         """Of the machine's matrix rate, what ours reaches."""
         return None if self.flops is None or self.limit is None else self.flops / self.ours_s / self.limit / 1e9
+
+
+def used(name: str, clip: Clip) -> str:
+    """Our side of a row: what was asked for, and what that is on this machine."""
+    return f"{name}: {clip.engine.name} {clip.engine.precision}"
 
 
 def worked(row: Row, flops: int) -> Row:
@@ -43,11 +49,6 @@ def alternate(a: Callable[[], object], b: Callable[[], object], rounds: int) -> 
     return first, second
 
 
-def machine() -> str:
-    """The processor, its cores and the packages, in one line."""
-    return here.sentence(here.describe(("openvino", "torch", "transformers", "numpy")))
-
-
 def percent(share: float | None) -> str:
     """A share for a table; nothing where there is none."""
     return "" if share is None else f"{share:.0%}"
@@ -55,12 +56,10 @@ def percent(share: float | None) -> str:
 
 def markdown(rows: list[Row]) -> str:
     """The table as it stands in docs/benchmarks.md."""
-    lines = [
-        "| job | cjkclip | peer | ms | peer ms | times faster | of the machine's matrix rate | largest difference |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    last = "of the machine's matrix rate | largest difference"
+    lines = [f"| job | cjkclip | peer | ms | peer ms | times faster | aim | {last} |", "|---" * 9 + "|"]
     for row in rows:
-        cells = (row.job, row.ours, row.peer, f"{row.ours_s * 1e3:.1f}", f"{row.peer_s * 1e3:.1f}", f"{row.ratio:.2f}")
+        times = (f"{row.ours_s * 1e3:.1f}", f"{row.peer_s * 1e3:.1f}", f"{row.ratio:.2f}", row.aim)
         difference = "" if math.isnan(row.difference) else f"{row.difference:.1e}"
-        lines.append(f"| {' | '.join(cells)} | {percent(row.share)} | {difference} |")
+        lines.append(f"| {' | '.join((row.job, row.ours, row.peer, *times))} | {percent(row.share)} | {difference} |")
     return "\n".join(lines)

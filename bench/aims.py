@@ -1,0 +1,85 @@
+"""How many times faster than a peer the project wants to be, by row of the benchmarks.
+
+Patterns are those of file names. Rows without a peer that matters, or whose goal nobody set, have none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from bench.timing import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """A goal for the rows whose words fit."""
+
+    job: str
+    ours: str
+    peer: str
+    times: float
+    half: bool = False  # where the processor multiplies bf16
+    on_amd: float | None = None  # instead of `times` there, where the peer's matrix library takes a slow path
+
+    def fits(self, row: Row) -> bool:
+        """Is it about this row?"""
+        words = ((row.job, self.job), (row.ours, self.ours), (row.peer, self.peer))
+        return all(fnmatchcase(word, pattern) for word, pattern in words)
+
+
+def _aim(job: str, ours: str, peer: str, times: float, on_amd: float | None = None) -> Aim:
+    return Aim(job=job, ours=ours, peer=peer, times=times, half="default:" in ours, on_amd=on_amd)
+
+
+FP32, DEFAULT, THEIRS = "fp32: *", "default: *", "transformers fp32"
+AIMS = (
+    _aim("image tower, 1 at once", DEFAULT, THEIRS, 3.8),
+    *(
+        _aim(f"image tower, {count} at once", ours, peer, times, on_amd)
+        for count in (8, 32)
+        for ours, peer, times, on_amd in (
+            (FP32, THEIRS, 1.0, 2.3),
+            (DEFAULT, THEIRS, 4.8, None),
+            (DEFAULT, "transformers, bf16 weights", 1.4, None),
+            ("openvino int8", THEIRS, 8.0, None),
+        )
+    ),
+    _aim("ViT-L/14, *", DEFAULT, THEIRS, 4.3),
+    _aim("RN50, *", FP32, "cn_clip fp32", 1.4),
+    _aim("RN50, *", DEFAULT, "cn_clip fp32", 3.0),
+    _aim("one query", DEFAULT, THEIRS, 5.0),
+    _aim("* captions", DEFAULT, "*, padded to the longest *", 5.0),
+    _aim("* captions", DEFAULT, "*, padded to 52 *", 12.0),
+    _aim("tokenise *", "tokenizer", "cn_clip.tokenize", 1.6),
+    _aim("JPEG of * to pixels", "exact=True", "open_clip's transform", 2.4),  # within one grey level
+    _aim("JPEG of 12 MP to pixels", "exact=False", "open_clip's transform", 4.2),
+    *(
+        _aim(f"* photographs of {size} *", "*, default: *", peer, times)
+        for peer, listed in (
+            ("a transformers loop", (4.5, 4.5, 4.8)),
+            ("sentence-transformers' encode", (5.0, 4.6, 8.5)),
+            ("cn_clip's way", (5.0, 5.0, 5.0)),
+        )
+        for size, times in zip(("0.3 MP", "2 MP", "12 MP"), listed, strict=True)
+    ),
+)
+
+
+def aimed(rows: Sequence[Row], here: Mapping[str, Any]) -> list[Row]:
+    """The rows with their goals on the machine that `cjkclip.speed.machine` describes."""
+    return [replace(row, aim=aim(row, here)) for row in rows]
+
+
+def aim(row: Row, here: Mapping[str, Any]) -> str:
+    """A row's goal for a table, or nothing; in parentheses where this processor lacks what it takes."""
+    for one in AIMS:
+        if one.fits(row):
+            times = one.on_amd if one.on_amd is not None and "AMD" in here["processor"] else one.times
+            return f"({times})" if one.half and "bf16" not in here["multiplies"] else f"{times}"
+    return ""
+
+
+def missed(rows: Sequence[Row]) -> list[Aim]:
+    """The goals that no row is about: whoever renames a row has to rename its goal."""
+    return [one for one in AIMS if not any(one.fits(row) for row in rows)]

@@ -1,0 +1,47 @@
+"""Pages of measurements: a section for each processor. A run replaces its own and leaves the others as they stand.
+
+What stands above the sections is written by hand, in the page.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from cjkclip.speed import machine
+
+PACKAGES = ("openvino", "torch", "transformers", "numpy")
+_BEGIN = re.compile(r"^## ", re.MULTILINE)
+
+
+def here() -> dict[str, Any]:
+    """The processor, its cores, and the packages that take part."""
+    return machine.describe(PACKAGES)
+
+
+def write(path: Path, body: str) -> None:
+    """Put what was measured on this machine into a page."""
+    found = here()
+    page, said = path.read_text("utf-8"), f"{machine.software(found)}\n\n{body}"
+    path.write_text(merged(page, machine.hardware(found), said), "utf-8")
+
+
+def merged(page: str, heading: str, body: str) -> str:
+    """`page` with a new section on top of the others, and without its processor's older one.
+
+    >>> merged("# Speed\\n\\n## A, 2 cores\\n\\n5\\n\\n## B, 2 cores\\n\\n7\\n", "B, 2 cores, bf16", "9")
+    '# Speed\\n\\n## B, 2 cores, bf16\\n\\n9\\n\\n## A, 2 cores\\n\\n5\\n'
+    """
+    top, *sections = _BEGIN.split(page)
+    others = [section for section in sections if whose(section) != whose(heading)]
+    return "\n\n## ".join(part.strip("\n") for part in (top, f"{heading}\n\n{body}", *others)) + "\n"
+
+
+def whose(section: str) -> str:
+    """Processor and number of cores: what a heading begins with, whatever else it says.
+
+    >>> whose("AMD EPYC, 2 cores, AVX-512 VNNI, bf16\\n\\nPython 3.11.7")
+    'AMD EPYC, 2 cores'
+    """
+    heading = section.partition("\n")[0].strip()
+    name = re.match(r".+?, \d+ cores?\b", heading)
+    return name[0] if name else heading

@@ -1,0 +1,107 @@
+"""What `make bench` writes: a page keeps one section for each processor, and a row tells what is aimed at."""
+
+import re
+from pathlib import Path
+
+import pytest
+from bench import aims, pages
+from bench.timing import Row, markdown
+
+from cjkclip.speed import machine
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = [DOCS / "benchmarks.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
+TOP = "# Speed\n\nBy hand, ## too.\n\n- a list\n"
+A = "## AMD EPYC, 2 cores, bf16\n\nopenvino 1\n\n| a |\n|---|\n\nlast words\n"
+B = "## Xeon @ 2.50GHz, 2 cores, no bf16\n\nopenvino 1\n\n| b |\n"
+PAGE = f"{TOP}\n{A}\n{B}"
+
+
+@pytest.mark.parametrize(
+    ("heading", "page"),
+    [
+        ("Xeon @ 2.50GHz, 2 cores, AVX-512 VNNI", f"{TOP}\n## {{}}\n\nnew\n\n{A}"),  # other words for the same one
+        ("AMD EPYC, 2 cores", f"{TOP}\n## {{}}\n\nnew\n\n{B}"),
+        ("AMD EPYC, 24 cores, bf16", f"{TOP}\n## {{}}\n\nnew\n\n{A}\n{B}"),
+        ("AMD EPYC 9, 2 cores, bf16", f"{TOP}\n## {{}}\n\nnew\n\n{A}\n{B}"),
+        ("AMD EPYC, 1 core", f"{TOP}\n## {{}}\n\nnew\n\n{A}\n{B}"),
+    ],
+)
+def test_a_run_replaces_the_section_of_its_own_processor(heading: str, page: str) -> None:
+    made = pages.merged(PAGE, heading, "new")
+    assert made == page.format(heading)
+    assert pages.merged(made, heading, "new") == made
+
+
+def test_the_first_run_writes_below_the_introduction() -> None:
+    assert pages.merged(TOP, "A, 1 core", "new\n") == f"{TOP}\n## A, 1 core\n\nnew\n"
+
+
+def test_what_is_written_tells_processor_and_packages(tmp_path: Path) -> None:
+    file, found = tmp_path / "page.md", pages.here()
+    file.write_text(TOP, "utf-8")
+    pages.write(file, "| 猫 |")
+    assert file.read_text("utf-8") == f"{TOP}\n## {machine.hardware(found)}\n\n{machine.software(found)}\n\n| 猫 |\n"
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+def test_the_pages_are_as_a_run_would_write_them(file: Path) -> None:
+    page = file.read_text("utf-8")
+    newest = page.split("\n## ")[1]
+    heading, _, body = newest.partition("\n\n")
+    assert pages.merged(page, heading, body) == page
+    owners = [pages.whose(heading) for heading in re.findall(r"^## (.*)$", page, re.MULTILINE)]
+    assert len(set(owners)) == len(owners)
+    assert all(re.fullmatch(r".+, \d+ cores?", owner) for owner in owners)
+
+
+AMD = {"processor": "AMD EPYC", "multiplies": ["AVX-512 VNNI", "bf16"]}
+XEON = {"processor": "Xeon @ 2.50GHz", "multiplies": ["AVX-512 VNNI", "no bf16"]}
+UNKNOWN = {"processor": "", "multiplies": []}
+
+
+def row(job: str, ours: str, peer: str) -> Row:
+    return Row(job=job, ours=ours, peer=peer, ours_s=0.5, peer_s=1.0, difference=0.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "amd", "xeon"),
+    [
+        (("image tower, 8 at once", "fp32: openvino fp32", "transformers fp32"), "2.3", "1.0"),
+        (("image tower, 32 at once", "default: openvino bf16", "transformers fp32"), "4.8", "(4.8)"),
+        (("image tower, 32 at once", "default: openvino fp32", "transformers, bf16 weights"), "1.4", "(1.4)"),
+        (("image tower, 8 at once", "openvino int8", "transformers fp32"), "8.0", "8.0"),
+        (("tokenise 1024 captions", "tokenizer", "cn_clip.tokenize"), "1.6", "1.6"),
+        (
+            ("128 captions", "default: openvino bf16", "transformers fp32, padded to 52 as cn_clip does"),
+            "12.0",
+            "(12.0)",
+        ),
+        (
+            (
+                "32 photographs of 12 MP to vectors on disk",
+                "exact=False, default: x bf16",
+                "sentence-transformers' encode",
+            ),
+            "8.5",
+            "(8.5)",
+        ),
+        (("32 photographs of 2 MP to vectors on disk", "exact=True, default: x bf16", "cn_clip's way"), "5.0", "(5.0)"),
+        (("32 photographs of 2 MP to vectors on disk", "exact=True, openvino int8", "cn_clip's way"), "", ""),
+        (("JPEG of 2 MP to pixels", "exact=False", "open_clip's transform"), "", ""),
+        (("ViT-B/32, 1 picture", "openvino fp32", "transformers fp32 sdpa"), "", ""),
+    ],
+)
+def test_a_row_tells_its_aim_on_this_machine(words: tuple[str, str, str], amd: str, xeon: str) -> None:
+    assert [aims.aim(row(*words), here) for here in (AMD, XEON, UNKNOWN)] == [amd, xeon, xeon]
+
+
+def test_an_aim_stands_beside_the_ratio() -> None:
+    made = aims.aimed([row("one query", "default: openvino fp32", "transformers fp32")], XEON)
+    heads, _, cells = (line.strip("| ").split(" | ") for line in markdown(made).splitlines())
+    assert dict(zip(heads, cells, strict=False))["aim"] == "(5.0)"
+    assert cells[heads.index("aim") - 1] == "2.00"
+    assert len(heads) == len(markdown(made).splitlines()[1].strip("|").split("|"))
+    left = aims.missed(made)
+    assert len(left) == len(aims.AIMS) - 1
+    assert "one query" not in [one.job for one in left]
