@@ -1,38 +1,58 @@
 """Other shapes at their real sizes, random weights: ViT-L/14, RN50, int8, and the towers of the other families.
 
-Beside transformers in fp32 on the same weights, and beside cn_clip for RN50. rinna's, KoCLIP's and Taiyi's checkpoints
-hold a ViT-B beside a BERT; one dual encoder of transformers stands for their towers.
+Beside transformers in fp32 on the same weights, and beside cn_clip for RN50. KoCLIP's and Taiyi's checkpoints hold a
+ViT-B/32 beside a BERT; one dual encoder of transformers stands for their towers. rinna's are its own: transformers' ViT
+and a BERT, both without a pooler.
 """
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from tests.peers import cn_clip, transformers
 
 import cjkclip
 from bench.chinese import row, unit, write_peer
-from bench.timing import Row, worked
+from bench.timing import Row, used, worked
 from cjkclip.probes import noise
 from cjkclip.speed import work
 
+THEIRS = "transformers fp32"
 ANYHOW = {"text.heads": 12, "vision.heads": 32}
 
 
 def measure(rounds: int) -> list[Row]:
     """Every line."""
-    return [*int8(rounds), *large(rounds), *resnet(rounds), *dual(rounds)]
+    return [*int8(rounds), *large(rounds), *resnet(rounds), *dual(rounds), *rinna(rounds)]
 
 
-def beside(job: str, clip: cjkclip.Clip, peer: str, theirs: Callable[[], Any], count: int, rounds: int) -> Row:
+def beside(
+    job: str, clip: cjkclip.Clip, names: tuple[str, str], theirs: Callable[[], Any], count: int, rounds: int
+) -> Row:
     """One line of an image tower."""
     seen = noise(count, 224)  # how fast a tower is does not depend on what it sees
-    used = f"{clip.engine.name} {clip.engine.precision}"
-    made = row(f"{job}, {count} at once", (used, peer), lambda: clip.encode_pixels(seen), theirs, rounds)
+    made = row(f"{job}, {count} at once", names, lambda: clip.encode_pixels(seen), theirs, rounds)
     return worked(made, count * work.image(clip.config))
+
+
+def short_texts(job: str, clip: cjkclip.Clip, names: tuple[str, str], model: Any, rounds: int) -> Row:
+    """One line of a BERT: 32 texts of 16 tokens."""
+    ids = torch.from_numpy(np.random.default_rng(0).integers(1, 21_000, (32, 16)))
+    mask = torch.ones_like(ids)
+
+    def theirs() -> np.ndarray:
+        with torch.inference_mode():
+            return unit(model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output)
+
+    tokens = cjkclip.Tokens(ids=ids.numpy(), mask=mask.numpy(), truncated=())
+    made = row(f"{job}, 32 texts of 16", names, lambda: clip.encode_tokens(tokens), theirs, rounds)
+    return worked(made, 32 * work.text(clip.config, 16))
 
 
 def hugging(model: Any, count: int) -> Callable[[], np.ndarray]:
@@ -52,7 +72,7 @@ def int8(rounds: int) -> list[Row]:
         peer = write_peer(Path(folder))
         clip = cjkclip.load(folder, precision="int8")
         return [
-            beside("image tower", clip, "transformers fp32", hugging(peer, n), n, max(3, rounds // 2))
+            beside("image tower", clip, ("openvino int8", THEIRS), hugging(peer, n), n, max(3, rounds // 2))
             for n in (1, 8, 32)
         ]
 
@@ -67,7 +87,7 @@ def large(rounds: int) -> list[Row]:
         model = peer.CLIPModel(config).eval()
         model.save_pretrained(folder)
         clip = cjkclip.load(folder)
-        return [beside("ViT-L/14", clip, "transformers fp32", hugging(model, 4), 4, max(3, rounds // 2))]
+        return [beside("ViT-L/14", clip, (used("default", clip), THEIRS), hugging(model, 4), 4, max(3, rounds // 2))]
 
 
 def resnet(rounds: int) -> list[Row]:
@@ -84,8 +104,8 @@ def resnet(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip_cn_rn50.pt"
         torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, file)
-        clips = [cjkclip.load(file, precision=precision, facts=ANYHOW) for precision in ("fp32", "bf16")]
-        return [beside("RN50", clip, "cn_clip fp32", theirs, 8, rounds) for clip in clips]
+        clips = precisions(file, facts=ANYHOW)
+        return [beside("RN50", clip, (name, "cn_clip fp32"), theirs, 8, rounds) for name, clip in clips.items()]
 
 
 def dual(rounds: int) -> list[Row]:
@@ -95,22 +115,68 @@ def dual(rounds: int) -> list[Row]:
     config = peer.VisionTextDualEncoderConfig.from_vision_text_configs(
         peer.CLIPVisionConfig(), peer.BertConfig(vocab_size=21_128), projection_dim=512
     )
-    ids = torch.from_numpy(np.random.default_rng(0).integers(1, 21_000, (32, 16)))
-    mask = torch.ones_like(ids)
     with tempfile.TemporaryDirectory() as folder:
         model = peer.VisionTextDualEncoderModel(config).eval()
         model.save_pretrained(folder)
         clip = cjkclip.load(folder)
-
-        def theirs() -> np.ndarray:
-            with torch.inference_mode():
-                return unit(model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output)
-
-        used = f"{clip.engine.name} {clip.engine.precision}"
-        tokens = cjkclip.Tokens(ids=ids.numpy(), mask=mask.numpy(), truncated=())
-        names = used, "transformers fp32"
-        text = row("dual encoder's BERT, 32 texts of 16", names, lambda: clip.encode_tokens(tokens), theirs, rounds)
+        names = used("default", clip), THEIRS
         return [
-            beside("dual encoder's ViT-B/32", clip, "transformers fp32", hugging(model, 8), 8, rounds),
-            worked(text, 32 * work.text(clip.config, 16)),
+            beside("dual encoder's ViT-B/32", clip, names, hugging(model, 8), 8, rounds),
+            short_texts("dual encoder's BERT", clip, names, model, rounds),
         ]
+
+
+class Rinna(torch.nn.Module):
+    """rinna's Japanese CLIP ViT-B/16: the first token of each of transformers' towers, projected; random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        peer = transformers()
+        self.vision = peer.ViTModel(peer.ViTConfig(), add_pooling_layer=False)
+        self.text = peer.BertModel(peer.BertConfig(vocab_size=32_000), add_pooling_layer=False)
+        self.projections = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(768, 512, bias=False) for name in ("visual_projection", "text_projection")}
+        )
+        with torch.no_grad():
+            for parameter in self.parameters():  # biases and norms too, which begin at 0 and 1
+                parameter.add_(torch.randn_like(parameter), alpha=0.02)
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        """Named as transformers names it."""
+        first = self.vision(pixel_values).last_hidden_state[:, 0]
+        return SimpleNamespace(pooler_output=self.projections["visual_projection"](first))
+
+    def get_text_features(self, **inputs: torch.Tensor) -> SimpleNamespace:
+        """Named as transformers names it."""
+        first = self.text(**inputs).last_hidden_state[:, 0]
+        return SimpleNamespace(pooler_output=self.projections["text_projection"](first))
+
+    def save(self, folder: Path) -> None:
+        """The published layout. What transformers writes of each tower has the names of the time."""
+        tensors, config = {"logit_scale": torch.tensor(2.6592)}, {"model_type": "clip", "projection_dim": 512}
+        for name, tower in {"vision": self.vision, "text": self.text}.items():
+            tower.save_pretrained(folder / name)
+            config[f"{name}_config"] = tower.config.to_dict()
+            written = load_file(folder / name / "model.safetensors")
+            tensors |= {f"{name}_model.{key}": tensor for key, tensor in written.items()}
+        tensors |= self.projections.state_dict()
+        save_file(tensors, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(config), "utf-8")
+
+
+def rinna(rounds: int) -> list[Row]:
+    """rinna's towers, in fp32 and as they come."""
+    torch.manual_seed(0)
+    model, rows = Rinna().eval(), list[Row]()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        for name, clip in precisions(Path(folder)).items():
+            rows.append(beside("rinna's ViT-B/16", clip, (name, THEIRS), hugging(model, 8), 8, rounds))
+            rows.append(short_texts("rinna's BERT", clip, (name, THEIRS), model, rounds))
+    return rows
+
+
+def precisions(path: Path, **asked: Any) -> dict[str, cjkclip.Clip]:
+    """A model in fp32 and as it comes, by the names of their rows."""
+    clips = {"fp32": cjkclip.load(path, precision="fp32", **asked), "default": cjkclip.load(path, **asked)}
+    return {used(name, clip): clip for name, clip in clips.items()}
