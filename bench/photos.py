@@ -1,45 +1,81 @@
 """A folder of JPEG photographs to vectors on disk, Chinese-CLIP ViT-B/16 with random weights.
 
-Ours is `encode_image` over paths as `cjkclip embed` calls it. The peers are the two usual loops: transformers one
-picture at a time, and cn_clip's way, its transform and batches of 32 in fp32.
+Ours is `encode_image` over paths as `cjkclip embed` calls it. The peers are the usual loops in fp32: transformers one
+picture at a time; cn_clip's way, its transform and batches of 32; and sentence-transformers' `encode` around the same
+model, of pictures that Pillow opens (given paths, it asks the part of torchvision that has no CPU build here).
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from tests.peers import cn_clip, transformers
+from tests.peers import cn_clip, sentence_transformers, transformers
 
 import cjkclip
-from bench.chinese import MEGAPIXELS, row, unit, write_peer
-from bench.timing import Row
+from bench.chinese import MEGAPIXELS, unit, write_peer
+from bench.timing import Row, used
 from cjkclip.probes import photograph
+from cjkclip.speed.clock import medians
 
-PHOTOS, BATCH = 16, 32
+PHOTOS, BATCH = 32, 32
+Loop = Callable[[list[Path]], np.ndarray]
 
 
 def measure(rounds: int) -> list[Row]:
-    """Every size beside both loops."""
+    """Every size: ours in each way beside each of the loops, all in turn."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         model = write_peer(Path(folder))
-        clip = cjkclip.load(folder)
-        loops = {"a transformers loop": one_by_one(Path(folder), model), "cn_clip's way": in_batches(model)}
+        peers = {
+            "a transformers loop": one_by_one(Path(folder), model),
+            "cn_clip's way": in_batches(model),
+            "sentence-transformers' encode": encode(Path(folder)),
+        }
+        default, int8 = cjkclip.load(folder), cjkclip.load(folder, precision="int8")
         for name, size in MEGAPIXELS.items():
             photos = written(Path(folder) / name, photograph(*size))
-            for exact in (True, False) if name == "12 MP" else (True,):
-                used = f"exact={exact}, {clip.engine.name} {clip.engine.precision}"
-
-                def ours(photos: list[Path] = photos, exact: bool = exact) -> np.ndarray:
-                    return saved(clip.encode_image(photos, exact=exact))
-
-                for peer, loop in loops.items():
-                    job = f"{PHOTOS} photographs of {name} to vectors on disk"
-                    rows.append(row(job, (used, peer), ours, lambda loop=loop, p=photos: loop(p), min(3, rounds)))
+            ours = {
+                f"exact=True, {used('default', default)}": ours_by(default, exact=True),
+                f"exact=False, {used('default', default)}": ours_by(default, exact=False),
+                "exact=True, openvino int8": ours_by(int8, exact=True),
+            }
+            if name != "12 MP":  # smaller files are hardly worth the haste
+                del ours[f"exact=False, {used('default', default)}"]
+            rows += beside(f"{PHOTOS} photographs of {name} to vectors on disk", ours, peers, photos, min(3, rounds))
     return rows
+
+
+def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list[Path], rounds: int) -> list[Row]:
+    """A row for each pair."""
+    found: dict[str, np.ndarray] = {}
+
+    def call(name: str, loop: Loop) -> None:
+        found[name] = loop(photos)
+
+    loops = ours | peers
+    times = medians([lambda name=name, loop=loop: call(name, loop) for name, loop in loops.items()], rounds)
+    took = dict(zip(loops, times, strict=True))
+    return [
+        Row(
+            job=job,
+            ours=one,
+            peer=peer,
+            ours_s=took[one],
+            peer_s=took[peer],
+            difference=float(np.abs(found[one] - found[peer]).max()),
+        )
+        for one in ours
+        for peer in peers
+    ]
+
+
+def ours_by(clip: cjkclip.Clip, *, exact: bool) -> Loop:
+    """In one setting."""
+    return lambda photos: saved(clip.encode_image(photos, exact=exact))
 
 
 def written(folder: Path, file: bytes) -> list[Path]:
@@ -58,7 +94,7 @@ def saved(vectors: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def one_by_one(folder: Path, model: Any) -> Any:
+def one_by_one(folder: Path, model: Any) -> Loop:
     """As transformers' model card does it, for many."""
     processor = transformers().ChineseCLIPImageProcessor.from_pretrained(folder)
 
@@ -73,7 +109,7 @@ def one_by_one(folder: Path, model: Any) -> Any:
     return loop
 
 
-def in_batches(model: Any) -> Any:
+def in_batches(model: Any) -> Loop:
     """As cn_clip's extract_features: its transform, batches, no workers; the tower is the same arithmetic."""
     transform = cn_clip().image_transform(224)
 
@@ -84,5 +120,16 @@ def in_batches(model: Any) -> Any:
                 batch = torch.stack([transform(Image.open(path)) for path in paths[start : start + BATCH]])
                 found.append(unit(model.get_image_features(pixel_values=batch).pooler_output))
         return saved(np.concatenate(found))
+
+    return loop
+
+
+def encode(folder: Path) -> Loop:
+    """sentence-transformers' own encode, in its own batches of 32."""
+    peer = sentence_transformers()
+    model = peer.SentenceTransformer(modules=[peer.base.modules.Transformer(str(folder))], device="cpu")
+
+    def loop(paths: list[Path]) -> np.ndarray:
+        return saved(model.encode([Image.open(path) for path in paths], normalize_embeddings=True))
 
     return loop

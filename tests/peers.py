@@ -69,6 +69,14 @@ def cn_clip() -> ModuleType:
     return cn_clip.clip
 
 
+def sentence_transformers() -> ModuleType:
+    """sentence_transformers, importable."""
+    _define()
+    import sentence_transformers
+
+    return sentence_transformers
+
+
 CN_SHARED = {"embed_dim": 32, "vocab_size": 21_128, "text_hidden_act": "gelu", "text_initializer_range": 0.02}
 CN_SHARED |= {"text_hidden_dropout_prob": 0.1, "text_attention_probs_dropout_prob": 0.1, "text_type_vocab_size": 2}
 CN_SHARED |= {"text_hidden_size": 4, "text_num_attention_heads": 2, "text_max_position_embeddings": 64}
