@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 LINTED := src tests tools bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hub test-nightly check format lint types contracts fix bench moji install install-dev clean
+.PHONY: help demo test test-hub test-gpu test-nightly check format lint types contracts fix bench moji install install-dev clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: .venv/dev  ## the whole offline suite
 
 test-hub: .venv/dev  ## the tests that need the network and published weights
 	@$(PYTEST) -m hub
+
+test-gpu: .venv/dev  ## the tests that need a CUDA device, and a torch that was built for it in .venv
+	@$(PYTEST) -m gpu
 
 test-nightly: .venv/dev  ## the tests that take many minutes: more than 20,000 spoilt files
 	@$(PYTEST) -m nightly -s

@@ -26,22 +26,11 @@ def write(path: Path, body: str) -> None:
 
 
 def merged(page: str, heading: str, body: str) -> str:
-    """`page` with a new section on top of the others, and without its processor's older one.
+    """`page` with a new section on top of the others, and without the older one of that heading.
 
-    >>> merged("# Speed\\n\\n## A, 2 cores\\n\\n5\\n\\n## B, 2 cores\\n\\n7\\n", "B, 2 cores, bf16", "9")
-    '# Speed\\n\\n## B, 2 cores, bf16\\n\\n9\\n\\n## A, 2 cores\\n\\n5\\n'
+    >>> merged("# Speed\\n\\n## A, 2 cores\\n\\n5\\n\\n## B, 2 cores\\n\\n7\\n", "B, 2 cores", "9")
+    '# Speed\\n\\n## B, 2 cores\\n\\n9\\n\\n## A, 2 cores\\n\\n5\\n'
     """
     top, *sections = _BEGIN.split(page)
-    others = [section for section in sections if whose(section) != whose(heading)]
+    others = [section for section in sections if section.partition("\n")[0].strip() != heading]
     return "\n\n## ".join(part.strip("\n") for part in (top, f"{heading}\n\n{body}", *others)) + "\n"
-
-
-def whose(section: str) -> str:
-    """Processor and number of cores: what a heading begins with, whatever else it says.
-
-    >>> whose("AMD EPYC, 2 cores, AVX-512 VNNI, bf16\\n\\nPython 3.11.7")
-    'AMD EPYC, 2 cores'
-    """
-    heading = section.partition("\n")[0].strip()
-    name = re.match(r".+?, \d+ cores?\b", heading)
-    return name[0] if name else heading

@@ -52,7 +52,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tupl
     """What the gate says for a model whose half precision is off by so much, and how many engines it built."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(gate, "SMALL", 0)
-    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
 
     def say(off: float, params: dict[str, np.ndarray] | None = None, model: Model = MODEL) -> tuple[str, int]:
         built: list[str] = []
@@ -63,7 +63,9 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tupl
 
         with monkeypatch.context() as patch:
             patch.setattr(engines, "build", build)
-            chosen = gate.precision(model, params or random_params(MODEL), lambda: INPUTS, engine="openvino")
+            chosen = gate.precision(
+                model, params or random_params(MODEL), lambda: INPUTS, engine="openvino", device="cpu"
+            )
         return chosen, len(built)
 
     return say
@@ -178,7 +180,7 @@ def test_the_command_line_says_it_when_it_begins(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(gate, "SMALL", 0)
     monkeypatch.setattr(gate, "measure", measure)
-    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     with Report("embed", as_json=False) as report:
         for _ in range(2):
             _ = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="openvino").engine
@@ -200,10 +202,10 @@ def test_old_records_are_dropped(tried: Callable[..., tuple[str, int]], monkeypa
 def test_small_models_and_machines_without_it_stay_exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     params = random_params(MODEL)
-    assert gate.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino") == "fp32"
+    assert gate.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino", device="cpu") == "fp32"
     monkeypatch.setattr(gate, "SMALL", 0)
-    monkeypatch.setattr(engines, "fast", lambda _: None)
-    assert gate.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino") == "fp32"
+    monkeypatch.setattr(engines, "fast", lambda *_: None)
+    assert gate.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino", device="cpu") == "fp32"
     assert records() == []
     assert cjkclip.load("moji").engine.precision == "fp32"
 
@@ -212,10 +214,10 @@ def test_small_models_and_machines_without_it_stay_exact(monkeypatch: pytest.Mon
 def test_a_real_engine_goes_through_it(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(gate, "SMALL", 0)
-    monkeypatch.setattr(engines, "fast", lambda _: "bf16")
+    monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     clip = cjkclip.load(GOLDEN / case, engine="openvino")
     inputs = probes.inputs(clip.config, clip.tokenizer)
-    cosines = gate.measure(clip.config, clip.params, inputs, engine="openvino", fast="bf16")
+    cosines = gate.measure(clip.config, clip.params, inputs, where=("openvino", "cpu"), fast="bf16")
     assert set(cosines) == {"image", "text"}
     assert all(0.9 < cosine <= 1.0001 for cosine in cosines.values())
     decided = "bf16" if min(cosines.values()) >= gate.LEAST_COSINE else "fp32"
@@ -239,4 +241,4 @@ def test_single_towers_are_probed_alone() -> None:
     text = Model(vision=None, text=BERT, image=None, embed=16, scale=None)
     assert probes.inputs(text, None).pixels is None
     params = {name: array for name, array in random_params(MODELS["bert-project"]).items() if name in shapes(text)}
-    assert set(gate.measure(text, params, probes.inputs(text, None), engine="numpy", fast="fp32")) == {"text"}
+    assert set(gate.measure(text, params, probes.inputs(text, None), where=("numpy", "cpu"), fast="fp32")) == {"text"}

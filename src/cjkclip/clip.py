@@ -74,7 +74,7 @@ class Clip:
         """The engine, built when it is first needed."""
         name, precision, device = self._chosen
         if precision == "auto":
-            precision = gate.precision(self.config, self.params, self._probe, engine=name)
+            precision = gate.precision(self.config, self.params, self._probe, engine=name, device=device)
         if precision == "int8":
             source = int8.Source(self.tokenizer, self.languages, *self._calibration)
             return int8.engine(self.config, self.params, source)
@@ -130,7 +130,7 @@ class Clip:
         images: Picture | Sequence[Picture],
         *,
         normalize: bool = True,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         exact: bool = True,
         on_error: OnError | None = None,
         progress: Callable[[int], None] | None = None,
@@ -139,6 +139,7 @@ class Clip:
 
         While one batch is encoded, the next is opened and resized on every core; `progress(n)` hears after
         each how many pictures are done. exact=False decodes large JPEG files at a fraction of their size.
+        batch_size: pictures in the tower at once; 32 unless it is said, and 256 on a GPU.
 
         A bad picture: with `on_error` it is told by index, its row is NaN and the others are answered; without,
         ImageError names every bad one when all have been tried.
@@ -155,7 +156,7 @@ class Clip:
         images: Picture | Sequence[Picture],
         *,
         normalize: bool = True,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         exact: bool = True,
     ) -> Generator[stream.Batch]:
         """The same a batch at a time, for more pictures than their features fit into memory.
@@ -164,8 +165,8 @@ class Clip:
         that its pixels were `waited` for and that it was `encoded`. Close the generator to stop early.
         """
         listed = _listed(images)
-        _require_batch(batch_size)
-        made = stream.ahead(listed, self._rules(), batch_size, exact)
+        at_once = _at_once(batch_size, 32 if self._chosen[2] == "cpu" else 256)
+        made = stream.ahead(listed, self._rules(), at_once, exact)
         return stream.batches(made, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
 
     def encode_text(
@@ -173,14 +174,15 @@ class Clip:
         texts: Sequence[str],
         *,
         normalize: bool = True,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         truncate: Truncate = "cut",
     ) -> Features:
         """Features of texts, (n, E). A text that was cut is told by TruncatedTextWarning. Raises TextError.
 
-        Texts of a like length share a batch, without padding to longer ones; repeated texts are encoded once.
+        Texts of a like length share a batch, 256 unless `batch_size` says how many, without padding to longer ones;
+        repeated texts are encoded once.
         """
-        _require_batch(batch_size)
+        at_once = _at_once(batch_size, 256)
         tokens = self.tokenize(texts, truncate=truncate)
         if tokens.truncated:
             _tell_cut(tokens)
@@ -188,7 +190,7 @@ class Clip:
         places = [first.setdefault(text, row) for row, text in enumerate(texts)]
         wanted = np.array(list(first.values()), np.intp)
         features = np.zeros((len(places), self.embed_dim), np.float32)
-        for rows in by_length(tokens.mask[wanted], batch_size):
+        for rows in by_length(tokens.mask[wanted], at_once):
             part = wanted[rows]
             batch = Tokens(ids=tokens.ids[part], mask=tokens.mask[part], truncated=())
             features[part] = self.encode_tokens(batch, normalize=normalize)
@@ -264,9 +266,10 @@ def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
     return [images]
 
 
-def _require_batch(batch_size: int) -> None:
-    if batch_size < 1:
+def _at_once(batch_size: int | None, usual: int) -> int:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected at least 1")
+    return batch_size or usual
 
 
 def _tell_cut(tokens: Tokens) -> None:

@@ -28,32 +28,35 @@ LEAST_COSINE = 0.9995
 SMALL = 20_000_000  # parameters
 MOST_RECORDS = 256  # files kept
 ENDS = 64  # numbers
+Where = tuple[str, str]  # engine and device
 _LOG = logging.getLogger(__name__)
 
 
-def precision(config: Model, params: Mapping[str, np.ndarray], inputs: Callable[[], Inputs], *, engine: str) -> str:
+def precision(
+    config: Model, params: Mapping[str, np.ndarray], inputs: Callable[[], Inputs], *, engine: str, device: str
+) -> str:
     """The precision that "auto" stands for: the fast one of this machine, or "fp32"."""
     if sum(array.size for array in params.values()) < SMALL:
         return "fp32"
-    fast = engines.fast(engine)
+    fast = engines.fast(engine, device)
     if fast is None:
         return "fp32"
-    record = cache.folder("precision") / f"{_key(config, params, engine, fast)}.json"
+    record = cache.folder("precision") / f"{_key(config, params, (engine, device), fast)}.json"
     cosines = _remembered(record)
     if cosines is None:
         _LOG.info("looking once at how exact %s is on this model, which takes some seconds", fast)
-        cosines = measure(config, params, inputs(), engine=engine, fast=fast)
+        cosines = measure(config, params, inputs(), where=(engine, device), fast=fast)
         _remember(record, cosines)
     return fast if min(cosines.values()) >= LEAST_COSINE else "fp32"
 
 
 def measure(
-    config: Model, params: Mapping[str, np.ndarray], inputs: Inputs, *, engine: str, fast: str
+    config: Model, params: Mapping[str, np.ndarray], inputs: Inputs, *, where: Where, fast: str
 ) -> dict[str, float]:
     """The least cosine of a tower's features in two precisions, by tower."""
     features: dict[str, list[np.ndarray]] = {}
     for each in ("fp32", fast):  # one after the other: both at once would hold two copies of the weights
-        built = engines.build(config, params, engine=engine, precision=each, device="cpu")
+        built = engines.build(config, params, engine=where[0], precision=each, device=where[1])
         if inputs.pixels is not None:
             features.setdefault("image", []).append(built.image(inputs.pixels))
         if inputs.tokens is not None:
@@ -78,8 +81,8 @@ def _least_cosine(exact: np.ndarray, rough: np.ndarray) -> float:
     return float(np.nan_to_num(cosines, nan=0.0).min(initial=1.0))
 
 
-def _key(config: Model, params: Mapping[str, np.ndarray], engine: str, fast: str) -> str:
-    digest = hashlib.sha256(repr((config, engines.machine(engine), fast)).encode())
+def _key(config: Model, params: Mapping[str, np.ndarray], where: Where, fast: str) -> str:
+    digest = hashlib.sha256(repr((config, engines.machine(*where), fast)).encode())
     for name in sorted(params):
         flat = params[name].ravel(order="K")  # a view, in the order of the file
         digest.update(name.encode() + flat[:ENDS].tobytes() + flat[-ENDS:].tobytes())

@@ -26,7 +26,6 @@ Vectors = tuple[list[int], np.ndarray]  # places among the inputs, and a row for
 NONE: Vectors = [], np.zeros((0, 0), np.float32)
 SHOWN = 60  # characters of a text in a note
 PART = 4096  # texts that are encoded in one call: enough of each length to fill batches
-PICTURES, TEXTS = 32, 256  # in a batch, if nobody says how many
 LONG = 10  # seconds, from which on it is worth saying what would be faster
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
@@ -44,7 +43,7 @@ Batch = Annotated[
     typer.Option(
         "--batch-size",
         metavar="N",
-        help=f"How many the model gets at once, where memory is short; else {PICTURES} pictures or {TEXTS} texts.",
+        help="How many the model gets at once, where memory is short; else 32 pictures (256 on a GPU) or 256 texts.",
     ),
 ]
 
@@ -173,9 +172,9 @@ def _fill(
 ) -> Spent:
     """A row for every input that can be used, in their order, written as they come."""
     places = [i for i in wanted.texts if worded(report, wanted.names[i])]
-    texts = _texts(report, clip, wanted.names, places, batch_size or TEXTS)
+    texts = _texts(report, clip, wanted.names, places, batch_size)
     spent, done = Spent(), 0
-    pictures = _pictures(report, clip, wanted, fast, batch_size or PICTURES, spent)
+    pictures = _pictures(report, clip, wanted, fast, batch_size, spent)
     with closing(pictures), report.progress("encoding", len(places) + len(wanted.pictures)) as progress:
         for found, vectors in _in_order(texts, pictures):
             began = time.perf_counter()
@@ -187,10 +186,10 @@ def _fill(
 
 
 def _texts(
-    report: Report, clip: "cjkclip.Clip", names: Sequence[str], places: Sequence[int], batch_size: int
+    report: Report, clip: "cjkclip.Clip", names: Sequence[str], places: Sequence[int], batch_size: int | None
 ) -> Iterator[Vectors]:
     """The texts at `places`, part by part; at the end the report hears how many were cut."""
-    part, cut, limit = max(PART, batch_size), list[int](), 0
+    part, cut, limit = max(PART, batch_size or 0), list[int](), 0
     for start in range(0, len(places), part):
         some = list(places[start : start + part])
         words = [names[i] for i in some]
@@ -209,7 +208,7 @@ def _texts(
 
 
 def _pictures(
-    report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool, batch_size: int, spent: Spent
+    report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool, batch_size: int | None, spent: Spent
 ) -> Generator[Vectors]:
     """The pictures among the inputs, batch by batch; the bad ones are reported."""
     if not wanted.pictures:

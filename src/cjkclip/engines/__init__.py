@@ -62,7 +62,7 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
 INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # what pip is asked for, by engine
-GATED = ("openvino",)  # engines whose "auto" precision is decided model by model
+GATED = {"openvino": "cpu", "torch": "cuda"}  # engine -> where its "auto" precision is decided model by model
 # what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
 _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|k|v|out)\.")
 
@@ -79,10 +79,10 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
         raise EngineError(f"engine {engine!r} does not exist; choose 'auto' or one of {sorted(ENGINES)}")
     _, precisions, devices = ENGINES[engine]
     _require_installed(engine)
-    if precision == "auto" and engine not in GATED:
-        precision = precisions[0]
     if device == "auto":
         device = (_gpu() if engine == "torch" else None) or "cpu"
+    if precision == "auto" and not _gated(engine, device):
+        precision = precisions[0]
     if precision not in (*precisions, "auto"):
         raise EngineError(f"engine {engine!r} has no precision {precision!r}; it has {list(precisions)}")
     if device.partition(":")[0] not in devices:
@@ -101,14 +101,18 @@ def build(config: Model, params: Params, *, engine: str, precision: str, device:
         return cast(Engine, _module(engine).build(config, read, precision, device))
 
 
-def fast(engine: str) -> str | None:
+def fast(engine: str, device: str = "cpu") -> str | None:
     """The precision below fp32 that an engine computes in hardware on this machine, or None."""
-    return _module(engine).fast() if engine in GATED else None
+    return _module(engine).fast(device) if _gated(engine, device) else None
 
 
-def machine(engine: str) -> str:
+def machine(engine: str, device: str = "cpu") -> str:
     """What an engine's numbers depend on besides the model: its version and the processor."""
-    return _module(engine).machine()
+    return _module(engine).machine(device)
+
+
+def _gated(engine: str, device: str) -> bool:
+    return GATED.get(engine) == device.partition(":")[0]
 
 
 @contextmanager

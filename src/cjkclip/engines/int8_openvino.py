@@ -78,7 +78,7 @@ class Int8Engine(OpenvinoEngine):
         """The quantised graph. Raises EngineError for stages."""
         if stages:
             raise EngineError("precision 'int8' keeps no stages: ask an engine of precision 'fp32' for them")
-        return compile_graph(self._graphs[tower], fast() or "fp32"), [f"{tower}_features"]
+        return compile_graph(self._graphs[tower], fast(self.device) or "fp32"), [f"{tower}_features"]
 
 
 @contextlib.contextmanager

@@ -263,13 +263,15 @@ def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
     return ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
 
 
-def fast() -> str | None:
+def fast(device: str) -> str | None:
     """bf16, if the processor multiplies it; OpenVINO would emulate it otherwise."""
+    assert device == "cpu"
     return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
 
 
-def machine() -> str:
+def machine(device: str) -> str:
     """OpenVINO's version, the processor's name, and what it computes in hardware."""
+    assert device == "cpu"
     core = ov.Core()
     asked = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
     return repr((ov.get_version(), *(core.get_property("CPU", name) for name in asked)))

@@ -61,7 +61,7 @@ class Gallery:
         *,
         on_error: Callable[[int, ImageError], None] | None = None,
         progress: Callable[[int], None] | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> "Gallery":
         """Encode `pictures`. Names default to the paths, or to the place in the list.
 

@@ -1,6 +1,7 @@
 """The torch engine: the nn.Modules of towers.py behind the Engine protocol. For GPUs; training uses the modules."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory
-from cjkclip.engines.torch.towers import TextTower, Towers
+from cjkclip.engines.torch.arithmetic import arithmetic, kind, settle
+from cjkclip.engines.torch.gpu import Runner
+from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
 from cjkclip.engines.torch.towers import build as build_towers
 from cjkclip.errors import EngineError
 
@@ -24,19 +27,30 @@ NO_MEMORY = (
 
 
 class TorchEngine:
-    """Inference in evaluation mode, without gradients."""
+    """Inference in evaluation mode, without gradients. On a CUDA device by way of `gpu.Runner`."""
 
     name = "torch"
 
     def __init__(self, towers: Towers, precision: str, device: str) -> None:
         self.precision, self.device = precision, device
-        self.towers = towers.to(device).eval().requires_grad_(False)
+        self.towers = settle(towers, precision, device)
+        towers = self.towers
+        calls = [tower and partial(self._run, tower) for tower in (towers.vision, towers.text)]
+        if kind(device) == "cuda":
+            # modules of its own over the same numbers: stages are seen through hooks, which compiled blocks ignore
+            towers = build_towers(towers.config, towers.state_dict()).eval().requires_grad_(False)
+            calls = [tower and Runner(tower, precision, device) for tower in (towers.vision, towers.text)]
+        self._image, self._text = calls
 
+    @short_of_memory(*NO_MEMORY)
     def image(self, pixels: Pixels) -> Features:
-        return self._run(self.towers.vision, pixels)
+        assert self._image is not None
+        return self._image(pixels)
 
+    @short_of_memory(*NO_MEMORY)
     def text(self, ids: Ids, mask: Ids) -> Features:
-        return self._run(self.towers.text, ids, mask)
+        assert self._text is not None
+        return self._text(ids, mask)
 
     def image_stages(self, pixels: Pixels) -> Stages:
         vision = self.towers.vision
@@ -59,14 +73,12 @@ class TorchEngine:
         outputs |= {f"blocks.{i}": f"text_block_{i}" for i in range(text.config.depth)}
         return self._record(text, (ids, mask), inputs, outputs, "text_features")
 
-    @short_of_memory(*NO_MEMORY)
-    def _run(self, tower: nn.Module | None, *inputs: np.ndarray) -> np.ndarray:
-        assert tower is not None
-        kind = self.device.partition(":")[0]
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16"):
-            features: Tensor = tower(*(torch.tensor(array, device=self.device) for array in inputs))
+    def _run(self, call: Callable[..., Tensor], *inputs: np.ndarray) -> np.ndarray:
+        with arithmetic(self.precision, self.device):
+            features = call(*(torch.tensor(array, device=self.device) for array in inputs))
         return features.float().cpu().numpy()
 
+    @short_of_memory(*NO_MEMORY)
     def _record(
         self, tower: nn.Module, args: tuple[np.ndarray, ...], inputs: dict[str, str], outputs: dict[str, str], last: str
     ) -> Stages:
@@ -82,20 +94,44 @@ class TorchEngine:
         hooks = [tower.get_submodule(m).register_forward_pre_hook(enters(s)) for m, s in inputs.items()]
         hooks += [tower.get_submodule(m).register_forward_hook(leaves(s)) for m, s in outputs.items()]
         try:
-            stages[last] = self._run(tower, *args)
+            stages[last] = self._run(partial(_every_token, tower), *args)
         finally:
             for hook in hooks:
                 hook.remove()
         return stages
 
 
+def _every_token(tower: nn.Module, *inputs: Tensor) -> Tensor:
+    """A tower's features by way of every token of the last block, where hooks see them."""
+    match tower:
+        case VitTower():
+            return tower.proj(tower.pool(tower.states(inputs[0])))
+        case TextTower():
+            return tower.proj(tower.pool(tower.states(inputs[0]), inputs[0]))
+        case BertTower():
+            pooled = tower.pool(tower.states(inputs[0], inputs[1]))
+            return pooled if tower.proj is None else tower.proj(pooled)
+        case _:
+            return tower(*inputs)
+
+
 def build(config: Model, params: Params, precision: str, device: str) -> TorchEngine:
-    """Towers on a device. Weights become float32 here; bf16 is autocast over them."""
+    """Towers on a device. Weights become float32 here; `arithmetic` says what bf16 is."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
     with short_of_memory(*NO_MEMORY):
         return TorchEngine(build_towers(config, _tensors(params)), precision, device)
 
 
-def _tensors(params: Params) -> dict[str, torch.Tensor]:
-    return {k: torch.tensor(np.array(v, np.float32 if v.dtype.kind == "f" else v.dtype)) for k, v in params.items()}
+def fast(device: str) -> str | None:
+    """bf16, if the GPU has matrix units for it: from compute capability 8.0 on."""
+    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else None
+
+
+def machine(device: str) -> str:
+    """torch's version and the GPU's name."""
+    return repr((torch.__version__, torch.cuda.get_device_name(device)))
+
+
+def _tensors(params: Params) -> dict[str, Tensor]:
+    return {k: torch.from_numpy(np.array(v, np.float32 if v.dtype.kind == "f" else v.dtype)) for k, v in params.items()}

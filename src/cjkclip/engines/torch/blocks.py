@@ -1,11 +1,15 @@
 """The parts of a transformer in torch: activations, attention, the two orders of a block. Letters as in towers.py."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cjkclip.config import Act, Encoder
+
+Pick = Callable[[Tensor], Tensor] | None  # (B, L, D) -> (B, M, D)
 
 
 class QuickGelu(nn.Module):
@@ -35,21 +39,29 @@ class Attention(nn.Module):
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(
-        self, x: Float[Tensor, "B L D"], causal: bool = False, keep: Bool[Tensor, "B 1 _ L"] | None = None
-    ) -> Float[Tensor, "B L D"]:
-        """Attend over L; `causal` hides every later token, `keep` those where it is false. Not both at once."""
-        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        self,
+        x: Float[Tensor, "B L D"],
+        causal: bool = False,
+        keep: Bool[Tensor, "B 1 _ L"] | None = None,
+        asking: Float[Tensor, "B M D"] | None = None,
+    ) -> Float[Tensor, "B M D"]:
+        """Attend over L; `causal` hides every later token, `keep` those where it is false. Not both at once.
+
+        `asking`: the M tokens that attend, where they are not all of x; not together with `causal`.
+        """
+        pairs = (self.q, x if asking is None else asking), (self.k, x), (self.v, x)
+        q, k, v = (f(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f, y in pairs)
         if self.eager:
             x = self.probs(probabilities(q, k, below(x.shape[1], x.device) if causal else keep)) @ v
         else:
             dropout = self.probs.p if self.training else 0.0
-            x = F.scaled_dot_product_attention(q, k, v, keep, dropout, is_causal=causal)  # B H L K
+            x = F.scaled_dot_product_attention(q, k, v, keep, dropout, is_causal=causal)  # B H M K
         return self.out(x.transpose(1, 2).flatten(2))
 
 
 def probabilities(
-    q: Float[Tensor, "B H L K"], k: Float[Tensor, "B H L K"], keep: Bool[Tensor, "#B 1 _ L"] | None
-) -> Float[Tensor, "B H L L"]:
+    q: Float[Tensor, "B H M K"], k: Float[Tensor, "B H L K"], keep: Bool[Tensor, "#B 1 _ L"] | None
+) -> Float[Tensor, "B H M L"]:
     """Softmax of the scaled scores, in float32. A row that keeps nothing is even, as it is in transformers."""
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if keep is not None:  # added, not filled in: an even row then has the gradients that it has there
@@ -87,9 +99,18 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(config.width, config.eps)
         self.mlp = Mlp(config)
 
-    def forward(self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None = None) -> Float[Tensor, "B L D"]:
-        """One residual step. `keep` says all that may be seen: where it is given, `causal` is not read."""
-        x = x + self.attn(self.ln1(x), self.causal and keep is None, keep)
+    def forward(
+        self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None = None, pick: Pick = None
+    ) -> Float[Tensor, "B M D"]:
+        """One residual step. `keep` says all that may be seen: where it is given, `causal` is not read.
+
+        `pick` takes the M tokens that are wanted from the L that are seen; without it they are all wanted.
+        """
+        y = self.ln1(x)
+        asking = y
+        if pick is not None:
+            x, asking = pick(x), pick(y)
+        x = x + self.attn(y, self.causal and keep is None, keep, asking)
         return x + self.mlp(self.ln2(x))
 
 
@@ -104,7 +125,10 @@ class PostBlock(nn.Module):
         self.ln2 = nn.LayerNorm(config.width, config.eps)
         self.drop = nn.Dropout(0.0)
 
-    def forward(self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None) -> Float[Tensor, "B L D"]:
-        """One residual step."""
-        x = self.ln1(x + self.drop(self.attn(x, keep=keep)))
+    def forward(
+        self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None, pick: Pick = None
+    ) -> Float[Tensor, "B M D"]:
+        """One residual step. `pick` takes the M tokens that are wanted, if not all are."""
+        asking = x if pick is None else pick(x)
+        x = self.ln1(asking + self.drop(self.attn(x, keep=keep, asking=asking)))
         return self.ln2(x + self.drop(self.mlp(x)))

@@ -8,6 +8,7 @@ for, unless `states` is told to stretch the table.
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cjkclip.config import Bert, Model, Text, Vit
-from cjkclip.engines.torch.blocks import Block, PostBlock, below
+from cjkclip.engines.torch.blocks import Block, Pick, PostBlock, below
 from cjkclip.engines.torch.resnet import ResNetTower
 from cjkclip.parameters import shapes
+
+
+def first(states: Float[Tensor, "B L D"]) -> Float[Tensor, "B 1 D"]:
+    """The class token."""
+    return states[:, :1]
+
+
+def at(states: Float[Tensor, "B L D"], index: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+    """Some tokens of each text."""
+    return states[torch.arange(len(states), device=states.device)[:, None], index]
 
 
 class VitTower(nn.Module):
@@ -35,19 +46,24 @@ class VitTower(nn.Module):
         self.proj = nn.Linear(config.width, embed, bias=False) if config.project else nn.Identity()
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B E"]:
-        """Un-normalised image features."""
-        return self.proj(self.pool(self.states(pixels)))
+        """Un-normalised image features. The last block computes the class token alone."""
+        return self.proj(self.pool(self.states(pixels, pick=first)))
 
-    def states(self, pixels: Float[Tensor, "B 3 h w"], stretch: bool = False) -> Float[Tensor, "B L D"]:
-        """The class token and every patch after the last block. `stretch`: positions are made to fit other sizes."""
+    def states(
+        self, pixels: Float[Tensor, "B 3 h w"], stretch: bool = False, pick: Pick = None
+    ) -> Float[Tensor, "B M D"]:
+        """The class token and every patch after the last block, or those that `pick` takes.
+
+        `stretch`: positions are made to fit other sizes.
+        """
         x = self.patch(pixels)
         table = self._stretched(x.shape[2], x.shape[3]) if stretch else self.position.weight
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.to(x.dtype).expand(len(x), 1, -1), x], dim=1) + table
         x = self.ln_pre(x)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
-        return x
+        return self.blocks[-1](x, pick=pick)
 
     def pool(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B D"]:
         """The class token, normalised."""
@@ -78,7 +94,13 @@ class TextTower(nn.Module):
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"] | None = None) -> Float[Tensor, "B E"]:
         """Un-normalised text features. Pads need no mask: they follow the token that is read."""
         del mask
-        return self.proj(self.pool(self.states(ids), ids))
+        end = self.end(ids)
+        x = self.embed(ids)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        seen = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]
+        x = self.blocks[-1](x, seen[:, None, None], partial(at, index=end[:, None]))
+        return self.proj(self.ln_final(x[:, 0]))
 
     def states(
         self,
@@ -87,17 +109,25 @@ class TextTower(nn.Module):
         positions: Int[Tensor, "_ L"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Every token after the last block, normalised. No token sees where `mask` is 0."""
-        table = self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
-        x = self.token(ids) + table
+        x = self.embed(ids, positions)
         keep = None if mask is None else mask.bool()[:, None, None] & below(ids.shape[1], ids.device)
         for block in self.blocks:
             x = block(x, keep)
         return self.ln_final(x)
 
+    def embed(self, ids: Int[Tensor, "B L"], positions: Int[Tensor, "_ L"] | None = None) -> Float[Tensor, "B L D"]:
+        """Tokens and positions."""
+        return self.token(ids) + (
+            self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
+        )
+
+    def end(self, ids: Int[Tensor, "B L"]) -> Int[Tensor, "B"]:
+        """Where each text ends: the token that is read."""
+        return (ids if self.config.pool == "largest-id" else (ids == self.config.eot).int()).argmax(dim=1)
+
     def pool(self, states: Float[Tensor, "B L D"], ids: Int[Tensor, "B L"]) -> Float[Tensor, "B D"]:
         """The token at the end of the text."""
-        found = ids if self.config.pool == "largest-id" else (ids == self.config.eot).int()
-        return states[torch.arange(len(states), device=states.device), found.argmax(dim=1)]
+        return at(states, self.end(ids)[:, None])[:, 0]
 
 
 class BertTower(nn.Module):
@@ -120,7 +150,7 @@ class BertTower(nn.Module):
 
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
         """Un-normalised text features; `mask` is 1 where a token is kept."""
-        x = self.pool(self.states(ids, mask), ids)
+        x = self.pool(self.states(ids, mask, pick=first))
         return x if self.proj is None else self.proj(x)
 
     def states(
@@ -129,14 +159,16 @@ class BertTower(nn.Module):
         mask: Int[Tensor, "B L"] | None = None,
         positions: Int[Tensor, "_ L"] | None = None,
         types: Int[Tensor, "_ L"] | None = None,
-    ) -> Float[Tensor, "B L D"]:
-        """Every token after the last block; for `ids`, vectors of tokens will do as well."""
+        pick: Pick = None,
+    ) -> Float[Tensor, "B M D"]:
+        """Every token after the last block, or those that `pick` takes. For `ids`, vectors of tokens will do as well"""
         table = self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
         table = table + (self.segment.weight[0] if types is None else self.segment(types))
         x = self.drop(self.ln_embed((ids if ids.is_floating_point() else self.token(ids)) + table))
-        for block in self.blocks:
-            x = block(x, None if mask is None else mask.bool()[:, None, None])
-        return x
+        keep = None if mask is None else mask.bool()[:, None, None]
+        for block in self.blocks[:-1]:
+            x = block(x, keep)
+        return self.blocks[-1](x, keep, pick)
 
     def pool(self, states: Float[Tensor, "B L D"], ids: Tensor | None = None) -> Float[Tensor, "B D"]:
         """The first token, through the pooler where there is one."""

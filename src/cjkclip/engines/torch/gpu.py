@@ -1,0 +1,190 @@
+"""A tower on a CUDA device: calls cut into parts of a few sizes, sent while the part before is computed, and replayed.
+
+A part's rows are laid into page-locked memory and sent by a stream of their own. A shape that comes again is recorded
+as a CUDA graph, which the device then runs without waiting for Python. A tower that has worked for `COMPILE_AFTER`
+seconds gets compiled blocks: that takes about as long as it saves in as much time again. Threads take turns.
+
+Everything here is about when and where; the arithmetic is the tower's.
+"""
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, cuda, nn
+
+from cjkclip.engines.torch.arithmetic import arithmetic
+
+SIZES = (1, 2, 4, 8, 16, 32, 48, 64)  # rows of a part; a smaller one is filled up with its last row
+HOT = 2  # calls of one shape, from which on it is recorded
+KEPT = 12  # recorded shapes of a tower; the one that was not used for longest goes
+COMPILE_AFTER = 30.0  # seconds of work in one tower
+WARM = 2  # runs before a recording, in which libraries allocate what they keep
+PINNED = True  # page-locked memory; there is none without a driver
+_LOG = logging.getLogger(__name__)
+
+
+def parts(rows: int) -> Iterator[tuple[slice, int]]:
+    """Which rows go together, and how many the part is filled up to.
+
+    >>> [(rows.stop - rows.start, size) for rows, size in parts(141)]
+    [(64, 64), (64, 64), (13, 16)]
+    """
+    for start in range(0, rows, SIZES[-1]):
+        count = min(SIZES[-1], rows - start)
+        yield slice(start, start + count), next(size for size in SIZES if size >= count)
+
+
+Place = tuple[int, torch.Size, torch.dtype]  # which input it is, and what it is like
+
+
+class Lane:
+    """Memory for one part on both sides. It is kept: what is on its way needs it to stay."""
+
+    def __init__(self) -> None:
+        self.here: dict[Place, Tensor] = {}
+        self.there: dict[Place, Tensor] = {}
+        self.sent = cuda.Event()  # from then on `here` may be written again
+        self.read = cuda.Event()  # from then on `there` may be
+
+
+class Feeder:
+    """Parts on their way to the device, in two lanes by turns: one is filled while the other is computed."""
+
+    def __init__(self, device: str) -> None:
+        self._device, self._stream = device, cuda.Stream()
+        self._lanes, self._turn = (Lane(), Lane()), 0
+
+    def send(self, arrays: Sequence[np.ndarray], size: int, floats: torch.dtype) -> list[Tensor]:
+        """Rows on the device, filled up to `size`, until the next but one is sent. Floating point becomes `floats`."""
+        lane, self._turn = self._lanes[self._turn], 1 - self._turn
+        lane.sent.synchronize()
+        here = [_laid(lane, place, array, (size, floats)) for place, array in enumerate(arrays)]
+        there: list[Tensor] = []
+        self._stream.wait_event(lane.read)
+        with cuda.stream(self._stream):
+            for place, tensor in enumerate(here):
+                key = place, tensor.shape, tensor.dtype
+                if key not in lane.there:
+                    lane.there[key] = torch.empty_like(tensor, device=self._device)
+                there.append(lane.there[key].copy_(tensor, non_blocking=True))
+            lane.sent.record(self._stream)
+        cuda.current_stream().wait_event(lane.sent)
+        return there
+
+    def computed(self) -> None:
+        """What was sent last has been read, once the device gets here."""
+        self._lanes[1 - self._turn].read.record(cuda.current_stream())
+
+
+def _laid(lane: Lane, place: int, array: np.ndarray, wanted: tuple[int, torch.dtype]) -> Tensor:
+    """The rows of an input in page-locked memory, filled up and converted on the way."""
+    rows = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns of arrays that are read-only
+    size, floats = wanted
+    key = place, torch.Size((size, *rows.shape[1:])), floats if rows.is_floating_point() else rows.dtype
+    if key not in lane.here:
+        lane.here[key] = torch.empty(key[1], dtype=key[2], pin_memory=PINNED)
+    laid = lane.here[key]
+    laid[: len(rows)].copy_(rows)
+    laid[len(rows) :].copy_(rows[-1:])
+    return laid
+
+
+class Recorded:
+    """A tower's call of one shape as a CUDA graph. What it returns is overwritten by the next call."""
+
+    def __init__(self, tower: nn.Module, inputs: Sequence[Tensor]) -> None:
+        self._inputs = [tensor.clone() for tensor in inputs]
+        aside = cuda.Stream()
+        aside.wait_stream(cuda.current_stream())
+        with cuda.stream(aside):
+            for _ in range(WARM):
+                tower(*self._inputs)
+        cuda.current_stream().wait_stream(aside)
+        self._graph = cuda.CUDAGraph()
+        with cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._output = tower(*self._inputs)
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Replay it on other numbers."""
+        for mine, given in zip(self._inputs, inputs, strict=True):
+            mine.copy_(given)
+        self._graph.replay()
+        return self._output
+
+
+class Runner:
+    """A tower's calls. The tower must be its own: its blocks are replaced when they are compiled."""
+
+    def __init__(self, tower: nn.Module, precision: str, device: str) -> None:
+        self._tower, self._precision, self._device = tower, precision, device
+        self._floats = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._recorded: OrderedDict[tuple[torch.Size, ...], Recorded] = OrderedDict()
+        self._seen: Counter[tuple[torch.Size, ...]] = Counter()
+        self._spent, self._compiled = 0.0, False
+        self._turn = threading.Lock()  # one set of lanes, and a recording has one set of buffers
+        self._feeder: Feeder | None = None
+
+    def __call__(self, *arrays: np.ndarray) -> np.ndarray:
+        """Features of rows, (n, E) float32."""
+        found: list[Tensor] = []
+        with self._turn, cuda.device(self._device), arithmetic(self._precision, self._device):
+            if not self._compiled and self._spent > COMPILE_AFTER:
+                self._compile()
+            began = time.perf_counter()
+            feeder = self._feeder = self._feeder or Feeder(self._device)
+            for rows, size in parts(len(arrays[0])):
+                inputs = feeder.send([array[rows] for array in arrays], size, self._floats)
+                output = self._step(inputs)[: rows.stop - rows.start]
+                feeder.computed()
+                found.append(output.to(torch.float32, copy=True))
+            features = torch.cat(found).cpu().numpy()
+            self._spent += time.perf_counter() - began
+        return features
+
+    def _step(self, inputs: list[Tensor]) -> Tensor:
+        """The tower's answer, by the fastest way there is by now."""
+        key = tuple(tensor.shape for tensor in inputs)
+        if key not in self._recorded:
+            self._seen[key] += 1
+            if self._seen[key] < HOT:
+                return self._tower(*inputs)
+            while len(self._recorded) >= KEPT:
+                self._recorded.popitem(last=False)
+            self._recorded[key] = Recorded(self._tower, inputs)
+        self._recorded.move_to_end(key)
+        return self._recorded[key](inputs)
+
+    def _compile(self) -> None:
+        """Compile the blocks, which are alike, as one; recordings of the plain ones are dropped."""
+        self._compiled = True
+        if (missing := lacking()) is not None:
+            _LOG.info("not compiling the model for this GPU: there is no %s", missing)
+            return
+        _LOG.info("compiling the model for this GPU, once, which takes some seconds")
+        compile_blocks(self._tower)
+        self._recorded.clear()
+
+
+def compile_blocks(tower: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Compile a tower's alike parts in place: blocks but the last, which computes one token, or a ResNet's stages."""
+    blocks = tower.get_submodule("blocks") if hasattr(tower, "blocks") else None
+    units = list(tower.children()) if blocks is None else list(blocks.children())[:-1]
+    for unit in units:
+        unit.compile(dynamic=True, backend=backend)
+
+
+def lacking() -> str | None:
+    """What torch needs to compile for a GPU and this machine lacks: Triton, or a C compiler, which Triton calls."""
+    if find_spec("triton") is None:
+        return "Triton"
+    compilers = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
+    return None if any(shutil.which(name) for name in compilers if name) else "C compiler"

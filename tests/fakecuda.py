@@ -1,0 +1,75 @@
+"""torch.cuda as far as `engines/torch/gpu.py` uses it, on the CPU: everything happens at once, and graphs are replayed.
+
+A graph keeps the operations that ran while it was recorded with the tensors they read and wrote, and repeats exactly
+those: like a real one it knows nothing of Python, of new inputs, or of numbers that a program looked at meanwhile.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+
+class Event:
+    def record(self, stream: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+class Stream:
+    def wait_event(self, event: Event) -> None: ...
+
+    def wait_stream(self, stream: "Stream") -> None: ...
+
+
+class CUDAGraph:
+    """What was done, to be done again."""
+
+    made = 0  # of all, so that tests can count
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Any, Any, Any, Any]] = []
+        self.replayed = 0
+        CUDAGraph.made += 1
+
+    def replay(self) -> None:
+        self.replayed += 1
+        for func, args, kwargs, out in self.done:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_flatten(out)[0], tree_flatten(again)[0], strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+class Recorder(TorchDispatchMode):
+    def __init__(self, graph: CUDAGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a graph cannot hand numbers to Python"
+        self.graph.done.append((func, args, kwargs or {}, out))
+        return out
+
+
+@contextmanager
+def graph(made: CUDAGraph, capture_error_mode: str) -> Generator[None]:
+    assert capture_error_mode == "thread_local"  # other threads may go on using the device
+    with Recorder(made):
+        yield
+
+
+def stream(_: Stream) -> Any:
+    return nullcontext()
+
+
+def device(_: str) -> Any:
+    return nullcontext()
+
+
+def current_stream() -> Stream:
+    return Stream()

@@ -1,0 +1,202 @@
+"""The way to a CUDA device, on a stand-in for it: parts, lanes, recordings and compiled blocks change no number.
+
+What only a card can show (that streams are in step, that it is fast) is in test_cuda.py and `python -m bench.gpu`.
+"""
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fakecuda
+from cjkclip import engines
+from cjkclip.engines.torch import TorchEngine, gpu
+from cjkclip.engines.torch.towers import build as build_towers
+from families import FAMILIES, Case
+from test_engines import MODELS, random_params
+from test_families import READING, SEEING, difference, rows
+
+ATOL = 2e-6
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "cuda", fakecuda)
+    monkeypatch.setattr(gpu, "PINNED", False)
+    monkeypatch.setattr(fakecuda.CUDAGraph, "made", 0)
+
+
+def runner(model: str, tower: str, depth: int = 2) -> tuple[gpu.Runner, TorchEngine]:
+    """A tower by way of the device, and the plain engine."""
+    config = MODELS[model]
+    if tower == "text":
+        config = dataclasses.replace(config, text=dataclasses.replace(config.text, depth=depth))
+    elif model != "resnet":
+        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, depth=depth))
+    plain = engines.build(config, random_params(config), engine="torch", precision="fp32", device="cpu")
+    assert isinstance(plain, TorchEngine)
+    own = build_towers(config, plain.towers.state_dict()).eval()
+    found = own.vision if tower == "image" else own.text
+    assert found is not None
+    return gpu.Runner(found, "fp32", "cpu"), plain
+
+
+def pixels(count: int, side: int = 32) -> np.ndarray:
+    return RNG.normal(size=(count, 3, side, side)).astype(np.float32)
+
+
+def ids(count: int, length: int = 9) -> np.ndarray:
+    found = RNG.integers(1, 40, (count, length))
+    found[:, -1] = 49
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 3, 64, 65, 141])
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+def test_any_number_of_rows_comes_back_in_its_order(model: str, count: int) -> None:
+    fast, plain = runner(model, "image")
+    for _ in range(4):  # plain, recorded, replayed, replayed
+        seen = pixels(count, 64 if model == "resnet" else 32)
+        seen.flags.writeable = False  # as pixels of a mapped file
+        assert difference(fast(seen), plain.image(seen)) <= ATOL
+
+
+@rows(FAMILIES)
+def test_every_family_comes_by_this_way(case: Case) -> None:
+    clip, expected = case.load(), case.expected()
+    built = engines.build(clip.config, clip.params, engine="torch", precision="fp32", device="cpu")
+    assert isinstance(built, TorchEngine)
+    towers = build_towers(clip.config, built.towers.state_dict()).eval()
+    if case in SEEING and towers.vision is not None:
+        fast, seen = gpu.Runner(towers.vision, "fp32", "cpu"), expected["pixel_values"]
+        assert max(difference(fast(seen), built.image(seen)) for _ in range(3)) <= ATOL
+    if case in READING and towers.text is not None:
+        fast, asked = gpu.Runner(towers.text, "fp32", "cpu"), (expected["input_ids"].astype(np.int64), case.mask)
+        assert max(difference(fast(*asked), built.text(*asked)) for _ in range(3)) <= ATOL
+    assert fakecuda.CUDAGraph.made == (case in SEEING) + (case in READING)
+
+
+def test_a_shape_that_comes_again_is_recorded_and_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "KEPT", 2)
+    fast, plain = runner("vit", "text")
+    made: list[int] = []
+    for length in (5, 5, 5, 6, 6, 7, 7, 7, 5):
+        asked = ids(3, length)
+        assert difference(fast(asked, asked), plain.text(asked, asked)) <= ATOL
+        made.append(fakecuda.CUDAGraph.made)
+    assert made == [0, 1, 1, 1, 2, 2, 3, 3, 4]  # the last one had been let go
+
+
+def test_threads_take_turns() -> None:
+    fast, plain = runner("vit", "image")
+    asked = [pixels(count) for count in (1, 5, 66, 5, 1, 66) * 4]
+    want = [plain.image(one) for one in asked]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(fast, asked))
+    assert max(map(difference, found, want)) <= ATOL
+
+
+COMPILED = """
+import numpy as np, torch
+import fakecuda
+from cjkclip.engines.torch import gpu
+from test_families import difference
+from test_gpu import ATOL, ids, pixels, runner
+
+class Compiler:
+    asked = 0
+
+    def __call__(self, graph, _):
+        self.asked += 1
+        return graph.forward
+
+gpu.cuda, gpu.PINNED = fakecuda, False
+for model, tower in (("vit", "image"), ("vit", "text"), ("bert-project", "text"), ("resnet", "image")):
+    torch.compiler.reset()
+    fast, plain = runner(model, tower, 5)
+    compiler = Compiler()
+    gpu.compile_blocks(fast._tower, compiler)
+    apart = []
+    for count in (2, 3, 64, 2, 2):
+        if tower == "image":
+            seen = pixels(count, 64 if model == "resnet" else 32)
+            apart.append(difference(fast(seen), plain.image(seen)))
+        else:
+            asked = ids(count), np.ones((count, 9), np.int64)
+            apart.append(difference(fast(*asked), plain.text(*asked)))
+    print(model, tower, compiler.asked, max(apart) <= ATOL)
+"""
+
+
+def test_blocks_are_alike_to_the_compiler() -> None:
+    """One compilation serves every block and every number of rows. In a process without the checks of annotations."""
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join(str(root / name) for name in ("src", "tests", "."))
+    env = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    found = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
+    assert [(name, near) for name, _, near in found] == [
+        ("vit image", "True"),
+        ("vit text", "True"),
+        ("bert-project text", "True"),
+        ("resnet image", "True"),
+    ]
+    assert [int(asked) for _, asked, _ in found[:3]] == [1, 1, 1]
+
+
+def test_a_tower_is_compiled_once_it_has_worked_enough(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gpu, "lacking", lambda: None)
+    compiled: list[Any] = []
+    monkeypatch.setattr(gpu, "compile_blocks", compiled.append)
+    fast, plain = runner("vit", "image")
+    seen = pixels(4)
+    with caplog.at_level(logging.INFO, "cjkclip"):
+        for after, compilations, recordings in ((60, 0, 0), (60, 0, 1), (0, 1, 2), (0, 1, 2)):  # recorded anew
+            monkeypatch.setattr(gpu, "COMPILE_AFTER", after)
+            assert difference(fast(seen), plain.image(seen)) <= ATOL
+            assert (len(compiled), fakecuda.CUDAGraph.made) == (compilations, recordings)
+    assert [record.getMessage() for record in caplog.records] == [
+        "compiling the model for this GPU, once, which takes some seconds"
+    ]
+
+
+def test_a_machine_that_cannot_compile_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gpu, "COMPILE_AFTER", -1)
+    monkeypatch.setattr(gpu, "find_spec", lambda _: "there")
+    monkeypatch.setattr(gpu.shutil, "which", lambda _: None)
+    fast, plain = runner("vit", "image")
+    seen = pixels(2)
+    with caplog.at_level(logging.INFO, "cjkclip"):
+        assert difference(fast(seen), plain.image(seen)) <= ATOL
+    assert caplog.records[0].getMessage() == "not compiling the model for this GPU: there is no C compiler"
+    monkeypatch.setattr(gpu, "find_spec", lambda _: None)
+    assert gpu.lacking() == "Triton"
+
+
+def test_an_engine_on_such_a_device_encodes_by_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole engine, told that its CPU is a GPU; stages are still seen."""
+    monkeypatch.setattr("cjkclip.engines.torch.kind", lambda _: "cuda")
+    params = random_params(MODELS["vit"])
+    fast = engines.build(MODELS["vit"], params, engine="torch", precision="fp32", device="cpu")
+    exact = engines.build(MODELS["vit"], params, engine="numpy", precision="fp32", device="cpu")
+    for _ in range(3):
+        seen, asked = pixels(5), ids(5)
+        assert difference(fast.image(seen), exact.image(seen)) <= ATOL
+        assert difference(fast.text(asked, asked), exact.text(asked, asked)) <= ATOL
+        for got, want in ((fast.image_stages(seen), exact.image_stages(seen)),):
+            assert set(got) == set(want)
+            assert max(difference(got[name], want[name]) for name in want) <= ATOL
+    assert fakecuda.CUDAGraph.made == 2
