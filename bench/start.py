@@ -5,6 +5,7 @@ turn, in processes of their own; the first round warms the caches of the system 
 """
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +26,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "start.md"
 LABELS = ["猫", "狗", "鸟"]
 OURS = """
 import sys, cjkclip
-clip = cjkclip.load(sys.argv[1], precision={precision!r})
+clip = cjkclip.load(sys.argv[1] + {folder!r}, precision={precision!r})
 print(clip.classify(sys.argv[2], {labels!r}))
 """
 THEIRS = """
@@ -79,18 +81,28 @@ def run(code: str, *words: str) -> tuple[float, float]:
     return float(seconds), float(kilobytes) / 1024
 
 
+def write_half(folder: Path, peer: Any) -> None:
+    """The same model in float16."""
+    files = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".safetensors"]
+    peer.half().save_pretrained(folder / "half")
+    for path in files:
+        shutil.copy(path, folder / "half")
+
+
 def measure(rounds: int) -> list[Line]:
     """Every way, in turn."""
     root = [str(Path(__file__).parents[1])]
     codes = {
         "transformers fp32": THEIRS.format(labels=LABELS, path=root),
         "cn_clip fp32": CN_CLIP.format(labels=LABELS, path=root),
-        "cjkclip, default": OURS.format(labels=LABELS, precision="auto"),
-        "cjkclip, fp32": OURS.format(labels=LABELS, precision="fp32"),
+        "cjkclip, default": OURS.format(labels=LABELS, precision="auto", folder=""),
+        "cjkclip, fp32": OURS.format(labels=LABELS, precision="fp32", folder=""),
+        "cjkclip, default, from a 16-bit file": OURS.format(labels=LABELS, precision="auto", folder="/half"),
+        "cjkclip, int8": OURS.format(labels=LABELS, precision="int8", folder=""),
     }
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in codes}
     with tempfile.TemporaryDirectory() as folder:
-        write_peer(Path(folder))
+        write_half(Path(folder), write_peer(Path(folder)))
         cjkclip.load(folder).save(Path(folder) / "cn_clip", layout="cn_clip")
         picture = Path(folder) / "picture.png"
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(picture)

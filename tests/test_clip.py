@@ -244,3 +244,19 @@ def test_saving_in_a_layout_that_cannot_hold_the_model_says_why(clip: cjkclip.Cl
     with pytest.raises(LayoutError, match="no place for"):
         resnet.save(tmp_path, layout="transformers")
     assert not list(tmp_path.iterdir())
+
+
+def test_whoever_asks_both_towers_says_so_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, told = cjkclip.load("moji", engine="numpy"), list[str]()
+    monkeypatch.setattr(type(clip.engine), "prepare", lambda _: told.append("both"))
+    monkeypatch.setattr(
+        type(clip.engine), "image", lambda *_: pytest.fail("asked") if not told else np.ones((1, 4), np.float32)
+    )
+    monkeypatch.setattr(
+        type(clip.engine), "text", lambda *_: pytest.fail("asked") if not told else np.ones((1, 4), np.float32)
+    )
+    clip.embed_dim = 4
+    picture = np.zeros((9, 9, 3), np.uint8)
+    clip.classify(picture, ["a"])
+    clip.logits(picture, ["a"])
+    assert told == ["both", "both"]

@@ -4,15 +4,20 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cjkclip.config import Bert, Model, ResNet, Text, Vit
-from cjkclip.engines import ENGINES, build, choose
+from cjkclip.engines import ENGINES, build, choose, floats
+from cjkclip.engines.floats import Floats
 from cjkclip.engines.functional import image_tower, text_tower
 from cjkclip.engines.ops_numpy import NumpyOps
+from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 from cjkclip.parameters import shapes
 
@@ -238,3 +243,41 @@ def test_an_openvino_that_lacks_a_library(tmp_path: Path) -> None:
     assert np.load(tmp_path / "v.npy").shape[0] == 1
     named = embed("--engine", "openvino")
     assert (named.returncode, named.stdout, named.stderr) == (5, "", f"cjkclip: error: {whole}\n")
+
+
+def test_both_towers_are_compiled_at_once_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    params, rng = random_params(MODELS["vit"]), np.random.default_rng(3)
+    pixels, ids = rng.normal(size=(2, 3, 32, 32)).astype(np.float32), rng.integers(1, 40, (2, 9))
+    plain, ready = (OpenvinoEngine(MODELS["vit"], params, "fp32") for _ in range(2))
+    made, compiled = list[str](), type(ready).compiled
+
+    def counted(engine: OpenvinoEngine, tower: str, *, stages: bool) -> Compiled:
+        made.append(tower)
+        return compiled(engine, tower, stages=stages)
+
+    monkeypatch.setattr(OpenvinoEngine, "compiled", counted)
+    for _ in range(2):
+        ready.prepare()
+        assert sorted(made) == ["image", "text"]
+    np.testing.assert_array_equal(ready.image(pixels), plain.image(pixels))
+    np.testing.assert_array_equal(ready.text(ids, ids), plain.text(ids, ids))
+    alone = dataclasses.replace(MODELS["vit"], text=None)
+    single = OpenvinoEngine(alone, params, "fp32")
+    single.prepare()  # one tower can wait until it is asked for
+    assert sorted(made) == ["image", "image", "text", "text"]
+
+
+def test_mapped_pages_are_handed_back_while_others_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floats, "PACE", 0.001)
+    handed: list[str] = []
+    monkeypatch.setattr(Floats, "let_go", lambda _: handed.append(threading.current_thread().name))
+    held = Floats(random_params(MODELS["vit"]))
+    with suppress(KeyError), held.passing():
+        while len(handed) < 3:
+            time.sleep(0.001)
+        raise KeyError
+    assert set(handed[:-1]) == {"cjkclip-pages"}
+    assert handed[-1] == threading.current_thread().name  # what was read last
+    told = len(handed)
+    time.sleep(0.02)
+    assert len(handed) == told

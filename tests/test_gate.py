@@ -31,6 +31,9 @@ class Rough:
         self.precision = precision
         self.off = off if precision == "bf16" else 0.0
 
+    def prepare(self) -> None:
+        raise NotImplementedError
+
     def image_stages(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         raise NotImplementedError
 

@@ -198,6 +198,7 @@ class Clip:
 
     def logits(self, images: Picture | Sequence[Picture], texts: Sequence[str]) -> Float32[np.ndarray, "n m"]:
         """Cosines of pictures and texts times the model's own scale, (n_images, n_texts)."""
+        self.engine.prepare()
         return np.float32(self.logit_scale) * (self.encode_image(images) @ self.encode_text(texts).T)
 
     def classify(
@@ -217,6 +218,7 @@ class Clip:
             raise InputError(f"language {language!r} is not one of this model's: {list(self.languages)}")
         if templates is None:
             templates = self.family.templates.get(language or "", zeroshot.BARE)
+        self.engine.prepare()
         classes = self._classes(zeroshot.sentences(labels, templates), len(templates))
         scores = np.float32(self.logit_scale) * (self.encode_image(_listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)

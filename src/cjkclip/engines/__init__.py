@@ -35,6 +35,10 @@ class Engine(Protocol):
     precision: str
     device: str
 
+    def prepare(self) -> None:
+        """Make both towers ready: what a caller says that will ask both. Without it each is made at its first use."""
+        ...
+
     def image(self, pixels: Pixels) -> Features:
         """Image features of prepared pixels."""
         ...

@@ -102,6 +102,9 @@ class NumpyEngine:
         # rows one behind the other, however a file had them: a BLAS sums in another order where they are not
         self._params = {k: np.require(v, np.float32, ["C", "A"]) for k, v in params.items() if v.dtype.kind == "f"}
 
+    def prepare(self) -> None:
+        """Nothing is made later."""
+
     def image(self, pixels: Pixels) -> Features:
         return self.image_stages(pixels)["image_features"]
 

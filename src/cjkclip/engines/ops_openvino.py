@@ -4,11 +4,10 @@ Graphs have a dynamic batch and, for text, a dynamic length. OpenVINO is importe
 Refuses: OpenVINO's telemetry (docs/decisions/0005).
 """
 
-import mmap
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +21,7 @@ from openvino import opset13 as op  # noqa: E402
 
 from cjkclip.config import Act, Model  # noqa: E402
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory  # noqa: E402
+from cjkclip.engines.floats import Floats  # noqa: E402
 from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
 
 # in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
@@ -147,49 +147,6 @@ class OpenvinoOps:
         return op.convert(op.less_equal(positions, op.unsqueeze(index, _ints(1))), "i64")
 
 
-class Floats(Mapping[str, np.ndarray]):
-    """Parameters as contiguous float32: as they are stored, or else made when they are asked for, a tower at a time."""
-
-    def __init__(self, stored: Params) -> None:
-        self._stored = {k: v for k, v in stored.items() if v.dtype.kind == "f" and v.ndim}
-        self._last: deque[tuple[str, np.ndarray]] = deque(maxlen=2)  # a weight, and the bias that is asked for after it
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        """One parameter."""
-        array = np.require(self._stored[name], np.float32, ["C", "A"])  # files may lay numbers at odd addresses
-        self._last.append((name, array))
-        return array
-
-    def layer_of(self, array: np.ndarray) -> str | None:
-        """The layer of a weight that was asked for just now."""
-        return next((name.removesuffix(".weight") for name, last in self._last if last is array), None)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names."""
-        return iter(self._stored)
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self._stored)
-
-    def let_go(self) -> None:
-        """Hand the pages of mapped files back to the system, which reads them again should anybody look."""
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        roots = {id(root): root for root in map(_root, self._stored.values())}
-        for root in roots.values():
-            if isinstance(root, mmap.mmap):
-                root.madvise(mmap.MADV_DONTNEED)
-
-
-def _root(array: np.ndarray) -> object:
-    """What an array is a view of."""
-    root: object = array
-    while (base := getattr(root, "base", None)) is not None:
-        root = base
-    return root
-
-
 class OpenvinoEngine:
     """Compiles one graph per tower, when it is first asked for. Threads take turns: one call uses every core anyway."""
 
@@ -200,7 +157,22 @@ class OpenvinoEngine:
         self._config = config
         self._params = Floats(params)
         self._compiled: dict[tuple[str, bool], Compiled] = {}
+        self._used: set[tuple[str, bool]] = set()
         self._turn = threading.Lock()  # a compiled graph has one set of buffers
+
+    def prepare(self) -> None:
+        """Compile both towers at once: each takes half a second of one core."""
+
+        def make(key: tuple[str, bool]) -> Compiled:
+            return self.compiled(key[0], stages=key[1])
+
+        towers = {"image": self._config.vision, "text": self._config.text}
+        with self._turn, short_of_memory(*NO_MEMORY):
+            missing = [(t, False) for t, config in towers.items() if config and (t, False) not in self._compiled]
+            if len(missing) < 2:
+                return
+            with self._params.passing(), ThreadPoolExecutor(2, "cjkclip-compile") as pool:
+                self._compiled |= zip(missing, pool.map(make, missing), strict=True)
 
     def image(self, pixels: Pixels) -> Features:
         return self._run("image", pixels, stages=False)["image_features"]
@@ -219,18 +191,24 @@ class OpenvinoEngine:
             return self._answer(tower, inputs, stages)
 
     def _answer(self, tower: str, inputs: tuple[np.ndarray, ...], stages: bool) -> Stages:
-        key = (tower, stages)
-        fresh = key not in self._compiled
-        if fresh:
-            self._compiled[key] = self.compiled(tower, stages=stages)
+        key, arrays = (tower, stages), [np.ascontiguousarray(array) for array in inputs]
+        if key in self._used:
+            return self._outputs(key, arrays)
+        with self._params.passing():  # the first run still packs weights: from then on the graph has its own
+            if key not in self._compiled:
+                self._compiled[key] = self.compiled(tower, stages=stages)
+            found = self._outputs(key, arrays)
+        self._used.add(key)
+        return found
+
+    def _outputs(self, key: tuple[str, bool], arrays: list[np.ndarray]) -> Stages:
         compiled, names = self._compiled[key]
         try:
-            outputs = compiled([np.ascontiguousarray(array) for array in inputs])
+            outputs = compiled(arrays)
         except (RuntimeError, MemoryError):
             self._compiled.pop(key, None)  # once an allocation has failed in it, its next numbers are wrong
+            self._used.discard(key)
             raise
-        if fresh:  # the first run packs the weights: from now on it has its own
-            self._params.let_go()
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}
 
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
@@ -241,16 +219,17 @@ class OpenvinoEngine:
     def graph(self, tower: str, stages: bool) -> tuple[ov.Model, list[str]]:
         """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage."""
         seen: dict[str, Node] = {}
-        tap, ops = seen.__setitem__ if stages else None, OpenvinoOps(self._params.layer_of)
+        params = self._params.copy()  # which remembers what was asked of it last, and another thread may be asking
+        tap, ops = seen.__setitem__ if stages else None, OpenvinoOps(params.layer_of)
         if tower == "image":
             assert self._config.vision is not None
             size = self._config.vision.image_size
             inputs = [op.parameter([-1, 3, size, size], np.float32, "pixels")]
-            features = image_tower(ops, self._params, self._config, inputs[0], tap)
+            features = image_tower(ops, params, self._config, inputs[0], tap)
         else:
             assert self._config.text is not None
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
-            features = text_tower(ops, self._params, self._config.text, inputs[0], inputs[1], tap)
+            features = text_tower(ops, params, self._config.text, inputs[0], inputs[1], tap)
         seen[f"{tower}_features"] = features
         results = [op.result(node) for node in seen.values()]
         graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor

@@ -42,6 +42,9 @@ class TorchEngine:
             calls = [tower and Runner(tower, precision, device) for tower in (towers.vision, towers.text)]
         self._image, self._text = calls
 
+    def prepare(self) -> None:
+        """Nothing is made later."""
+
     @short_of_memory(*NO_MEMORY)
     def image(self, pixels: Pixels) -> Features:
         assert self._image is not None
