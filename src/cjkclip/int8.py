@@ -11,9 +11,11 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ from cjkclip.config import Model
 from cjkclip.errors import EngineError, InputError
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
-from cjkclip.parameters import fingerprint
+from cjkclip.parameters import digest
 from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
 
@@ -206,7 +208,7 @@ def _samples(inputs: Inputs) -> dict[str, list["Sample"]]:
 
 def _key(config: Model, params: Params, source: Source) -> str:
     """Whatever the graphs and the verdict depend on; `FORM` stands for the package's own inputs."""
-    facts = FORM, config, engines.machine("openvino"), fingerprint(config, params), source.digest(config)
+    facts = FORM, config, engines.machine("openvino"), digest(config, params), source.digest(config)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
@@ -216,10 +218,12 @@ def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
 
     try:
         record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
-        if any(_digest(folder / name) != known for name, known in record["files"].items()):
-            return None
+        files: dict[str, str] = record["files"]
+        with ThreadPoolExecutor(os.cpu_count(), "cjkclip-digest") as pool:
+            if list(pool.map(_digest, (folder / name for name in files))) != list(files.values()):
+                return None
         (folder / "record.json").touch()
-        graphs = {name[:-4]: ov.Core().read_model(folder / name) for name in record["files"] if name.endswith(".xml")}
+        graphs = {name[:-4]: ov.Core().read_model(folder / name) for name in files if name.endswith(".xml")}
         return graphs, list(record["layers"]), dict(record["judged"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         return None
