@@ -7,6 +7,7 @@ and cn_clip (texts padded to 52, its own image transform and tokenizer).
 import io
 import tempfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,13 @@ def preprocessing(rounds: int) -> list[Row]:
         std=(0.26862954, 0.26130258, 0.27577711),
     )
     rows = list[Row]()
-    for name, size in MEGAPIXELS.items():
-        file = photograph(*size)
+    for (name, size), quality in product(MEGAPIXELS.items(), (90, 75)):
+        file = photograph(*size, quality)
+        bits = 8 * len(file) / (size[0] * size[1])  # what entropy decoding takes, at whatever size, goes by these
         for exact in (True, False):
             rows.append(
                 row(
-                    f"JPEG of {name} to pixels",
+                    f"JPEG of {name}, {bits:.1f} bits a pixel, to pixels",
                     (f"exact={exact}", "open_clip's transform"),
                     lambda file=file, exact=exact: load_pixels([file], rules, exact=exact)[0],
                     lambda file=file: transform(Image.open(io.BytesIO(file))).numpy(),

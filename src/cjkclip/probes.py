@@ -132,14 +132,14 @@ def captions(count: int) -> tuple[str, ...]:
     return tuple(f"{a.names[language]}{AND[language]}{b.names[language]}" for a, b, language in pairs)
 
 
-def photograph(width: int, height: int) -> bytes:
+def photograph(width: int, height: int, quality: int = 90) -> bytes:
     """A JPEG with the smooth parts and the detail of a photograph, more or less, the same each time."""
     rng = np.random.default_rng(width)
     coarse = PIL.Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), 3)
     grain = rng.normal(0, 8, (height, width, 1))
     pixels = np.clip(np.asarray(coarse, np.float32) + grain, 0, 255).astype(np.uint8)
     file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
