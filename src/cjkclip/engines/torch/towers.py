@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +24,16 @@ from cjkclip.parameters import shapes
 def first(states: Float[Tensor, "B L D"]) -> Float[Tensor, "B 1 D"]:
     """The class token."""
     return states[:, :1]
+
+
+def through(
+    blocks: nn.ModuleList, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None, pick: Pick = None
+) -> Float[Tensor, "B M D"]:
+    """Every block in turn, of which the last computes what `pick` takes alone. There may be none."""
+    last = len(blocks) - 1
+    for number, block in enumerate(blocks):
+        x = block(x, keep, pick) if number == last else block(x, keep)
+    return x if pick is None or blocks else pick(x)
 
 
 def at(states: Float[Tensor, "B L D"], index: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
@@ -61,9 +71,7 @@ class VitTower(nn.Module):
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.to(x.dtype).expand(len(x), 1, -1), x], dim=1) + table
         x = self.ln_pre(x)
-        for block in self.blocks[:-1]:
-            x = block(x)
-        return self.blocks[-1](x, pick=pick)
+        return through(self.blocks, x, None, pick)
 
     def pool(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B D"]:
         """The class token, normalised."""
@@ -111,9 +119,7 @@ class TextTower(nn.Module):
         """Every token after the last block, normalised. No token sees where `mask` is 0."""
         x = self.embed(ids, positions)
         keep = None if mask is None else mask.bool()[:, None, None] & below(ids.shape[1], ids.device)
-        for block in self.blocks:
-            x = block(x, keep)
-        return self.ln_final(x)
+        return self.ln_final(through(self.blocks, x, keep))
 
     def embed(self, ids: Int[Tensor, "B L"], positions: Int[Tensor, "_ L"] | None = None) -> Float[Tensor, "B L D"]:
         """Tokens and positions."""
@@ -166,9 +172,7 @@ class BertTower(nn.Module):
         table = table + (self.segment.weight[0] if types is None else self.segment(types))
         x = self.drop(self.ln_embed((ids if ids.is_floating_point() else self.token(ids)) + table))
         keep = None if mask is None else mask.bool()[:, None, None]
-        for block in self.blocks[:-1]:
-            x = block(x, keep)
-        return self.blocks[-1](x, keep, pick)
+        return through(self.blocks, x, keep, pick)
 
     def pool(self, states: Float[Tensor, "B L D"], ids: Tensor | None = None) -> Float[Tensor, "B D"]:
         """The first token, through the pooler where there is one."""
