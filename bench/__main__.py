@@ -21,9 +21,8 @@ from tests.peers import transformers
 
 import cjkclip
 from bench import aims, chinese, pages, photos, shapes
-from bench.timing import Row, alternate, markdown, percent
+from bench.timing import Row, alternate, markdown, percent, worked
 from cjkclip.speed import machine, work
-from cjkclip.speed.products import matrix_rate
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -56,9 +55,8 @@ def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.nda
     a, b = alternate(ours, theirs, rounds)
     name = f"{clip.engine.name} {clip.engine.precision}"
     flops = len(inputs) * (work.image(clip.config) if image else work.text(clip.config, LENGTH))
-    return Row(
-        job=job, ours=name, peer="transformers fp32 sdpa", ours_s=a, peer_s=b, difference=difference, flops=flops
-    )
+    row = Row(job=job, ours=name, peer="transformers fp32 sdpa", ours_s=a, peer_s=b, difference=difference)
+    return worked(row, flops)
 
 
 def measure(rounds: int) -> list[Row]:
@@ -75,19 +73,6 @@ def measure(rounds: int) -> list[Row]:
             rows.append(compare("ViT-B/32, 8 pictures", rounds, clip, peer, eight))
             rows.append(compare(f"its text tower, {TEXTS} texts of {LENGTH} tokens", rounds, clip, peer, ids))
     return rows
-
-
-def beside_the_limit(rows: list[Row]) -> list[Row]:
-    """The rows with the rate of matrix products alone, where a tower runs."""
-    wanted = dict.fromkeys(settled(row) for row in rows if row.flops is not None)
-    rates = {setting: matrix_rate(*setting) for setting in wanted}
-    return [row if row.flops is None else dataclasses.replace(row, limit=rates[settled(row)]) for row in rows]
-
-
-def settled(row: Row) -> tuple[str, str]:
-    """Engine and precision of our side."""
-    engine, precision = row.ours.split()[-2:]
-    return engine, precision
 
 
 def moji_speed(rounds: int) -> str:
@@ -124,7 +109,7 @@ def main() -> None:
         warnings.simplefilter("ignore")  # the peer's deprecations are not ours
         rounds = 3 if quick else 7
         parts = (chinese.measure, shapes.measure, measure, photos.measure)
-        rows = beside_the_limit(aims.aimed([row for part in parts for row in part(rounds)], pages.here()))
+        rows = aims.aimed([row for part in parts for row in part(rounds)], pages.here())
     speed = moji_speed(rounds)
     show(rows)
     Console().print(speed)

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from bench.timing import Row
+from cjkclip.speed.machine import INT8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,10 @@ class Aim:
     ours: str
     peer: str
     times: float
-    half: bool = False  # where the processor multiplies bf16
-    on_amd: float | None = None  # instead of `times` there, where the peer's matrix library takes a slow path
+    needs: tuple[str, ...] = ()  # what a processor multiplies, any of it, as cjkclip.speed.machine calls it
+    on_amd: float | None = (
+        None  # instead of `times` on AMD's AVX-512, where the peer's matrix library takes a slow path
+    )
 
     def fits(self, row: Row) -> bool:
         """Is it about this row?"""
@@ -29,7 +32,8 @@ class Aim:
 
 
 def _aim(job: str, ours: str, peer: str, times: float, on_amd: float | None = None) -> Aim:
-    return Aim(job=job, ours=ours, peer=peer, times=times, half="default:" in ours, on_amd=on_amd)
+    needs = ("bf16",) if "default:" in ours else tuple(name for name, _ in INT8) if "int8" in ours else ()
+    return Aim(job=job, ours=ours, peer=peer, times=times, needs=needs, on_amd=on_amd)
 
 
 FP32, DEFAULT, THEIRS = "fp32: *", "default: *", "transformers fp32"
@@ -77,8 +81,9 @@ def aim(row: Row, here: Mapping[str, Any]) -> str:
     """A row's goal for a table, or nothing; in parentheses where this processor lacks what it takes."""
     for one in AIMS:
         if one.fits(row):
-            times = one.on_amd if one.on_amd is not None and "AMD" in here["processor"] else one.times
-            return f"({times})" if one.half and "bf16" not in here["multiplies"] else f"{times}"
+            slow = "AMD" in here["processor"] and "AVX-512 VNNI" in here["multiplies"]
+            times = one.on_amd if one.on_amd is not None and slow else one.times
+            return f"({times})" if one.needs and not set(one.needs) & set(here["multiplies"]) else f"{times}"
     return ""
 
 

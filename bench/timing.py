@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from cjkclip import Clip
 from cjkclip.speed.clock import medians
+from cjkclip.speed.products import matrix_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,9 @@ def used(name: str, clip: Clip) -> str:
 
 
 def worked(row: Row, flops: int) -> Row:
-    """The row, with the work of one call."""
-    return replace(row, flops=flops)
+    """The row, with the work of one call, and the rate of matrix products alone a moment later: the machine is shared."""
+    engine, precision = row.ours.split()[-2:]
+    return replace(row, flops=flops, limit=matrix_rate(engine, precision, rounds=3))
 
 
 def alternate(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[float, float]:

@@ -207,8 +207,14 @@ def _samples(inputs: Inputs) -> dict[str, list["Sample"]]:
 
 
 def _key(config: Model, params: Params, source: Source) -> str:
-    """Whatever the graphs and the verdict depend on; `FORM` stands for the package's own inputs."""
-    facts = FORM, config, engines.machine("openvino"), digest(config, params), source.digest(config)
+    """Whatever the graphs and the verdict depend on; `FORM` stands for the package's own inputs.
+
+    Processors of one name may differ in how they add products, which the system calls by no name.
+    """
+    from cjkclip.engines.int8_openvino import overflows
+
+    processor = engines.machine("openvino"), overflows()
+    facts = FORM, config, processor, digest(config, params), source.digest(config)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 

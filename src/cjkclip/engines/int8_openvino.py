@@ -1,21 +1,23 @@
 """int8 graphs for OpenVINO, made by NNCF: what is quantised, how far each layer is off, an engine that runs them.
 
 Calibration gives every quantised layer the range of its inputs, so it has to see inputs like those to come. SmoothQuant
-moves outliers from activations to weights, and a bias correction follows. NNCF is the extra `int8`. Refuses: stages,
-since a quantised graph keeps the pooled row of its last block alone.
+moves outliers from activations to weights, and a bias correction follows. Where the processor's sums of products
+overflow, weights keep 7 of their 8 bits. NNCF is the extra `int8`. Refuses: stages, since a quantised graph keeps the
+pooled row of its last block alone.
 """
 
 import contextlib
+import functools
 import io
 import logging
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from cjkclip.config import Model
 from cjkclip.engines import Params
-from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine, compile_graph, fast, ov
+from cjkclip.engines.ops_openvino import Compiled, Node, OpenvinoEngine, compile_graph, fast, op, ov
 from cjkclip.errors import EngineError
 from cjkclip.need import need
 
@@ -26,6 +28,7 @@ _LINEAR = ("MatMul", "Convolution")
 def quantise(graph: ov.Model, samples: Sequence[Sample], keep: Sequence[str] = ()) -> ov.Model:
     """A graph whose matrix products and convolutions are int8, but for the layers in `keep`."""
     nncf: Any = need("nncf", extra="int8")
+    fix = nncf.OverflowFix.ENABLE if overflows() else None
     with _quiet(nncf):
         return nncf.quantize(
             graph,
@@ -33,7 +36,32 @@ def quantise(graph: ov.Model, samples: Sequence[Sample], keep: Sequence[str] = (
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(samples),
             ignored_scope=nncf.IgnoredScope(names=list(keep)) if keep else None,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
         )
+
+
+@functools.cache
+def overflows() -> bool:
+    """Does this processor cut sums of int8 products? One small product of the largest numbers tells.
+
+    An x86 without VNNI adds two products of 8 bits in 16, where 2 x 255 x 127 has no place, and stops at 32,767
+    without a sign. The same graph is then right on one machine and wrong on another.
+    """
+
+    def number(value: float) -> Node:
+        return op.constant(np.array([value], np.float32))
+
+    count, most, weight = 64, 255, 127
+    x = op.parameter([1, count], np.float32)
+    low, high = number(0), number(most)
+    weights = op.convert(op.constant(np.full((count, count), weight, np.int8)), "f32")
+    weights = op.multiply(
+        weights, op.constant(np.ones((count, 1), np.float32))
+    )  # as NNCF lays them: with a scale a row
+    y = op.matmul(op.fake_quantize(x, low, high, low, high, most + 1), weights, False, True)
+    graph = cast(Any, ov.Model)([y], [x], "largest")
+    sums = compile_graph(graph, "fp32")([np.full((1, count), most, np.float32)])[0]
+    return bool(np.any(sums < count * most * weight))
 
 
 def worst_layers(graph: ov.Model, quantised: ov.Model, samples: Sequence[Sample], count: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The NumPy engine: the oracle. Slow and plain; every operation computes at once, in float32."""
+"""The NumPy engine: the oracle. Slow and plain; every operation computes at once, in its inputs' type: float32."""
 
 import math
 
@@ -136,4 +136,4 @@ def _sigmoid(x: Array) -> Array:
 
 def _erf(x: Array) -> Array:
     """The error function: NumPy has none. math.erf value by value, in double precision."""
-    return np.array([math.erf(value) for value in x.ravel()], np.float32).reshape(x.shape)
+    return np.array([math.erf(value) for value in x.ravel()], x.dtype).reshape(x.shape)

@@ -4,6 +4,7 @@ Graphs have a dynamic batch and, for text, a dynamic length. OpenVINO is importe
 Refuses: OpenVINO's telemetry (docs/decisions/0005).
 """
 
+import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from cjkclip.config import Act, Model  # noqa: E402
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory  # noqa: E402
 from cjkclip.engines.floats import Floats  # noqa: E402
 from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
+from cjkclip.errors import EngineError  # noqa: E402
 
 # in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
 NO_MEMORY = (
@@ -248,6 +250,14 @@ def fast(device: str) -> str | None:
     return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
 
 
+@functools.cache
+def computes_bf16() -> bool:
+    """Does OpenVINO compute in bf16 when it is told to? It imitates bf16 on AVX-512, and stays in float32 below."""
+    x = op.parameter([1], np.float32)
+    graph = cast(Any, ov.Model)([op.relu(x)], [x], "half")
+    return compile_graph(graph, "bf16").get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16
+
+
 def machine(device: str) -> str:
     """OpenVINO's version, the processor's name, and what it computes in hardware."""
     assert device == "cpu"
@@ -257,8 +267,13 @@ def machine(device: str) -> str:
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:
-    """Build lazily: a tower that is never asked for costs nothing."""
+    """Build lazily: a tower that is never asked for costs nothing. Raises EngineError for bf16 that would not be so."""
     assert device == "cpu"
+    if precision == "bf16" and not computes_bf16():
+        raise EngineError(
+            "precision 'bf16' was asked for, and on this processor OpenVINO would compute in float32 under that name; "
+            "use precision 'auto', which takes bf16 where it is faster, or 'fp32'"
+        )
     return OpenvinoEngine(config, params, precision)
 
 
