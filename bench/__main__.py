@@ -92,8 +92,6 @@ def show(rows: list[Row]) -> None:
         found = (f"{row.ratio:.2f}", row.aim, percent(row.share), f"{row.difference:.1e}")
         table.add_row(row.job, row.ours, row.peer, *found)
     Console().print(table)
-    for one in aims.missed(rows):
-        Console().print(f"no row for the aim {one.times} of {one.job!r}, {one.ours!r}, {one.peer!r}")
 
 
 def record(row: Row) -> dict[str, Any]:
@@ -108,11 +106,14 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peer's deprecations are not ours
         rounds = 3 if quick else 7
-        parts = (chinese.measure, shapes.measure, measure, photos.measure)
-        rows = aims.aimed([row for part in parts for row in part(rounds)], pages.here())
+        rows = list[Row]()
+        for part in (chinese.measure, shapes.measure, measure, photos.measure):
+            show(found := aims.aimed(part(rounds), pages.here()))  # the whole takes half an hour
+            rows += found
     speed = moji_speed(rounds)
-    show(rows)
     Console().print(speed)
+    for one in aims.missed(rows, pages.here()):
+        Console().print(f"no row for the aim {one.times} of {one.job!r}, {one.ours!r}, {one.peer!r}")
     if quick:
         return
     out = HERE / "out"

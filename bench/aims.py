@@ -83,10 +83,15 @@ def aim(row: Row, here: Mapping[str, Any]) -> str:
         if one.fits(row):
             slow = "AMD" in here["processor"] and "AVX-512 VNNI" in here["multiplies"]
             times = one.on_amd if one.on_amd is not None and slow else one.times
-            return f"({times})" if one.needs and not set(one.needs) & set(here["multiplies"]) else f"{times}"
+            return f"{times}" if _has(here, one.needs) else f"({times})"
     return ""
 
 
-def missed(rows: Sequence[Row]) -> list[Aim]:
-    """The goals that no row is about: whoever renames a row has to rename its goal."""
-    return [one for one in AIMS if not any(one.fits(row) for row in rows)]
+def missed(rows: Sequence[Row], here: Mapping[str, Any]) -> list[Aim]:
+    """The goals here that no row is about: whoever renames a row has to rename its goal."""
+    return [one for one in AIMS if _has(here, one.needs) and not any(one.fits(row) for row in rows)]
+
+
+def _has(here: Mapping[str, Any], needs: tuple[str, ...]) -> bool:
+    """Does the processor multiply any of what is needed?"""
+    return not needs or not set(needs).isdisjoint(here["multiplies"])

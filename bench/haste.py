@@ -9,11 +9,11 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 import cjkclip
 from bench.chinese import write_peer
+from cjkclip.int8 import centred_cosines
 from cjkclip.probes import parts
 
 ENLARGED, COUNT, QUALITY = 4, 12, 90
@@ -33,12 +33,9 @@ def files() -> list[bytes]:
 def told(clip: cjkclip.Clip, pictures: list[bytes]) -> str:
     """Least and mean cosine between the two ways, plain and centred."""
     exact, hasty = (clip.encode_image(pictures, exact=each) for each in (True, False))
-    plain = (exact * hasty).sum(axis=1)
-    a, b = exact - exact.mean(axis=0), hasty - exact.mean(axis=0)
-    centred = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    cosines = {"plain": (exact * hasty).sum(axis=1), "centred": centred_cosines(exact, hasty)}
     return ", ".join(
-        f"{name} cosine {cosines.min():.5f} at least, {cosines.mean():.5f} on average"
-        for name, cosines in (("plain", plain), ("centred", centred))
+        f"{name} cosine {each.min():.5f} at least, {each.mean():.5f} on average" for name, each in cosines.items()
     )
 
 

@@ -40,7 +40,7 @@ def used(name: str, clip: Clip) -> str:
 
 
 def worked(row: Row, flops: int) -> Row:
-    """The row, with the work of one call and the rate of matrix products alone, a moment later: the machine is shared."""
+    """The row, with the work of one call and the rate of products alone, a moment later: the machine is shared."""
     engine, precision = row.ours.split()[-2:]
     return replace(row, flops=flops, limit=matrix_rate(engine, precision, rounds=3))
 

@@ -108,6 +108,7 @@ def test_an_aim_stands_beside_the_ratio() -> None:
     assert dict(zip(heads, cells, strict=False))["aim"] == "(5.0)"
     assert cells[heads.index("aim") - 1] == "2.00"
     assert len(heads) == len(markdown(made).splitlines()[1].strip("|").split("|"))
-    left = aims.missed(made)
+    left = aims.missed(made, AMD)
     assert len(left) == len(aims.AIMS) - 1
+    assert 0 < len(aims.missed(made, OLDER)) < len([one for one in left if one.needs])
     assert "one query" not in [one.job for one in left]

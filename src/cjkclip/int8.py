@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import numpy as np
 
 from cjkclip import cache, engines, probes
 from cjkclip.config import Model
-from cjkclip.errors import EngineError, InputError
+from cjkclip.errors import EngineError, EngineWarning, InputError
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
 from cjkclip.parameters import digest
@@ -98,10 +99,17 @@ def engine(config: Model, params: Params, source: Source) -> "Int8Engine":
     """The int8 engine of a model, from disk if it was made before; else made and judged, which takes minutes.
 
     Raises EngineError if it does not pass, FactsError if it cannot be shown anything, MissingDependencyError without
-    NNCF.
+    NNCF. Warns where the processor gains nothing by it.
     """
-    from cjkclip.engines.int8_openvino import Int8Engine
+    from cjkclip.engines.int8_openvino import Int8Engine, overflows
 
+    if overflows():
+        warnings.warn(
+            "this processor has no instruction for int8, so that int8 is about as fast as fp32 and less exact here: "
+            "leave precision at 'auto'",
+            EngineWarning,
+            stacklevel=2,
+        )
     folder = cache.folder("int8", _key(config, params, source))
     kept = _kept(folder)
     if kept is None:
@@ -154,19 +162,24 @@ def features(built: engines.Engine, inputs: Inputs) -> dict[str, np.ndarray]:
 def judge(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], drawings: int) -> Judged:
     """Mean and least centred cosine of each tower; recall at 10 of both, where there are both towers.
 
-    The centre is the mean of `want`. A feature that is no number counts as a cosine of -1.
+    A feature that is no number counts as a cosine of -1.
     """
     judged: Judged = {}
     for tower, exact in want.items():
-        centre = exact.mean(axis=0)
-        a, b = exact - centre, got[tower] - centre
-        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosines = np.nan_to_num((a * b).sum(axis=1) / np.maximum(norms, 1e-30), nan=-1.0)
+        cosines = np.nan_to_num(centred_cosines(exact, got[tower]), nan=-1.0)
         judged |= {f"{tower} mean": float(cosines.mean()), f"{tower} least": float(cosines.min())}
     if len(want) == 2 and drawings:
         judged |= {"recall fp32": recall(want, drawings), "recall int8": recall(got, drawings)}
         judged["recall chance"] = min(1.0, NEAREST / drawings)
     return judged
+
+
+def centred_cosines(want: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """Cosines, row by row of (n, E), after the mean of `want` was taken from both: plain ones hide differences."""
+    centre = want.mean(axis=0)
+    a, b = want - centre, got - centre
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1) / np.maximum(norms, 1e-30)
 
 
 def recall(found: Mapping[str, np.ndarray], drawings: int) -> float:

@@ -89,7 +89,7 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
         precision = precisions[0]
     if precision not in (*precisions, "auto"):
         raise EngineError(f"engine {engine!r} has no precision {precision!r}; it has {list(precisions)}")
-    if device.partition(":")[0] not in devices:
+    if kind(device) not in devices:
         raise EngineError(f"engine {engine!r} has no device {device!r}; it has {list(devices)}")
     return engine, precision, device
 
@@ -115,8 +115,17 @@ def machine(engine: str, device: str = "cpu") -> str:
     return _module(engine).machine(device)
 
 
+def kind(device: str) -> str:
+    """A device without its number.
+
+    >>> kind("cuda:1")
+    'cuda'
+    """
+    return device.partition(":")[0]
+
+
 def _gated(engine: str, device: str) -> bool:
-    return GATED.get(engine) == device.partition(":")[0]
+    return GATED.get(engine) == kind(device)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cjkclip.config import Model, Vit
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory
-from cjkclip.engines.torch.arithmetic import arithmetic, kind, settle
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages, kind, short_of_memory
+from cjkclip.engines.torch.arithmetic import arithmetic, settle
 from cjkclip.engines.torch.gpu import Runner
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
 from cjkclip.engines.torch.towers import build as build_towers

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from cjkclip.engines import kind
 from cjkclip.engines.torch.towers import Towers
 
 
@@ -42,12 +43,3 @@ def arithmetic(precision: str, device: str) -> Generator[None]:
             asked = cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic
             stack.enter_context(cudnn.flags(*asked, allow_tf32=False))
         yield
-
-
-def kind(device: str) -> str:
-    """A device without its number.
-
-    >>> kind("cuda:1")
-    'cuda'
-    """
-    return device.partition(":")[0]

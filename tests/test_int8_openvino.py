@@ -1,0 +1,66 @@
+"""int8 graphs as NNCF makes them for this processor: every layer but those kept, and no sum that overflows."""
+
+import platform
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cjkclip import engines
+from cjkclip.engines import int8_openvino
+from cjkclip.engines.ops_openvino import OpenvinoEngine, ov
+from cjkclip.speed import machine
+from test_engines import MODELS, random_params
+
+MODEL = MODELS["vit"]
+RNG = np.random.default_rng(3)
+
+
+def graph_of(params: dict[str, np.ndarray]) -> Any:
+    built = engines.build(MODEL, params, engine="openvino", precision="fp32", device="cpu")
+    assert isinstance(built, OpenvinoEngine)
+    return built.graph("image", stages=False)[0]
+
+
+SAMPLES = [[row[None]] for row in RNG.normal(size=(4, 3, 32, 32)).astype(np.float32)]
+
+
+def test_the_layer_that_adds_most_to_the_error_is_found() -> None:
+    params, rough = random_params(MODEL), random_params(MODEL)
+    rough["vision.blocks.0.mlp.fc2.weight"] *= np.float32(1.5)
+    graphs = graph_of(params), graph_of(rough)
+    assert int8_openvino.worst_layers(*graphs, SAMPLES, 1) == ["vision.blocks.0.mlp.fc2"]
+    assert len(int8_openvino.worst_layers(*graphs, SAMPLES, 4)) == 4
+
+
+def test_nncf_quantises_every_layer_but_those_that_are_kept() -> None:
+    graph = graph_of(random_params(MODEL))
+    exact = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(SAMPLES[0])[0]
+    for keep in ([], ["vision.blocks.0.mlp.fc2", "vision.blocks.1.attn.out"]):
+        made = int8_openvino.quantise(graph, SAMPLES, keep)
+        weights = {
+            node.get_friendly_name(): node.input_value(1).get_node().get_type_name()
+            for node in made.get_ordered_ops()
+            if node.get_type_name() == "MatMul" and node.get_friendly_name().startswith("vision.blocks.")
+        }
+        assert len(weights) == 2 * 6
+        assert [name for name, kind in weights.items() if kind == "Constant"] == keep, weights
+        got = int8_openvino.Int8Engine(MODEL, {}, {"image": made}, keep, {}).image(SAMPLES[0][0])
+        assert 1e-5 < np.abs(got - exact).max() / np.abs(exact).max() < 0.1
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or not machine.cpu_text(), reason="no flags of x86")
+def test_sums_overflow_where_an_x86_multiplies_no_bytes_at_once() -> None:
+    assert int8_openvino.overflows() == (not set(machine.multiplies(machine.cpu_text())) - {"bf16", "no bf16"})
+
+
+@pytest.mark.parametrize(("overflow", "most"), [(True, 64), (False, 128)])
+def test_weights_keep_seven_bits_where_sums_overflow(
+    overflow: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8_openvino, "overflows", lambda: overflow)
+    made = int8_openvino.quantise(graph_of(random_params(MODEL)), SAMPLES)
+    bytes_ = [node.get_data() for node in made.get_ordered_ops() if node.get_element_type() == ov.Type.i8]
+    assert len(bytes_) >= 2 * 6
+    largest = [int(np.abs(array.astype(int)).max()) for array in bytes_ if array.ndim == 2]
+    assert max(largest) in range(most - 1, most + 1), largest
