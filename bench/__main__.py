@@ -8,6 +8,7 @@ docs/benchmarks.md, and bench/out/encode.json.
 import argparse
 import dataclasses
 import json
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -27,6 +28,7 @@ from cjkclip.speed import machine, work
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 TEXTS, LENGTH = 32, 77
+WIDE = 190  # columns of a table that goes into a file
 
 
 def write_peer(folder: Path) -> Any:
@@ -91,7 +93,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         found = (f"{row.ratio:.2f}", row.aim, percent(row.share), f"{row.difference:.1e}")
         table.add_row(row.job, row.ours, row.peer, *found)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def record(row: Row) -> dict[str, Any]:

@@ -56,9 +56,18 @@ class Recorder(TorchDispatchMode):
         return out
 
 
+POOLS: list[object] = []
+
+
+def graph_pool_handle() -> object:
+    POOLS.append(object())
+    return POOLS[-1]
+
+
 @contextmanager
-def graph(made: CUDAGraph, capture_error_mode: str) -> Generator[None]:
+def graph(made: CUDAGraph, pool: object, capture_error_mode: str) -> Generator[None]:
     assert capture_error_mode == "thread_local"  # other threads may go on using the device
+    assert pool is POOLS[-1]
     with Recorder(made):
         yield
 

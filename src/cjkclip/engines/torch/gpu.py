@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -25,7 +25,8 @@ from cjkclip.engines.torch.arithmetic import arithmetic
 
 SIZES = (1, 2, 4, 8, 16, 32, 48, 64)  # rows of a part; a smaller one is filled up with its last row
 HOT = 2  # calls of one shape, from which on it is recorded
-KEPT = 12  # recorded shapes of a tower; the one that was not used for longest goes
+KEPT = 12  # recorded shapes of a tower
+OFTEN = 2  # times as often as the rarest of those a shape has to come to take its place
 COMPILE_AFTER = 30.0  # seconds of work in one tower
 WARM = 2  # runs before a recording, in which libraries allocate what they keep
 PINNED = True  # page-locked memory; there is none without a driver
@@ -43,6 +44,7 @@ def parts(rows: int) -> Iterator[tuple[slice, int]]:
         yield slice(start, start + count), next(size for size in SIZES if size >= count)
 
 
+Shapes = tuple[torch.Size, ...]  # of a call's inputs
 Place = tuple[int, torch.Size, torch.dtype]  # which input it is, and what it is like
 
 
@@ -99,9 +101,12 @@ def _laid(lane: Lane, place: int, array: np.ndarray, wanted: tuple[int, torch.dt
 
 
 class Recorded:
-    """A tower's call of one shape as a CUDA graph. What it returns is overwritten by the next call."""
+    """A tower's call of one shape as a CUDA graph. What it returns is overwritten by the next call.
 
-    def __init__(self, tower: nn.Module, inputs: Sequence[Tensor]) -> None:
+    Recordings that never run at once may share a `pool`: what one of them computes on the way lies where another's did.
+    """
+
+    def __init__(self, tower: nn.Module, inputs: Sequence[Tensor], pool: Any) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
         aside = cuda.Stream()
         aside.wait_stream(cuda.current_stream())
@@ -110,7 +115,7 @@ class Recorded:
                 tower(*self._inputs)
         cuda.current_stream().wait_stream(aside)
         self._graph = cuda.CUDAGraph()
-        with cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._output = tower(*self._inputs)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -127,8 +132,9 @@ class Runner:
     def __init__(self, tower: nn.Module, precision: str, device: str) -> None:
         self._tower, self._precision, self._device = tower, precision, device
         self._floats = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._recorded: OrderedDict[tuple[torch.Size, ...], Recorded] = OrderedDict()
-        self._seen: Counter[tuple[torch.Size, ...]] = Counter()
+        self._recorded: dict[Shapes, Recorded] = {}
+        self._pool: Any = None  # of the recordings
+        self._seen: Counter[Shapes] = Counter()
         self._spent, self._compiled = 0.0, False
         self._turn = threading.Lock()  # one set of lanes, and a recording has one set of buffers
         self._feeder: Feeder | None = None
@@ -153,15 +159,24 @@ class Runner:
     def _step(self, inputs: list[Tensor]) -> Tensor:
         """The tower's answer, by the fastest way there is by now."""
         key = tuple(tensor.shape for tensor in inputs)
+        self._seen[key] += 1
         if key not in self._recorded:
-            self._seen[key] += 1
-            if self._seen[key] < HOT:
+            if self._seen[key] < HOT or not self._room(key):
                 return self._tower(*inputs)
-            while len(self._recorded) >= KEPT:
-                self._recorded.popitem(last=False)
-            self._recorded[key] = Recorded(self._tower, inputs)
-        self._recorded.move_to_end(key)
+            if not self._recorded:  # a pool that has no recording left is gone
+                self._pool = cuda.graph_pool_handle()
+            self._recorded[key] = Recorded(self._tower, inputs, self._pool)
         return self._recorded[key](inputs)
+
+    def _room(self, key: Shapes) -> bool:
+        """Is there a place for one more recording? Shapes that come as often as others do not take turns in it."""
+        if len(self._recorded) < KEPT:
+            return True
+        rarest = min(self._recorded, key=lambda shapes: self._seen[shapes])
+        if self._seen[key] < OFTEN * self._seen[rarest]:
+            return False
+        del self._recorded[rarest]
+        return True
 
     def _compile(self) -> None:
         """Compile the blocks, which are alike, as one; recordings of the plain ones are dropped."""
