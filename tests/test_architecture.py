@@ -264,6 +264,15 @@ def test_array_shapes_are_checked() -> None:
             attention(wrong, False)
 
 
+def test_a_start_does_not_wait_for_what_only_the_tests_use() -> None:
+    code = "import cjkclip, sys; cjkclip.load('moji').encode_text(['猫']); print(*sys.modules)"
+    loaded = set(python(code).split())
+    assert "cjkclip.arrays" in loaded
+    assert not {"jaxtyping", "beartype", "torch", "transformers"} & loaded
+    plain = python("import numpy as np; from cjkclip.arrays import Int64; print(Int64[np.ndarray, 'n L'] is np.ndarray)")
+    assert plain.strip() == "True"
+
+
 def test_config_has_no_defaults() -> None:
     """What differs between families must be said by the family."""
     for kind in (Vit, ResNet, Text, Image, Model):

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from cjkclip import checkpoints, engines, gate, int8, parameters, probes, stream, zeroshot
+from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError, TruncatedTextWarning, WeightsError

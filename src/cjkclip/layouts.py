@@ -61,12 +61,12 @@ class Layout:
 
 def homeless(layout: Layout, names: Iterable[str]) -> list[str]:
     """The tensors that a layout has no place for, harmless ones aside."""
-    return [
-        name
-        for name in names
-        if not any(row.reads.fullmatch(name) for row in layout.rows)
-        and not any(fnmatch(name, pattern) for pattern in layout.harmless)
-    ]
+    unread = (name for name in names if not any(row.reads.fullmatch(name) for row in layout.rows))
+    return _harmful(layout, unread)
+
+
+def _harmful(layout: Layout, unread: Iterable[str]) -> list[str]:
+    return [name for name in unread if not any(fnmatch(name, pattern) for pattern in layout.harmless)]
 
 
 def read(layout: Layout, tensors: Mapping[str, np.ndarray], source: str) -> Arrays:
@@ -75,11 +75,14 @@ def read(layout: Layout, tensors: Mapping[str, np.ndarray], source: str) -> Arra
     Raises LayoutError if a tensor has no place. `source` names the file in the message.
     """
     params: Arrays = {}
+    unread: list[str] = []
     for name, tensor in tensors.items():
-        for row in layout.rows:
-            if found := row.reads.fullmatch(name):
-                params[row.canonical.format(**found.groupdict())] = _take(tensor, row.op, name, source)
-    if left := homeless(layout, tensors):
+        rows = [(row, found) for row in layout.rows if (found := row.reads.fullmatch(name))]
+        for row, found in rows:
+            params[row.canonical.format(**found.groupdict())] = _take(tensor, row.op, name, source)
+        if not rows:
+            unread.append(name)
+    if left := _harmful(layout, unread):
         raise LayoutError(
             f"{source}: {len(left)} tensors have no place in layout {layout.name!r} ({_some(left)}); "
             "pass family= if the file is of another family, or report the layout if it is published"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32
 
+from cjkclip.arrays import Float, Float32
 from cjkclip.config import Image
 from cjkclip.errors import OutOfMemoryError
 from cjkclip.image import Picture, load_pixels

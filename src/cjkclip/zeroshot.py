@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
+from cjkclip.arrays import Float
 from cjkclip.errors import InputError, TextError
 from cjkclip.text import require_words
 

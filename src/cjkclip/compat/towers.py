@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from jaxtyping import Float
 
 from cjkclip import config
+from cjkclip.arrays import Float
 from cjkclip.clip import Clip
 from cjkclip.errors import FactsError, InputError
 from cjkclip.image import Picture, load_pixels

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from cjkclip.arrays import Float, Int
 from cjkclip.config import Bert, Model
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError, OutOfMemoryError
 from cjkclip.parameters import shapes

@@ -7,8 +7,8 @@ queries without a right answer, scores that are not numbers.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
+from cjkclip.arrays import Bool, Float, Int
 from cjkclip.errors import InputError
 
 Scores = Float[np.ndarray, "Q C"]

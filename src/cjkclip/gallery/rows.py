@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import BinaryIO, cast
 
 import numpy as np
-from jaxtyping import Float32
 
+from cjkclip.arrays import Float32
 from cjkclip.errors import InputError, WeightsError
 from cjkclip.gallery.store import write_gallery
 from cjkclip.weights.replace import replacing

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
 
 from cjkclip import weights
+from cjkclip.arrays import Float, Float32, Float64
 from cjkclip.errors import CheckpointError, ImageError, InputError, WeightsError
 from cjkclip.image import Picture
 

@@ -21,9 +21,9 @@ from typing import Any, cast
 import numpy as np
 import PIL
 import PIL.Image
-from jaxtyping import UInt8
 from PIL.Image import Transpose
 
+from cjkclip.arrays import UInt8
 from cjkclip.errors import ImageError
 
 Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray

@@ -11,10 +11,10 @@ from typing import Literal, cast
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float32
 from PIL.Image import Resampling
 
 from cjkclip import config
+from cjkclip.arrays import Float32
 from cjkclip.errors import ImageError, InputError
 from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb

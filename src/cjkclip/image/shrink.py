@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+
+from cjkclip.arrays import Float32, UInt8
 
 BLOCK = 8  # output rows in one product
 REACH = {"bicubic": 2.0, "bilinear": 1.0}  # of a filter, in output pixels

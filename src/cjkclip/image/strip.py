@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float64, UInt8
 from PIL.Image import Resampling
+
+from cjkclip.arrays import Float64, UInt8
 
 _PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}  # Pillow resizes colours weighted by their alpha
 MODES = ("L", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", *_PREMULTIPLIED, *_PREMULTIPLIED.values())

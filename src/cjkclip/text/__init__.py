@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64
 
+from cjkclip.arrays import Int64
 from cjkclip.errors import TextError
 
 Truncate = Literal["cut", "error"]

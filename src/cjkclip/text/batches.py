@@ -6,7 +6,8 @@ Refuses: nothing.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int
+
+from cjkclip.arrays import Int
 
 STEP = 4  # lengths within one step share a batch
 

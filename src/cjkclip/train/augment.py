@@ -8,9 +8,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
+
+from cjkclip.arrays import Bool, Float
 
 NOISES = 32  # noise pictures a batch: more pictures share them
 

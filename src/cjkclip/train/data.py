@@ -11,8 +11,8 @@ from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
 
+from cjkclip.arrays import Bool, Int64, UInt8
 from cjkclip.errors import InputError
 
 Rows = Int64[np.ndarray, "n"]

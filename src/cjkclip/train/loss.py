@@ -5,10 +5,10 @@ probabilities, not one index. Refuses: a picture or a text with no right answer 
 """
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from cjkclip.arrays import Bool, Float
 from cjkclip.errors import InputError
 
 

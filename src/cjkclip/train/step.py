@@ -10,10 +10,10 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from cjkclip.arrays import Float, Int
 from cjkclip.engines.torch.towers import Towers
 from cjkclip.text import Tokens
 from cjkclip.train.data import Batch, Corpus

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
+from cjkclip.arrays import UInt8
 from cjkclip.config import Image
 from cjkclip.errors import InputError
 from cjkclip.image import load_pixels

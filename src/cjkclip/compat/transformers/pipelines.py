@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
 
 from cjkclip import zeroshot
+from cjkclip.arrays import Float32
 from cjkclip.clip import Clip
 from cjkclip.compat.sources import LOAD, known, loaded
 from cjkclip.compat.transformers.auto_processors import AutoImageProcessor, AutoTokenizer

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cjkclip.arrays import Bool, Float
 from cjkclip.config import Act, Encoder
 
 Pick = Callable[[Tensor], Tensor] | None  # (B, L, D) -> (B, M, D)

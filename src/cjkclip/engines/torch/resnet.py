@@ -5,10 +5,10 @@ Refuses: picture sizes that are no multiple of 32 (the position table would not 
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cjkclip.arrays import Float
 from cjkclip.config import ResNet
 
 EXPANSION = 4  # a bottleneck's output channels over its inner ones

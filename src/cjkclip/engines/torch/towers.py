@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cjkclip.arrays import Bool, Float, Int
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.engines.torch.blocks import Block, Pick, PostBlock, below
 from cjkclip.engines.torch.resnet import ResNetTower
