@@ -269,7 +269,9 @@ def test_a_start_does_not_wait_for_what_only_the_tests_use() -> None:
     loaded = set(python(code).split())
     assert "cjkclip.arrays" in loaded
     assert not {"jaxtyping", "beartype", "torch", "transformers"} & loaded
-    plain = python("import numpy as np; from cjkclip.arrays import Int64; print(Int64[np.ndarray, 'n L'] is np.ndarray)")
+    plain = python(
+        "import numpy as np; from cjkclip.arrays import Int64; print(Int64[np.ndarray, 'n L'] is np.ndarray)"
+    )
     assert plain.strip() == "True"
 
 
