@@ -21,9 +21,7 @@ class Aim:
     peer: str
     times: float
     needs: tuple[str, ...] = ()  # what a processor multiplies, any of it, as cjkclip.speed.machine calls it
-    on_amd: float | None = (
-        None  # instead of `times` on AMD's AVX-512, where the peer's matrix library takes a slow path
-    )
+    on_amd: float | None = None  # instead of `times` on AMD with AVX-512, where the peer's library takes a slow path
 
     def fits(self, row: Row) -> bool:
         """Is it about this row?"""

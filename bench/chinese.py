@@ -96,9 +96,7 @@ def images(folder: Path, peer: Any, rounds: int) -> list[Row]:
             job, ours = f"image tower, {count} at once", lambda clip=clip, pixels=pixels: clip.encode_pixels(pixels)
             times, flops = max(3, rounds // (1 + count // 8)), count * work.image(clip.config)
             rows.append(worked(row(job, (used(name, clip), "transformers fp32"), ours, theirs, times), flops))
-            if (
-                name == "default" and clip.engine.precision == "bf16"
-            ):  # elsewhere the peer only imitates it, for minutes
+            if "bf16" in used(name, clip):  # elsewhere the peer only imitates it, for minutes
                 names = (used(name, clip), "transformers, bf16 weights")
                 rows.append(worked(row(job, names, ours, lambda theirs=theirs: theirs(half), times), flops))
     return rows

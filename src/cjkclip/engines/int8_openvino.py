@@ -55,9 +55,7 @@ def overflows() -> bool:
     x = op.parameter([1, count], np.float32)
     low, high = number(0), number(most)
     weights = op.convert(op.constant(np.full((count, count), weight, np.int8)), "f32")
-    weights = op.multiply(
-        weights, op.constant(np.ones((count, 1), np.float32))
-    )  # as NNCF lays them: with a scale a row
+    weights = op.multiply(weights, op.constant(np.ones((count, 1), np.float32)))  # scales, as NNCF has them
     y = op.matmul(op.fake_quantize(x, low, high, low, high, most + 1), weights, False, True)
     graph = cast(Any, ov.Model)([y], [x], "largest")
     sums = compile_graph(graph, "fp32")([np.full((1, count), most, np.float32)])[0]

@@ -267,7 +267,7 @@ def machine(device: str) -> str:
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:
-    """Build lazily: a tower that is never asked for costs nothing. Raises EngineError for bf16 that would not be so."""
+    """Build lazily: a tower that is never asked for costs nothing. Raises EngineError where bf16 would be float32."""
     assert device == "cpu"
     if precision == "bf16" and not computes_bf16():
         raise EngineError(

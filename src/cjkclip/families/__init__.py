@@ -88,13 +88,10 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> tuple[Family
     """
     fitting = [(each, form) for each in among for form in each.formats if form.layout.matches(checkpoint.tensors)]
     described = [pair for pair in fitting if _is_described(pair[1], checkpoint)]
-    if len(described) == 1:  # most often: comparing names takes a tenth of a second
-        return described[0]
-    best = min(described or fitting, key=lambda pair: len(homeless(pair[1].layout, checkpoint.tensors)), default=None)
-    if described and best:
-        return best
-    if best:
-        form = best[1]
+    if fitting:
+        each, form = min(described or fitting, key=lambda pair: len(homeless(pair[1].layout, checkpoint.tensors)))
+        if described:
+            return each, form
         raise LayoutError(
             f"{checkpoint.source}: these are tensors of layout {form.layout.name!r}, but {form.config_file} is not "
             "beside them; put it there, or pass the folder that holds both"
