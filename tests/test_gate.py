@@ -14,6 +14,7 @@ import cjkclip
 from cjkclip import cache, engines, gate, probes
 from cjkclip.cli.screen import Report
 from cjkclip.config import Model
+from cjkclip.engines import ops_openvino
 from cjkclip.parameters import shapes
 from families import GOLDEN
 from test_engines import BERT, MODELS, random_params
@@ -184,6 +185,7 @@ def test_the_command_line_says_it_when_it_begins(
     monkeypatch.setattr(gate, "SMALL", 0)
     monkeypatch.setattr(gate, "measure", measure)
     monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
+    monkeypatch.setattr(ops_openvino, "computes_bf16", lambda: True)
     with Report("embed", as_json=False) as report:
         for _ in range(2):
             _ = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="openvino").engine
@@ -218,6 +220,7 @@ def test_a_real_engine_goes_through_it(case: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(gate, "SMALL", 0)
     monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
+    monkeypatch.setattr(ops_openvino, "computes_bf16", lambda: True)  # where it does not, both sides are float32
     clip = cjkclip.load(GOLDEN / case, engine="openvino")
     inputs = probes.inputs(clip.config, clip.tokenizer)
     cosines = gate.measure(clip.config, clip.params, inputs, where=("openvino", "cpu"), fast="bf16")
