@@ -18,7 +18,8 @@ import numpy as np
 import openvino as ov
 
 from cjkclip.config import Model, Vit
-from cjkclip.engines.ops_openvino import OpenvinoEngine, fast
+from cjkclip.engines.ops_openvino import OpenvinoEngine
+from cjkclip.engines.runtime_openvino import fast
 from cjkclip.parameters import shapes
 from cjkclip.probes import noise
 

@@ -137,14 +137,14 @@ def test_a_cache_that_is_only_read_is_still_used(
 def test_a_full_disk_leaves_no_half_of_a_record(
     tried: Callable[..., tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.write_text
+    real = Path.write_bytes
 
-    def half(path: Path, text: str, encoding: str) -> int:
-        real(path, text[:5], encoding)
+    def half(path: Path, content: bytes) -> int:
+        real(path, content[:5])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", half)
+        patch.setattr(Path, "write_bytes", half)
         assert tried(0.0) == ("bf16", 2)
         assert list(cache.folder("precision").iterdir()) == []
     assert tried(9.0) == ("fp32", 2)

@@ -8,7 +8,8 @@ import pytest
 
 from cjkclip import engines
 from cjkclip.engines import int8_openvino
-from cjkclip.engines.ops_openvino import OpenvinoEngine, ov
+from cjkclip.engines.ops_openvino import OpenvinoEngine
+from cjkclip.engines.runtime_openvino import ov
 from cjkclip.speed import machine
 from test_engines import MODELS, random_params
 

@@ -3,6 +3,7 @@
 Hugging Face's downloads lie in huggingface_hub's own cache, not here.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -17,3 +18,32 @@ def folder(*parts: str) -> Path:
         return place.expanduser().joinpath("cjkclip", *parts)
     except RuntimeError:  # no home folder can be told
         return Path(os.devnull, "cjkclip", *parts)
+
+
+def remembered(file: Path) -> bytes | None:
+    """What `remember` wrote, or None. Using it keeps it from being forgotten."""
+    try:
+        found = file.read_bytes()
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(file)
+    return found
+
+
+def remember(file: Path, content: bytes, most: int) -> None:
+    """Write whole or not at all, then forget the files of this kind that were not used for longest, all but `most`.
+
+    A cache that cannot be written costs time and nothing else.
+    """
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            fresh.write_bytes(content)
+            fresh.replace(file)
+        finally:
+            fresh.unlink(missing_ok=True)  # half of a file, if the disk is full
+        oldest_first = sorted(file.parent.glob(f"*{file.suffix}"), key=lambda path: path.stat().st_mtime)
+        for old in oldest_first[:-most]:
+            old.unlink()

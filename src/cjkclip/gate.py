@@ -7,11 +7,9 @@ the cache under a key made from the config and both ends of every parameter (all
 second); without a cache that can be written it is measured at each start.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -46,7 +44,7 @@ def precision(
     if cosines is None:
         _LOG.info("looking once at how exact %s is on this model, which takes some seconds", fast)
         cosines = measure(config, params, inputs(), where=(engine, device), fast=fast)
-        _remember(record, cosines)
+        cache.remember(record, json.dumps(cosines).encode(), MOST_RECORDS)
     return fast if min(cosines.values()) >= LEAST_COSINE else "fp32"
 
 
@@ -91,25 +89,10 @@ def _key(config: Model, params: Mapping[str, np.ndarray], where: Where, fast: st
 
 def _remembered(record: Path) -> dict[str, float] | None:
     try:
-        found: Any = json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found: Any = json.loads(cache.remembered(record) or b"")
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not found or not set(cast(dict[str, Any], found)) <= {"image", "text"}:
         return None
     values = list(cast(dict[str, Any], found).values())
     return cast(dict[str, float], found) if all(isinstance(value, float) for value in values) else None
-
-
-def _remember(record: Path, cosines: Mapping[str, float]) -> None:
-    """Write whole or not at all; a cache that cannot be written costs time and nothing else."""
-    with contextlib.suppress(OSError):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        fresh = record.with_name(f".{record.name}.{os.getpid()}")
-        try:
-            fresh.write_text(json.dumps(cosines), "utf-8")
-            fresh.replace(record)
-        finally:
-            fresh.unlink(missing_ok=True)  # half of a record, if the disk is full
-        oldest_first = sorted(record.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for old in oldest_first[:-MOST_RECORDS]:
-            old.unlink()

@@ -233,7 +233,7 @@ def _key(config: Model, params: Params, source: Source) -> str:
 
 def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
     """What `_keep` wrote, if every byte of it is still there."""
-    from cjkclip.engines.ops_openvino import ov
+    from cjkclip.engines.runtime_openvino import ov
 
     try:
         record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
@@ -250,7 +250,7 @@ def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
 
 def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> None:
     """Write whole or not at all; then forget the models that were not used for longest."""
-    from cjkclip.engines.ops_openvino import ov
+    from cjkclip.engines.runtime_openvino import ov
 
     with contextlib.suppress(OSError, RuntimeError):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ import numpy as np
 
 from cjkclip.config import Model
 from cjkclip.engines import Params
-from cjkclip.engines.ops_openvino import Compiled, Node, OpenvinoEngine, compile_graph, fast, op, ov
+from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine
+from cjkclip.engines.runtime_openvino import Node, compile_graph, fast, op, ov
 from cjkclip.errors import EngineError
 from cjkclip.need import need
 

@@ -1,57 +1,40 @@
 """The OpenVINO engine: the ops emit graph nodes, so that a graph is built from NumPy weights without torch.
 
-Graphs have a dynamic batch and, for text, a dynamic length. OpenVINO is imported by whoever asks for this engine.
-Refuses: OpenVINO's telemetry (docs/decisions/0005).
+Graphs have a dynamic batch and, for text, a dynamic length. Those of large models are kept on disk, without weights.
 """
 
-import functools
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
 
-# Importing openvino reports itself to Google Analytics and writes into the home folder, unless its telemetry package
-# cannot be imported: then it uses its own stub. It has no switch that a program could set.
-sys.modules.setdefault("openvino_telemetry", cast(Any, None))
-
-import openvino as ov  # noqa: E402
-from openvino import opset13 as op  # noqa: E402
-
-from cjkclip.config import Act, Model  # noqa: E402
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory  # noqa: E402
-from cjkclip.engines.floats import Floats  # noqa: E402
-from cjkclip.engines.functional import Hide, image_tower, text_tower  # noqa: E402
-from cjkclip.errors import EngineError  # noqa: E402
-
-# in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
-NO_MEMORY = (
-    "bad_alloc",
-    "bad allocation",
-    "ould not allocate",
-    "ailed to allocate",
-    "can't alloc",
-    "Broken promise",
-    "Resource temporarily unavailable",
+from cjkclip.config import Act, Model
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory
+from cjkclip.engines.floats import Floats
+from cjkclip.engines.functional import Hide, image_tower, text_tower
+from cjkclip.engines.kept_openvino import Kept
+from cjkclip.engines.runtime_openvino import (
+    NO_MEMORY,
+    Node,
+    compile_graph,
+    computes_bf16,
+    fast,
+    in_memory,
+    machine,
+    op,
+    ov,
 )
-Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
+from cjkclip.errors import EngineError
+
+__all__ = ["OpenvinoEngine", "OpenvinoOps", "build", "fast", "machine"]
+
 Compiled = tuple[ov.CompiledModel, list[str]]  # and the names of its outputs
 
 
 def _ints(*values: int) -> Node:
     return op.constant(np.array(values, dtype=np.int64))
-
-
-def _weight(array: np.ndarray) -> Node:
-    """A constant that reads a float32 array where it is: nothing is copied before the graph is compiled.
-
-    A read-only array has to live as long as what is compiled from it; `Floats` holds those that it gives out.
-    """
-    if array.flags.writeable:
-        return op.constant(array, shared_memory=True)
-    return op.constant(ov.Tensor(array, ov.Shape(array.shape), ov.Type.f32), shared_memory=True)
 
 
 def _index(value: int) -> Node:
@@ -62,17 +45,35 @@ def _index(value: int) -> Node:
 class OpenvinoOps:
     """Operations that emit nodes. See `functional.Ops` for what each one means.
 
-    A matrix product is called like the layer whose weight it takes, if `name_of` knows it; convolutions are numbered.
+    `name_of` tells a parameter's name where it knows the array. A matrix product is called like the layer whose weight
+    it takes; convolutions are numbered. What is in `stored`, by name, takes the place of the parameter's array.
     """
 
-    def __init__(self, name_of: Callable[[np.ndarray], str | None] = lambda _: None) -> None:
+    def __init__(
+        self, name_of: Callable[[np.ndarray], str | None] = lambda _: None, stored: Mapping[str, Node] | None = None
+    ) -> None:
         self._name_of, self._convs = name_of, 0
+        self._stored, self.used = stored or {}, set[str]()
+
+    def _weight(self, array: np.ndarray) -> Node:
+        """A constant that reads the array where it is: nothing is copied before the graph is compiled.
+
+        The array has to live as long as what is compiled from it; `Floats` holds those that it gives out.
+        """
+        name = self._name_of(array)
+        if name is not None and name in self._stored:
+            self.used.add(name)
+            return self._stored[name]
+        if array.flags.writeable:
+            return op.constant(array, shared_memory=True)
+        return op.constant(in_memory(array, ov.Type.f32), shared_memory=True)
 
     def add(self, a: Node, b: Node | np.ndarray) -> Node:
         return op.add(a, b)
 
     def linear(self, x: Node, weight: np.ndarray, bias: np.ndarray | None) -> Node:
-        y = op.matmul(x, _weight(weight), False, True, name=self._name_of(weight))
+        name = self._name_of(weight)
+        y = op.matmul(x, self._weight(weight), False, True, name=name and name.removesuffix(".weight"))
         return y if bias is None else op.add(y, bias)
 
     def layer_norm(self, x: Node, weight: np.ndarray, bias: np.ndarray, eps: float) -> Node:
@@ -105,14 +106,16 @@ class OpenvinoOps:
         return op.tanh(x)
 
     def embedding(self, table: np.ndarray, ids: Node) -> Node:
-        return op.gather(_weight(table), ids, _index(0))
+        return op.gather(self._weight(table), ids, _index(0))
 
     def positions(self, table: np.ndarray, ids: Node) -> Node:
         return op.slice(table, _ints(0), _length(ids), _ints(1), _ints(0))
 
     def conv(self, x: Node, weight: np.ndarray, bias: np.ndarray | None, stride: int, pad: int) -> Node:
         self._convs += 1
-        y = op.convolution(x, weight, [stride] * 2, [pad] * 2, [pad] * 2, [1, 1], name=f"conv.{self._convs}")
+        y = op.convolution(
+            x, self._weight(weight), [stride] * 2, [pad] * 2, [pad] * 2, [1, 1], name=f"conv.{self._convs}"
+        )
         return y if bias is None else op.add(y, bias.reshape(1, -1, 1, 1))
 
     def avg_pool(self, x: Node, size: int) -> Node:
@@ -214,15 +217,22 @@ class OpenvinoEngine:
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}
 
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
-        """The tower's graph for this processor."""
-        graph, names = self.graph(tower, stages)
-        return compile_graph(graph, self.precision), names
+        """The tower's graph for this processor: the one that is kept on disk, if it is kept."""
+        kept = None if stages else Kept.of(self._config, self._params, tower, self.precision)
+        found = kept and kept.read()
+        if found is not None:
+            return found, [f"{tower}_features"]
+        graph, names = self.graph(tower, stages, kept.nodes() if kept else None)
+        return (kept.compiled(graph) if kept else compile_graph(graph, self.precision)), names
 
-    def graph(self, tower: str, stages: bool) -> tuple[ov.Model, list[str]]:
-        """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage."""
+    def graph(self, tower: str, stages: bool, stored: Mapping[str, Node] | None = None) -> tuple[ov.Model, list[str]]:
+        """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage.
+
+        stored: nodes to take in place of parameters.
+        """
         seen: dict[str, Node] = {}
         params = self._params.copy()  # which remembers what was asked of it last, and another thread may be asking
-        tap, ops = seen.__setitem__ if stages else None, OpenvinoOps(params.layer_of)
+        tap, ops = seen.__setitem__ if stages else None, OpenvinoOps(params.name_of, stored)
         if tower == "image":
             assert self._config.vision is not None
             size = self._config.vision.image_size
@@ -232,38 +242,13 @@ class OpenvinoEngine:
             assert self._config.text is not None
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
             features = text_tower(ops, params, self._config.text, inputs[0], inputs[1], tap)
+        assert ops.used == params.asked & set(stored or {}), (
+            "a kept graph would hold a weight that its key does not know"
+        )
         seen[f"{tower}_features"] = features
         results = [op.result(node) for node in seen.values()]
         graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor
         return graph, list(seen)
-
-
-def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
-    """A graph for this processor, in "fp32" or "bf16"."""
-    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
-    return ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
-
-
-def fast(device: str) -> str | None:
-    """bf16, if the processor multiplies it; OpenVINO would emulate it otherwise."""
-    assert device == "cpu"
-    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
-
-
-@functools.cache
-def computes_bf16() -> bool:
-    """Does OpenVINO compute in bf16 when it is told to? It imitates bf16 on AVX-512, and stays in float32 below."""
-    x = op.parameter([1], np.float32)
-    graph = cast(Any, ov.Model)([op.relu(x)], [x], "half")
-    return compile_graph(graph, "bf16").get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16
-
-
-def machine(device: str) -> str:
-    """OpenVINO's version, the processor's name, and what it computes in hardware."""
-    assert device == "cpu"
-    core = ov.Core()
-    asked = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
-    return repr((ov.get_version(), *(core.get_property("CPU", name) for name in asked)))
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:

@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 
 from cjkclip.errors import ModelNotFoundError, WeightsError
+from cjkclip.mapped import MappedFile
 from cjkclip.weights.archive import read_records
 from cjkclip.weights.flax import read_flax, write_flax
 from cjkclip.weights.hdf5 import read_hdf5
@@ -126,10 +127,9 @@ def write(
         write_safetensors(path, tensors, metadata)
 
 
-def _map(path: Path) -> mmap.mmap:
+def _map(path: Path) -> MappedFile:
     try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return MappedFile.of(path)
     except ValueError as error:
         raise WeightsError(f"{path.name}: the file is empty (0 bytes); fetch it again") from error
     except OSError as error:

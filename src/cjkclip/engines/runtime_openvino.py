@@ -1,0 +1,66 @@
+"""OpenVINO itself: imported in silence, what it computes on this processor, a graph made ready to run.
+
+OpenVINO is imported by whoever asks for this engine. Refuses: its telemetry (docs/decisions/0005).
+"""
+
+import functools
+import sys
+from typing import Any, cast
+
+import numpy as np
+
+# Importing openvino reports itself to Google Analytics and writes into the home folder, unless its telemetry package
+# cannot be imported: then it uses its own stub. It has no switch that a program could set.
+sys.modules.setdefault("openvino_telemetry", cast(Any, None))
+
+import openvino as ov  # noqa: E402
+from openvino import opset13 as op  # noqa: E402
+
+Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
+# in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
+NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "ould not allocate",
+    "ailed to allocate",
+    "can't alloc",
+    "Broken promise",
+    "Resource temporarily unavailable",
+)
+
+
+def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
+    """A graph for this processor, in "fp32" or "bf16"."""
+    return ov.Core().compile_model(graph, "CPU", hints(precision))
+
+
+def hints(precision: str) -> dict[str, Any]:
+    """What OpenVINO is told of a precision."""
+    return {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision]}
+
+
+def in_memory(array: np.ndarray, kind: ov.Type) -> ov.Tensor:
+    """An array where it is, without a copy, read-only ones too. It has to live as long as what uses it."""
+    return ov.Tensor(array, ov.Shape(array.shape), kind)
+
+
+def fast(device: str) -> str | None:
+    """bf16, if the processor multiplies it; OpenVINO would emulate it otherwise."""
+    assert device == "cpu"
+    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
+
+
+@functools.cache
+def computes_bf16() -> bool:
+    """Does OpenVINO compute in bf16 when it is told to? It imitates bf16 on AVX-512, and stays in float32 below."""
+    x = op.parameter([1], np.float32)
+    graph = cast(Any, ov.Model)([op.relu(x)], [x], "half")
+    return compile_graph(graph, "bf16").get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16
+
+
+def machine(device: str) -> str:
+    """OpenVINO's version, the processor's name, and what it computes in hardware."""
+    assert device == "cpu"
+    core = ov.Core()
+    asked = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    return repr((ov.get_version(), *(core.get_property("CPU", name) for name in asked)))

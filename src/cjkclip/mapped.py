@@ -1,0 +1,85 @@
+"""Weight files in memory: which file an array is a view of, and pages handed back to the system.
+
+What a program reads of a mapped file counts as its memory until it is handed back, although the file is still there.
+"""
+
+import ctypes
+import mmap
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+_MAPS = Path("/proc/self/maps")
+
+
+class MappedFile(mmap.mmap):
+    """A whole file, mapped read-only. `MappedFile.of` makes one."""
+
+    path: Path
+    _mark: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> "MappedFile":
+        """Map a file. Raises OSError, and ValueError if it is empty."""
+        with path.open("rb") as file:
+            mapped = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped.path, mapped._mark = path.resolve(), _mark(os.fstat(file.fileno()))
+        return mapped
+
+    def unchanged(self) -> bool:
+        """Is the file that its path leads to the one that was mapped, and not written since?"""
+        try:
+            return _mark(self.path.stat()) == self._mark
+        except OSError:
+            return False
+
+
+def root(array: np.ndarray) -> object:
+    """What an array is a view of."""
+    found: object = array
+    while (base := getattr(found, "base", None)) is not None:
+        found = base
+    return found
+
+
+def address(array: np.ndarray) -> int:
+    """Where its first number lies in memory."""
+    return cast(int, array.__array_interface__["data"][0])
+
+
+def bytes_of(file: mmap.mmap) -> np.ndarray:
+    """The whole file as an array of bytes, read-only."""
+    return np.frombuffer(file, np.uint8)
+
+
+def let_go(files: Collection[mmap.mmap]) -> None:
+    """Hand the pages of mapped files back to the system, which reads them again should anybody look.
+
+    On Linux also those that a library mapped from the same files on its own account.
+    """
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    for file in files:
+        file.madvise(mmap.MADV_DONTNEED)
+    for start, size in _mappings({str(file.path) for file in files if isinstance(file, MappedFile)}):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+
+
+def _mappings(paths: set[str]) -> list[tuple[int, int]]:
+    """Address and size of every part of these files that is mapped to be read only: such pages cannot be lost."""
+    if not paths or not _MAPS.exists():
+        return []
+    found: list[tuple[int, int]] = []
+    for line in _MAPS.read_text("utf-8", "surrogateescape").splitlines():
+        words = line.split(maxsplit=5)
+        if len(words) == 6 and words[1].startswith("r--") and words[5] in paths:
+            start, end = (int(word, 16) for word in words[0].split("-"))
+            found.append((start, end - start))
+    return found
+
+
+def _mark(stat: os.stat_result) -> tuple[int, ...]:
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
