@@ -5,12 +5,12 @@ Refuses: pixels or ids that the towers were not made for; everything that checkp
 
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from cjkclip import checkpoints, engines, gate, int8, parameters, probes, stream, zeroshot
+from cjkclip import checkpoints, engines, gate, parameters, stream, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
@@ -74,8 +74,11 @@ class Clip:
         """The engine, built when it is first needed."""
         name, precision, device = self._chosen
         if precision == "auto":
-            precision = gate.precision(self.config, self.params, self._probe, engine=name, device=device)
+            inputs = partial(gate.built_in, self.config, self.tokenizer)
+            precision = gate.precision(self.config, self.params, inputs, engine=name, device=device)
         if precision == "int8":
+            from cjkclip import int8
+
             source = int8.Source(self.tokenizer, self.languages, *self._calibration)
             return int8.engine(self.config, self.params, source)
         return engines.build(self.config, self.params, engine=name, precision=precision, device=device)
@@ -249,9 +252,6 @@ class Clip:
                 self._kept.pop(next(iter(tuple(self._kept))), None)  # another thread may have done so
             self._kept[key] = zeroshot.ensemble(self.encode_text(sentences), templates)
         return self._kept[key]
-
-    def _probe(self) -> probes.Inputs:
-        return probes.inputs(self.config, self.tokenizer)
 
     def _rules(self) -> Image:
         if self.config.image is None:

@@ -12,15 +12,17 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from cjkclip import cache, engines
 from cjkclip.config import Model
-from cjkclip.probes import Inputs
-from cjkclip.text import Tokens
+from cjkclip.text import Tokenizer, Tokens
 from cjkclip.text.batches import by_length
+
+if TYPE_CHECKING:
+    from cjkclip.probes import Inputs
 
 LEAST_COSINE = 0.9995
 SMALL = 20_000_000  # parameters
@@ -31,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def precision(
-    config: Model, params: Mapping[str, np.ndarray], inputs: Callable[[], Inputs], *, engine: str, device: str
+    config: Model, params: Mapping[str, np.ndarray], inputs: Callable[[], "Inputs"], *, engine: str, device: str
 ) -> str:
     """The precision that "auto" stands for: the fast one of this machine, or "fp32"."""
     if sum(array.size for array in params.values()) < SMALL:
@@ -48,8 +50,15 @@ def precision(
     return fast if min(cosines.values()) >= LEAST_COSINE else "fp32"
 
 
+def built_in(config: Model, tokenizer: Tokenizer | None) -> "Inputs":
+    """The inputs that a model is asked with, imported when it is: most starts do not need them."""
+    from cjkclip import probes
+
+    return probes.inputs(config, tokenizer)
+
+
 def measure(
-    config: Model, params: Mapping[str, np.ndarray], inputs: Inputs, *, where: Where, fast: str
+    config: Model, params: Mapping[str, np.ndarray], inputs: "Inputs", *, where: Where, fast: str
 ) -> dict[str, float]:
     """The least cosine of a tower's features in two precisions, by tower."""
     features: dict[str, list[np.ndarray]] = {}

@@ -16,15 +16,8 @@ import numpy as np
 
 from cjkclip.errors import ModelNotFoundError, WeightsError
 from cjkclip.mapped import MappedFile
-from cjkclip.weights.archive import read_records
-from cjkclip.weights.flax import read_flax, write_flax
-from cjkclip.weights.hdf5 import read_hdf5
-from cjkclip.weights.msgpack import is_table
-from cjkclip.weights.npz import is_npz, read_npz
 from cjkclip.weights.safetensors import parse_json, read_safetensors, write_safetensors
 from cjkclip.weights.tensors import Tensors, short
-from cjkclip.weights.torchfile import read_legacy, read_zip
-from cjkclip.weights.torchwrite import write_torch
 
 __all__ = ["Tensors", "find", "read", "write"]
 
@@ -120,8 +113,12 @@ def write(
     if under is not None and not torch:
         raise WeightsError(f"{path.name}: only torch's files have a dict around their tensors; write .pt")
     if torch:
+        from cjkclip.weights.torchwrite import write_torch
+
         write_torch(path, tensors, under)
     elif suffix == ".msgpack":
+        from cjkclip.weights.flax import write_flax
+
         write_flax(path, tensors)
     else:
         write_safetensors(path, tensors, metadata)
@@ -141,31 +138,55 @@ def _is_json(data: mmap.mmap) -> bool:
 
 
 def _read_one(path: Path, data: mmap.mmap) -> Tensors:
+    """By its first bytes. The readers are imported where they are used: together they take as long as most files."""
     # safetensors first: its length can begin like any of the others, but no length fills more than four bytes
     if data[4:9] == b"\x00\x00\x00\x00{":
         return read_safetensors(data)
     if data[:4] == b"PK\x03\x04":
-        records = read_records(data)
-        return read_npz(data, records) if is_npz(records) else read_zip(data, records)
+        return _read_archive(data)
     if data[:1] == b"\x80" and data[1:2] <= b"\x05":
+        from cjkclip.weights.torchfile import read_legacy
+
         return read_legacy(data)
     if data[8:9] == b"{":  # so that a length that lies is called by its name
         return read_safetensors(data)
     if data[:8] == b"\x89HDF\r\n\x1a\n":
+        from cjkclip.weights.hdf5 import read_hdf5
+
         return read_hdf5(path, data)
+    from cjkclip.weights.msgpack import is_table
+
     if is_table(data[:6]):
+        from cjkclip.weights.flax import read_flax
+
         return read_flax(data)
-    looks = next((what for sign, what in _SIGNS if data[: len(sign)] == sign), None)
+    raise WeightsError(
+        f"this looks like {_looks(data)}. Expected safetensors, a file of torch.save or torch.jit.save, or one of "
+        "Flax, TensorFlow (.h5) or NumPy (.npz)"
+    )
+
+
+def _read_archive(data: mmap.mmap) -> Tensors:
+    from cjkclip.weights.archive import read_records
+    from cjkclip.weights.npz import is_npz, read_npz
+
+    records = read_records(data)
+    if is_npz(records):
+        return read_npz(data, records)
+    from cjkclip.weights.torchfile import read_zip
+
+    return read_zip(data, records)
+
+
+def _looks(data: mmap.mmap) -> str:
+    """What a file that is no weight file seems to be."""
     if data[257:262] == b"ustar":
-        looks = (
+        return (
             "a tar archive: NeMo's, or torch's before 0.1.10. If it is torch's and you trust it, save it again with "
             "torch.save(torch.load(file, weights_only=False), file)"
         )
-    looks = looks or f"nothing known (it begins with the bytes {data[:8].hex(' ')})"
-    raise WeightsError(
-        f"this looks like {looks}. Expected safetensors, a file of torch.save or torch.jit.save, or one of Flax, "
-        "TensorFlow (.h5) or NumPy (.npz)"
-    )
+    looks = next((what for sign, what in _SIGNS if data[: len(sign)] == sign), None)
+    return looks or f"nothing known (it begins with the bytes {data[:8].hex(' ')})"
 
 
 def _read_index(path: Path, data: mmap.mmap) -> Tensors:

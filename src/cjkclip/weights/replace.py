@@ -1,7 +1,6 @@
 """Writing a file whole or not at all."""
 
 import os
-import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 
     Nothing is left behind when the writing fails. Raises WeightsError if the disk refuses.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         with beside.open("xb") as file:
             yield file
