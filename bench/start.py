@@ -1,4 +1,4 @@
-"""`python -m bench.start`: from the start of a process to its first classification, and its peak memory.
+"""`python -m bench.start`: from the start of a process to its first classification and to its end, and its peak memory.
 
 Chinese-CLIP ViT-B/16 at its real size from a local folder, random weights, beside transformers and cn_clip. All in
 turn, in processes of their own; the first round warms the caches of the system and of cjkclip and is not counted.
@@ -64,21 +64,27 @@ class Line:
     """One way to classify: medians of wall time in seconds, and peak resident memory in MiB."""
 
     name: str
-    seconds: float
+    answer: float
+    end: float
     peak: float
 
 
-def run(code: str, *words: str) -> tuple[float, float]:
-    """Seconds and peak MiB of one process. Its memory is the largest among the children that ended so far."""
-    probe = (
-        "import resource, subprocess, sys, time\n"
-        "start = time.perf_counter()\n"
-        "subprocess.run([sys.executable, '-W', 'ignore', '-c', *sys.argv[1:]], check=True, capture_output=True)\n"
-        "print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", probe, code, *words], check=True, capture_output=True, text=True)
-    seconds, kilobytes = done.stdout.split()
-    return float(seconds), float(kilobytes) / 1024
+PROBE = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+child = subprocess.Popen([sys.executable, "-W", "ignore", "-c", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+answered = [time.perf_counter() - start for line in child.stdout if line == "answered\\n"]
+assert child.wait() == 0
+print(*answered, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def run(code: str, *words: str) -> tuple[float, float, float]:
+    """Seconds to the answer and to the end of one process, and its peak MiB: the largest of children that ended."""
+    command = [sys.executable, "-c", PROBE, code + "print('answered', flush=True)\n", *words]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    answer, end, kilobytes = done.stdout.split()
+    return float(answer), float(end), float(kilobytes) / 1024
 
 
 def write_half(folder: Path, peer: Any) -> None:
@@ -100,7 +106,7 @@ def measure(rounds: int) -> list[Line]:
         "cjkclip, default, from a 16-bit file": OURS.format(labels=LABELS, precision="auto", folder="/half"),
         "cjkclip, int8": OURS.format(labels=LABELS, precision="int8", folder=""),
     }
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in codes}
+    seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in codes}
     with tempfile.TemporaryDirectory() as folder:
         write_half(Path(folder), write_peer(Path(folder)))
         cjkclip.load(folder).save(Path(folder) / "cn_clip", layout="cn_clip")
@@ -111,22 +117,23 @@ def measure(rounds: int) -> list[Line]:
                 found = run(code, folder, str(picture))
                 if turn:
                     seen[name].append(found)
-    return [
-        Line(name=n, seconds=statistics.median(s for s, _ in f), peak=statistics.median(p for _, p in f))
-        for n, f in seen.items()
-    ]
+    medians = {name: [statistics.median(column) for column in zip(*found, strict=True)] for name, found in seen.items()}
+    return [Line(name=name, answer=answer, end=end, peak=peak) for name, (answer, end, peak) in medians.items()]
 
 
 def markdown(lines: list[Line]) -> str:
     """The table; ratios are over the two peers, which come first."""
     rows = [
-        "| | seconds | times faster than transformers | than cn_clip | peak MiB | of transformers' | of cn_clip's |",
-        "|---|---|---|---|---|---|---|",
+        "| | seconds to the answer | times faster than transformers | than cn_clip "
+        "| seconds to the end | times | times | peak MiB | of transformers' | of cn_clip's |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        faster = " | ".join(f"{peer.seconds / line.seconds:.2f}" for peer in lines[:2])
+        answer = " | ".join(f"{peer.answer / line.answer:.2f}" for peer in lines[:2])
+        end = " | ".join(f"{peer.end / line.end:.2f}" for peer in lines[:2])
         share = " | ".join(f"{line.peak / peer.peak:.2f}" for peer in lines[:2])
-        rows.append(f"| {line.name} | {line.seconds:.2f} | {faster} | {line.peak:.0f} | {share} |")
+        seconds = f"{line.answer:.2f} | {answer} | {line.end:.2f} | {end}"
+        rows.append(f"| {line.name} | {seconds} | {line.peak:.0f} | {share} |")
     return "\n".join(rows)
 
 
