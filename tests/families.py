@@ -32,6 +32,7 @@ class Case:
     prefix: str = ""  # of the outputs to compare with, where there are two kinds
     towers: str = "both"  # or "text", "vision"
     stages: int = 11  # how many stages of expected.npz are compared: a missing one is a failure
+    rounded: str = ""  # the one stage whose golden numbers are far enough off double precision to be allowed for
 
     @property
     def name(self) -> str:
@@ -123,7 +124,9 @@ FAMILIES = (
     row("openai-vit-torchscript", "openai", "openai", "model.pt", stages=9),
     row("hf-chinese-clip", "chinese", "transformers_chinese"),
     row("hf-chinese-clip-crop", "chinese", "transformers_chinese"),
-    row("cn-clip-vit", "chinese", "cn_clip", "model.pt", facts=HEADS, prefix="fp32_", stages=4),
+    row(
+        "cn-clip-vit", "chinese", "cn_clip", "model.pt", facts=HEADS, prefix="fp32_", stages=4, rounded="text_features"
+    ),
     row("cn-clip-rn", "chinese", "cn_clip", "model.pt", facts={"text.heads": 2}, prefix="fp32_", stages=3),
     row("cn-clip-vit-flash", "chinese", "cn_clip_flash", "model.pt", facts=HEADS, prefix="fp32_", stages=4),
     row("rinna-clip", "rinna", "rinna", "pytorch_model.bin", stages=10),

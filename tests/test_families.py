@@ -76,9 +76,16 @@ def test_every_stage_equals_the_original(case: Case, engine: str) -> None:
     if case in READING:
         found |= compare(case, clip.engine.text_stages(expected["input_ids"], case.mask), "text")
     assert len(found) >= case.stages
+    allowed = {case.rounded: rounding(case)[case.rounded]} if case.rounded else {}
+    assert max(off - allowed.get(name, 0.0) for name, off in found.items()) <= ATOL, (found, allowed)
+
+
+@rows(FAMILIES)
+def test_every_stage_of_the_original_equals_double_precision(case: Case) -> None:
+    """Where its own numbers are off by half of what is allowed, a row may say so; nowhere else."""
     theirs = rounding(case)
     assert max(theirs.values()) <= ATOL, theirs
-    assert max(off - theirs[name] for name, off in found.items()) <= ATOL, (found, theirs)
+    assert not case.rounded or theirs[case.rounded] > ATOL / 2, theirs
 
 
 @rows(WHOLE)
