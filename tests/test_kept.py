@@ -265,14 +265,6 @@ def test_what_is_not_in_one_file_is_not_kept(started: Started, tmp_path: Path):
     assert started(cjkclip.Clip(own, ("openvino", "fp32", "cpu")))[1] == []
 
 
-def test_an_older_openvino_keeps_nothing(started: Started, monkeypatch: pytest.MonkeyPatch):
-    want, _ = started(HF)
-    monkeypatch.setattr(kept_openvino, "leaves_weights_out", lambda: False)
-    got, did = started(HF)
-    assert did == []
-    assert same(got, want)
-
-
 def test_instruction_sets_are_part_of_the_key(started: Started, monkeypatch: pytest.MonkeyPatch):
     """NumPy leaves out what is empty: on some processors there is nothing to name."""
     started(HF)

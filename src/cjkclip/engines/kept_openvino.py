@@ -5,8 +5,7 @@ when the graph is read back. So the large weights of a tower become such constan
 written in OpenVINO's own form of a model (IR). What a kept graph holds besides them is part of its key, every byte, so
 that it cannot be another model's. Those in float16 stay so until they are packed, and a second copy is never made.
 
-Refuses, by giving None: towers with little in one mapped file, or too much besides; a file that was changed; an
-OpenVINO before 2025.4.
+Refuses, by giving None: towers with little in one mapped file, or too much besides; a file that was changed.
 """
 
 import functools
@@ -25,7 +24,7 @@ from cjkclip import cache
 from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
-from cjkclip.engines.runtime_openvino import Node, hints, in_memory, leaves_weights_out, machine, ov
+from cjkclip.engines.runtime_openvino import Node, hints, in_memory, machine, ov
 from cjkclip.mapped import MappedFile, address, bytes_of, root
 
 LEAST = 4 << 20  # bytes of a tower in the file, below which a start is short anyway
@@ -54,8 +53,6 @@ class Kept:
     @classmethod
     def of(cls, config: Model, params: Floats, tower: str, precision: str) -> "Kept | None":
         """None if this tower's graph is not kept."""
-        if not leaves_weights_out():
-            return None
         prefix = "vision." if tower == "image" else f"{tower}."
         own = {name: array for name, array in params.stored.items() if name.startswith(prefix)}
         weights = {name: array for name, array in own.items() if _WHOLE.fullmatch(name) and _lies_in_file(array)}

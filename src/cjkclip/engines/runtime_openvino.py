@@ -58,12 +58,6 @@ def computes_bf16() -> bool:
     return compile_graph(graph, "bf16").get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16
 
 
-@functools.cache
-def leaves_weights_out() -> bool:
-    """Can OpenVINO export a graph without its weights? From 2025.4 on it can; before, asking for it is an error."""
-    return "ENABLE_WEIGHTLESS" in ov.Core().get_property("CPU", "SUPPORTED_PROPERTIES")
-
-
 def machine(device: str) -> str:
     """OpenVINO's version, the processor's name, and what it computes in hardware."""
     assert device == "cpu"
