@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import weights
+from cjkclip import parameters, weights
 from cjkclip.engines import ROUNDED, kept_openvino
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.kept_openvino import Kept
@@ -111,7 +111,7 @@ def test_no_weight_is_part_of_what_is_kept(
     case: Case, started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Another file with the same places and the same small parameters may take the graph: it has its own weights."""
-    monkeypatch.setattr(kept_openvino, "ENDS", 0)
+    monkeypatch.setattr(parameters, "ENDS", 0)
     clip = case.load("openvino")
     original, _ = started(clip)
     mapped = root(clip.params["text.token.weight"])
@@ -129,7 +129,9 @@ def test_no_weight_is_part_of_what_is_kept(
         name: np.ndarray(a.shape, a.dtype, other, address(a) - begin, a.strides) if root(a) is mapped else a
         for name, a in clip.params.items()
     }
+    kept = set((tmp_path / "cache/cjkclip/graphs").iterdir())
     got = answers(OpenvinoEngine(clip.config, params, "fp32"))
+    assert set((tmp_path / "cache/cjkclip/graphs").iterdir()) == kept  # they were taken: none was made
     monkeypatch.setattr(kept_openvino, "LEAST", 1 << 60)
     want = answers(OpenvinoEngine(clip.config, params, "fp32"))
     assert same(got, want, 2e-6)

@@ -18,6 +18,7 @@ import numpy as np
 
 from cjkclip import cache, engines
 from cjkclip.config import Model
+from cjkclip.parameters import ends
 from cjkclip.text import Tokenizer, Tokens
 from cjkclip.text.batches import by_length
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 LEAST_COSINE = 0.9995
 SMALL = 20_000_000  # parameters
 MOST_RECORDS = 256  # files kept
-ENDS = 64  # numbers
 Where = tuple[str, str]  # engine and device
 _LOG = logging.getLogger(__name__)
 
@@ -91,8 +91,7 @@ def _least_cosine(exact: np.ndarray, rough: np.ndarray) -> float:
 def _key(config: Model, params: Mapping[str, np.ndarray], where: Where, fast: str) -> str:
     digest = hashlib.sha256(repr((config, engines.machine(*where), fast)).encode())
     for name in sorted(params):
-        flat = params[name].ravel(order="K")  # a view, in the order of the file
-        digest.update(name.encode() + flat[:ENDS].tobytes() + flat[-ENDS:].tobytes())
+        digest.update(name.encode() + ends(params[name]))
     return digest.hexdigest()[:32]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
 
 Shapes = dict[str, tuple[int, ...]]
+ENDS = 64  # numbers
 EXPANSION = 4  # a bottleneck's output channels over its inner ones
 
 
@@ -34,6 +35,12 @@ def shapes(config: Model) -> Shapes:
     elif isinstance(config.text, Bert):
         found |= _bert(config.text, config.embed)
     return found
+
+
+def ends(array: np.ndarray) -> bytes:
+    """The first and the last numbers of a parameter as its file lays them: what tells two apart at no cost."""
+    flat = array.ravel(order="K")  # a view, in the order of the file
+    return flat[:ENDS].tobytes() + flat[max(0, flat.size - ENDS) :].tobytes()
 
 
 def _linear(name: str, out: int, width: int) -> Shapes:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 
@@ -26,18 +25,18 @@ from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.runtime_openvino import Node, hints, in_memory, machine, ov
 from cjkclip.mapped import MappedFile, address, bytes_of, root
+from cjkclip.parameters import ends
 
 LEAST = 4 << 20  # bytes of a tower in the file, below which a start is short anyway
 MOST = 16 << 20  # bytes beside the file
 MOST_GRAPHS = 32  # files kept
-ENDS = 64  # numbers
 WIDE = "float32"
 # what is multiplied or looked up as it is, and by nothing but OpenvinoOps._weight
 _WHOLE = re.compile(
     r"(text\.token|text\.pooler|(text|vision)\.proj|vision\.patch|.+\.(attn|mlp|pool)\.(q|k|v|out|fc1|fc2))\.weight"
 )
 _TYPES = {"float32": "f32", "float16": "f16"}
-_SOURCES = ("functional.py", "ops_openvino.py", "kept_openvino.py")
+_SOURCES = ("functional.py", "floats.py", "ops_openvino.py", "kept_openvino.py", "runtime_openvino.py")
 _OPTIMISE = {"CACHE_MODE": "OPTIMIZE_SIZE"}
 
 
@@ -82,12 +81,13 @@ class Kept:
 
     def read(self) -> ov.CompiledModel | None:
         """The graph that was kept, if every byte of it is still there and the weights are still the same file's."""
-        found = cache.remembered(self.record)
-        if found is None or hashlib.sha256(found[32:]).digest() != found[:32] or not self.file.unchanged():
+        found = cache.remembered(self.record) or b""
+        digest, blob = found[:32], found[32:]
+        if hashlib.sha256(blob).digest() != digest or not self.file.unchanged():
             return None
         where: dict[str, Any] = {"WEIGHTS_PATH": str(self.file.path)}
         try:
-            return ov.Core().import_model(found[32:], "CPU", hints(self.precision) | _OPTIMISE | where)
+            return ov.Core().import_model(blob, "CPU", hints(self.precision) | _OPTIMISE | where)
         except RuntimeError:  # what it cannot read, it is given to compile
             return None
 
@@ -110,9 +110,8 @@ def _key(facts: str, file: MappedFile, weights: Params, rest: Params) -> str:
     """Places of the weights and both ends of each; all of the rest."""
     digest, begin = hashlib.sha256(facts.encode()), address(bytes_of(file))
     for name, array in sorted(weights.items()):
-        flat = array.reshape(-1)
-        digest.update(repr((name, array.dtype.name, array.shape, address(array) - begin)).encode())
-        digest.update(flat[:ENDS].tobytes() + flat[max(0, flat.size - ENDS) :].tobytes())
+        place = name, array.dtype.name, array.shape, address(array) - begin
+        digest.update(repr(place).encode() + ends(array))
     for name, array in sorted(rest.items()):
         digest.update(repr((name, array.dtype.name, array.shape)).encode() + array.tobytes())
     return digest.hexdigest()[:32]
@@ -139,6 +138,8 @@ def _ir(file: MappedFile, weights: Params) -> bytes:
 
     Each ends in a result, since a model has to have some; `decompression` keeps OpenVINO from widening them at once.
     """
+    from xml.etree.ElementTree import Element, SubElement, tostring  # only where a graph is made
+
     begin, net = address(bytes_of(file)), Element("net", name="weights", version="11")
     layers, edges = SubElement(net, "layers"), SubElement(net, "edges")
 
