@@ -53,7 +53,8 @@ def write_checkpoint(folder: Path, layout: str, element: str) -> Path:
     from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
     from cjkclip.parameters import shapes
     from cjkclip.text.bpe import clip_bpe
-    from cjkclip.weights import Tensors, find
+    from cjkclip.weights import find
+    from cjkclip.weights.tensors import dtype_of
 
     shared: dict[str, Any] = {"act": "quick_gelu", "eps": 1e-5, "project": True}
     vision = Vit(
@@ -64,12 +65,9 @@ def write_checkpoint(folder: Path, layout: str, element: str) -> Path:
     )
     image = Image(**torchvision_rules(224, OPENAI_MEAN, OPENAI_STD))
     config = Model(vision=vision, text=text, image=image, embed=768, scale=None)
-    block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float16 if element == "F16" else np.float32)
-    if element == "BF16":
-        block = (block.view(np.uint32) & 0xFFFF0000).view(np.float32)
-    params = Tensors({name: np.resize(block, shape).reshape(shape) for name, shape in shapes(config).items()})
+    block = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(dtype_of(element))
+    params = {name: np.resize(block, shape).reshape(shape) for name, shape in shapes(config).items()}
     params["logit_scale"] = np.array(4.5, block.dtype)
-    params.dtypes = dict.fromkeys(params, "BF16") if element == "BF16" else {}
     write(
         Found(config=config, params=params, tokenizer=clip_bpe(), family=family("openai"), release=None), folder, layout
     )

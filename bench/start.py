@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 import cjkclip
@@ -87,12 +88,13 @@ def run(code: str, *words: str) -> tuple[float, float, float]:
     return float(answer), float(end), float(kilobytes) / 1024
 
 
-def write_half(folder: Path, peer: Any) -> None:
-    """The same model in float16."""
+def write_halves(folder: Path, peer: Any) -> None:
+    """The same model in float16 and in bfloat16."""
     files = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".safetensors"]
-    peer.half().save_pretrained(folder / "half")
-    for path in files:
-        shutil.copy(path, folder / "half")
+    for kind in ("float16", "bfloat16"):
+        peer.to(getattr(torch, kind)).save_pretrained(folder / kind)
+        for path in files:
+            shutil.copy(path, folder / kind)
 
 
 def measure(rounds: int) -> list[Line]:
@@ -103,12 +105,13 @@ def measure(rounds: int) -> list[Line]:
         "cn_clip fp32": CN_CLIP.format(labels=LABELS, path=root),
         "cjkclip, default": OURS.format(labels=LABELS, precision="auto", folder=""),
         "cjkclip, fp32": OURS.format(labels=LABELS, precision="fp32", folder=""),
-        "cjkclip, default, from a 16-bit file": OURS.format(labels=LABELS, precision="auto", folder="/half"),
+        "cjkclip, default, from a float16 file": OURS.format(labels=LABELS, precision="auto", folder="/float16"),
+        "cjkclip, default, from a bfloat16 file": OURS.format(labels=LABELS, precision="auto", folder="/bfloat16"),
         "cjkclip, int8": OURS.format(labels=LABELS, precision="int8", folder=""),
     }
     seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in codes}
     with tempfile.TemporaryDirectory() as folder:
-        write_half(Path(folder), write_peer(Path(folder)))
+        write_halves(Path(folder), write_peer(Path(folder)))
         cjkclip.load(folder).save(Path(folder) / "cn_clip", layout="cn_clip")
         picture = Path(folder) / "picture.png"
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(picture)

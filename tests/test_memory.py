@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ml_dtypes import bfloat16
 
 import cjkclip
 from cjkclip import checkpoints, weights
@@ -46,10 +47,9 @@ def test_numbers_at_odd_addresses_are_not_copied_and_right(tmp_path, form, shift
 
 
 def test_a_bfloat16_number_without_axes_is_read(tmp_path):
-    stored = weights.Tensors({"logit_scale": np.float32(4.5)[...]}, dtypes={"logit_scale": "BF16"})
-    weights.write(tmp_path / "w.safetensors", stored)
+    weights.write(tmp_path / "w.safetensors", {"logit_scale": np.array(4.5, bfloat16)})
     found = weights.read(tmp_path / "w.safetensors")["logit_scale"]
-    assert (found.shape, found.dtype, float(found)) == ((), np.float32, 4.5)
+    assert (found.shape, found.dtype, float(found)) == ((), bfloat16, 4.5)
 
 
 @pytest.mark.parametrize("engine", ["numpy", "openvino", "torch"])
@@ -88,15 +88,16 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("kind", [bfloat16, np.float32], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("layout", ["transformers", "flax"])
-def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout):
+def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, kind):
     """A 200 MB model: its towers as they are, its vocabulary padded with rows of zeros."""
     small = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="numpy")
     width, found = small.params["text.token.weight"].shape[1], small._found
-    wide = 200_000_000 // (4 * width)
+    wide = 200_000_000 // (np.dtype(kind).itemsize * width)
     text = found.config.text
     assert text is not None
-    big = weights.Tensors(found.params | {"text.token.weight": np.zeros((wide, width), np.float32)})
+    big = found.params | {"text.token.weight": np.zeros((wide, width), kind)}
     config = replace(found.config, text=replace(text, vocab=wide, pool="largest-id", eot=wide - 1))
     checkpoints.write(replace(found, config=config, params=big, tokenizer=None), tmp_path, layout)
     size = weights.find(tmp_path).stat().st_size
@@ -135,8 +136,8 @@ from pathlib import Path
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
-cjkclip.load("moji").encode_pixels(np.zeros((1, 3, 96, 96), np.float32))
-clip = cjkclip.load(sys.argv[1], precision="fp32")
+cjkclip.load("moji", engine=sys.argv[2]).encode_pixels(np.zeros((1, 3, 96, 96), np.float32))
+clip = cjkclip.load(sys.argv[1], engine=sys.argv[2], precision="fp32")
 Path("/proc/self/clear_refs").write_text("5")
 before = status("VmRSS")
 clip.encode_pixels(np.zeros((1, 3, 32, 32), np.float32))
@@ -145,8 +146,9 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("kind", [np.float16, np.float32], ids=lambda kind: kind.__name__)
-def test_one_copy_of_each_weight_is_in_memory(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("kind", [np.float16, bfloat16, np.float32], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_one_copy_of_each_weight_is_in_memory(engine: str, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A start that makes a graph and one that reads it: the file's pages are handed back by whoever mapped them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     small = cjkclip.load(GOLDEN / "hf-chinese-clip")._found
@@ -154,14 +156,14 @@ def test_one_copy_of_each_weight_is_in_memory(kind: type, tmp_path: Path, monkey
     vision = replace(small.config.vision, mlp=600_000)
     config = replace(small.config, vision=vision, text=None, scale=None)
     rng = np.random.default_rng(0)
-    params = weights.Tensors((n, (rng.random(s, np.float32) * 0.01).astype(kind)) for n, s in shapes(config).items())
+    params = {n: (rng.random(s, np.float32) * 0.01).astype(kind) for n, s in shapes(config).items()}
     checkpoints.write(replace(small, config=config, params=params, tokenizer=None), tmp_path / "model", "cjkclip")
     wide = 4 * sum(array.size for array in params.values())
     assert wide > 290_000_000
-    for graphs in (0, 1):
+    for graphs in (0, 1) if engine == "openvino" else (0,):
         assert len(list((tmp_path / "cache").rglob("*.blob"))) == graphs
         done = subprocess.run(
-            [sys.executable, "-c", PEAK, tmp_path / "model"], capture_output=True, text=True, check=False
+            [sys.executable, "-c", PEAK, tmp_path / "model", engine], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert int(done.stdout) < 1.9 * wide, graphs
+        assert int(done.stdout) < 1.7 * wide, graphs

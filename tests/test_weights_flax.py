@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from cjkclip.errors import WeightsError
 from cjkclip.weights import Tensors, find, read, write
@@ -79,8 +80,7 @@ def test_a_tree_is_flattened_and_every_element_type_is_read(tmp_path):
     ours = read_bytes(tmp_path, table({"a": table({"名前": table(leaves)}), "none": table({})}))
     for kind, expected in arrays.items():
         np.testing.assert_array_equal(ours[f"a/名前/{kind}"], expected, strict=True)
-    assert ours["a/名前/bfloat16"].tolist() == [1.0, -3.140625]
-    assert ours.dtypes == {"a/名前/bfloat16": "BF16"}
+    np.testing.assert_array_equal(ours["a/名前/bfloat16"], np.array([1.0, -3.140625], bfloat16), strict=True)
     assert ours["a/名前/scalar"].shape == ()
     assert ours["a/名前/scalar"] == 2.5
     assert ours["a/名前/empty"].shape == (0, 3)
@@ -146,8 +146,7 @@ def test_arrays_that_flax_cut_because_of_their_length(tmp_path, monkeypatch):
     halves = {str(i): array((3,), "bfloat16", bytes.fromhex("803f") * 3) for i in (1, 0)}
     cut = {"__msgpack_chunked_array__": b"\xc3", "shape": table({"0": b"\x02", "1": b"\x03"}), "chunks": table(halves)}
     ours = read_bytes(tmp_path, table({"w": table(cut)}))
-    np.testing.assert_array_equal(ours["w"], np.ones((2, 3), np.float32), strict=True)
-    assert ours.dtypes == {"w": "BF16"}
+    np.testing.assert_array_equal(ours["w"], np.ones((2, 3), bfloat16), strict=True)
     monkeypatch.setattr("cjkclip.weights.flax.CHUNK", 9)  # a piece has whole elements: 8 bytes
     tensors = Tensors({"w": np.arange(6, dtype="<f4").reshape(2, 3), "v": np.ones(2, np.float32)})
     write(tmp_path / "cut.msgpack", tensors)
@@ -173,13 +172,12 @@ def test_what_is_written_is_read_back_bit_for_bit_and_is_sorted(tmp_path):
         "a": np.array(3.5, np.float16),
         "b/x": np.zeros((0, 2)),
     }
-    tensors = Tensors({**arrays, "c": np.float32([1, -3.140625])}, dtypes={"c": "BF16"})
+    tensors = {**arrays, "c": np.array([1, -3.140625], bfloat16)}
     write(tmp_path / "1.msgpack", tensors)
-    write(tmp_path / "2.msgpack", Tensors(dict(reversed(tensors.items())), dtypes=tensors.dtypes))
+    write(tmp_path / "2.msgpack", dict(reversed(tensors.items())))
     assert (tmp_path / "1.msgpack").read_bytes() == (tmp_path / "2.msgpack").read_bytes()
     again = read(tmp_path / "1.msgpack")
     assert list(again) == ["a", "b/10/w", "b/2/w", "b/x", "c"]
-    assert again.dtypes == {"c": "BF16"}
     for name, array in tensors.items():
         np.testing.assert_array_equal(again[name], array, strict=True)
     write(tmp_path / "3.msgpack", {"a": np.arange(2, dtype="<i4")})
@@ -239,7 +237,7 @@ LIES = {
     "array with more behind it": (table({"a": b"\xd7\x01\x93\x90\xa0\xc4\x00\xc0\xc0\xc0"}), "ends at byte"),
     "array that is longer inside": (table({"a": b"\xd6\x01\x93\x90\xa0\xc4", "b": ONE}), "goes beyond"),
     "objects": (table({"a": array((1,), "object", bytes(8))}), "has element type 'object'; known are bool"),
-    "too few bytes": (table({"a": array((3,), "float32", bytes(8))}), r"shape \(3,\) and type F32 cannot have 8"),
+    "too few bytes": (table({"a": array((3,), "float32", bytes(8))}), r"shape \(3,\) and type float32 cannot have 8"),
     "too many bytes": (table({"a": array((), "float32", bytes(8))}), "cannot have 8 bytes"),
     "negative shape": (table({"a": array((-1, -2), "float32", bytes(8))}), "impossible shape"),
     "endless and empty": (table({"a": array((0, 1 << 62, 1 << 62), "float32", b"")}), "does not fit"),

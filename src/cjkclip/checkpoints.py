@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cjkclip import hub, layouts, weights
 from cjkclip.config import Model, Text, unknown
 from cjkclip.errors import FactsError, LayoutError
@@ -33,7 +35,7 @@ class Found:
     """A checkpoint, read and checked: parameters under canonical names, as they were stored."""
 
     config: Model
-    params: weights.Tensors
+    params: dict[str, np.ndarray]
     tokenizer: Tokenizer | None
     family: Family
     release: Release | None
@@ -98,7 +100,7 @@ def _joined(text: Found, image: Found, source: str) -> Found:
             f"the text tower's are {ours.embed} wide: take the tower that it was trained against"
         )
     config = replace(ours, vision=theirs.vision, image=theirs.image, scale=theirs.scale)
-    params = weights.Tensors({**image.params, **text.params}, dtypes={**image.params.dtypes, **text.params.dtypes})
+    params = {**image.params, **text.params}
     layouts.check(params, shapes(config), source)
     return replace(text, config=config, params=params)
 
@@ -107,18 +109,14 @@ def write(found: Found, folder: Path, layout: str) -> Path:
     """Write a checkpoint in a layout. See `Clip.save`."""
     form = find_layout(layout, found.params)
     tensors = layouts.write(form.layout, found.params)
-    homes = {name: layouts.published(form.layout, name) for name in found.params.dtypes}
-    dtypes = {home[0]: found.params.dtypes[name] for name, home in homes.items() if home is not None}
     folder.mkdir(parents=True, exist_ok=True)
     release = found.release.name if found.release else None
     form.write(Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release), folder)
-    stored = weights.Tensors(tensors, dtypes=dtypes)
     if form.wrapped:
-        weights.write(
-            folder / form.weights_file, _renamed(stored, {name: WRAP + name for name in stored}), under="state_dict"
-        )
+        wrapped = {WRAP + name: array for name, array in tensors.items()}
+        weights.write(folder / form.weights_file, wrapped, under="state_dict")
     else:
-        weights.write(folder / form.weights_file, stored)
+        weights.write(folder / form.weights_file, tensors)
     return folder
 
 
@@ -148,13 +146,8 @@ def _unwrapped(tensors: weights.Tensors) -> weights.Tensors:
     for wrap in WRAPS:
         found = {name: wrap.fullmatch(name) for name in tensors}
         if found and all(found.values()):
-            return _renamed(tensors, {name: match["name"] for name, match in found.items() if match})
+            return weights.Tensors((match["name"], tensors[name]) for name, match in found.items() if match)
     return tensors
-
-
-def _renamed(tensors: weights.Tensors, names: Mapping[str, str]) -> weights.Tensors:
-    dtypes = {names[name]: dtype for name, dtype in tensors.dtypes.items()}
-    return weights.Tensors({names[name]: array for name, array in tensors.items()}, dtypes=dtypes)
 
 
 def _config(record: Mapping[str, Any], source: str) -> Model:
@@ -171,14 +164,10 @@ def _config(record: Mapping[str, Any], source: str) -> Model:
         raise FactsError(f"{source}: {error}") from error
 
 
-def _params(form: Format, checkpoint: Checkpoint, without: str) -> weights.Tensors:
-    """Canonical parameters, with the stored types that NumPy lacks carried over to the canonical names."""
+def _params(form: Format, checkpoint: Checkpoint, without: str) -> dict[str, np.ndarray]:
+    """Canonical parameters."""
     whole = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
-    params = {name: array for name, array in whole.items() if not (without and name.startswith(without + "."))}
-    stored = getattr(checkpoint.tensors, "dtypes", {})
-    homes = {name: layouts.published(form.layout, name) for name in params}
-    dtypes = {name: stored[home[0]] for name, home in homes.items() if home is not None and home[0] in stored}
-    return weights.Tensors(params, dtypes=dtypes)
+    return {name: array for name, array in whole.items() if not (without and name.startswith(without + "."))}
 
 
 def _tokenizer(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import cjkclip
+from cjkclip.arrays import is_float
 from cjkclip.cli.checks import SAMPLES, Result
 from cjkclip.config import Bert, Text, Vit
 from cjkclip.engines import ROUNDED
@@ -83,17 +84,16 @@ def parameters(clip: "cjkclip.Clip") -> Result:
 
 def stored(clip: "cjkclip.Clip") -> Result:
     """The element types in the file. Half precision is computed in single precision, and said to be rounded."""
-    kinds = {name: clip.params.dtypes.get(name, array.dtype.name) for name, array in clip.params.items()}
-    shown = Counter(kind for name, kind in kinds.items() if not name.endswith(_STATISTICS))
+    shown = Counter(array.dtype.name for name, array in clip.params.items() if not name.endswith(_STATISTICS))
     found = ", ".join(f"{kind} in {count} tensors" for kind, count in shown.most_common())
-    if any(kind not in ("float32", "float16", "BF16") for kind in shown):
+    if any(kind not in ("float32", "float16", "bfloat16") for kind in shown):
         return "note", f"{found}: weights are float32, float16 or bfloat16; convert the others before they are used"
     return "ok", found
 
 
 def finite(clip: "cjkclip.Clip") -> Result:
     """No parameter is infinite or not a number. Raises CheckpointError that names those that are."""
-    bad = [name for name, array in clip.params.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    bad = [name for name, array in clip.params.items() if is_float(array) and not np.isfinite(array).all()]
     if bad:
         raise CheckpointError(
             f"{len(bad)} of {len(clip.params)} tensors hold infinities or no numbers (first: {bad[0]}): fetch the "

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from cjkclip.arrays import is_float
 from cjkclip.engines import Params
 from cjkclip.mapped import let_go, root
 
@@ -21,7 +22,7 @@ class Floats(Mapping[str, np.ndarray]):
     """Parameters as contiguous float32: as they are stored, or else made when they are asked for, a tower at a time."""
 
     def __init__(self, stored: Params) -> None:
-        self.stored = {k: v for k, v in stored.items() if v.dtype.kind == "f" and v.ndim}
+        self.stored = {k: v for k, v in stored.items() if is_float(v) and v.ndim}
         self.asked = set[str]()
         self._last: deque[tuple[str, np.ndarray]] = deque(maxlen=2)  # a weight, and the bias that is asked for after it
 

@@ -3,7 +3,7 @@
 OpenVINO leaves a constant out of what it exports if the constant came from a file of weights, and looks for it there
 when the graph is read back. So the large weights of a tower become such constants: their places in the checkpoint are
 written in OpenVINO's own form of a model (IR). What a kept graph holds besides them is part of its key, every byte, so
-that it cannot be another model's. Those in float16 stay so until they are packed, and a second copy is never made.
+that it cannot be another model's. Those in 16 bits stay so until they are packed, and a second copy is never made.
 
 Refuses, by giving None: towers with little in one mapped file, or too much besides; a file that was changed.
 """
@@ -35,7 +35,8 @@ WIDE = "float32"
 _WHOLE = re.compile(
     r"(text\.token|text\.pooler|(text|vision)\.proj|vision\.patch|.+\.(attn|mlp|pool)\.(q|k|v|out|fc1|fc2))\.weight"
 )
-_TYPES = {"float32": "f32", "float16": "f16"}
+# the names that OpenVINO has for them, of an element and of a port
+_TYPES = {"float32": ("f32", "FP32"), "float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
 _SOURCES = ("functional.py", "floats.py", "ops_openvino.py", "kept_openvino.py", "runtime_openvino.py")
 _OPTIMISE = {"CACHE_MODE": "OPTIMIZE_SIZE"}
 
@@ -134,7 +135,7 @@ def _bytes(blob: Any) -> bytes:
 
 
 def _ir(file: MappedFile, weights: Params) -> bytes:
-    """A model in OpenVINO's own form that is nothing but these constants; those in float16 are made float32.
+    """A model in OpenVINO's own form that is nothing but these constants; those in 16 bits are made float32.
 
     Each ends in a result, since a model has to have some; `decompression` keeps OpenVINO from widening them at once.
     """
@@ -157,11 +158,11 @@ def _ir(file: MappedFile, weights: Params) -> bytes:
         return made
 
     for name, array in weights.items():
-        kind, place = _TYPES[array.dtype.name], str(address(array) - begin)
-        const = layer("Const", name, array.shape, kind.replace("f", "FP"), follows=False)
+        (kind, precision), place = _TYPES[array.dtype.name], str(address(array) - begin)
+        const = layer("Const", name, array.shape, precision, follows=False)
         shape = ",".join(map(str, array.shape))
         SubElement(const, "data", element_type=kind, shape=shape, offset=place, size=str(array.nbytes))
-        if kind == "f16":
+        if kind != "f32":
             convert = layer("Convert", f"{name}.{WIDE}", array.shape, "FP32")
             SubElement(convert, "data", destination_type="f32")
             SubElement(SubElement(convert, "rt_info"), "attribute", name="decompression", version="0")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from cjkclip.arrays import is_float
 from cjkclip.config import Act, Model
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages
 from cjkclip.engines.functional import Hide, image_tower, text_tower
@@ -100,7 +101,7 @@ class NumpyEngine:
     def __init__(self, config: Model, params: Params) -> None:
         self._config = config
         # rows one behind the other, however a file had them: a BLAS sums in another order where they are not
-        self._params = {k: np.require(v, np.float32, ["C", "A"]) for k, v in params.items() if v.dtype.kind == "f"}
+        self._params = {k: np.require(v, np.float32, ["C", "A"]) for k, v in params.items() if is_float(v)}
 
     def prepare(self) -> None:
         """Nothing is made later."""

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cjkclip import checkpoints, weights
+from cjkclip import checkpoints
+from cjkclip.arrays import is_float
 from cjkclip.checkpoints import Found
 from cjkclip.clip import Clip, load
 from cjkclip.config import ResNet
@@ -82,7 +83,7 @@ def write_model(
         arrays = {n: a if n.endswith(kept) else a.astype(np.float16) for n, a in arrays.items()}
     found = Found(
         config=towers.config,
-        params=weights.Tensors(arrays),
+        params=arrays,
         tokenizer=tokenizer,
         family=owner,
         release=release,
@@ -125,4 +126,4 @@ def mean(towers: Sequence[Towers]) -> Towers:
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype.kind == "f" else array.copy()
+    return array.astype(np.float32) if is_float(array) else array.copy()

@@ -75,7 +75,7 @@ def find(folder: Path) -> Path:
 def read(path: Path) -> Tensors:
     """The tensors in a weight file: {name: read-only array}, views of the file where that is possible.
 
-    For an index, those of all its shards. See `Tensors` for bfloat16 and what else is kept beside the arrays.
+    For an index, those of all its shards. See `Tensors` for bfloat16.
     Raises ModelNotFoundError if there is no such file, WeightsError for anything that cannot be read safely.
     """
     path = Path(path)
@@ -207,5 +207,4 @@ def _read_index(path: Path, data: mmap.mmap) -> Tensors:
         if set(part) != {name for name, place in places.items() if place == shard}:
             raise WeightsError(f"shard {short(shard)} does not hold the tensors that the index says")
         tensors.update(part)
-        tensors.dtypes.update(part.dtypes)
     return tensors

@@ -8,38 +8,29 @@ import mmap
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from cjkclip.errors import WeightsError
 from cjkclip.weights.msgpack import Bytes, head, pack, read_value
 from cjkclip.weights.replace import replacing
-from cjkclip.weights.tensors import DTYPES, Tensors, element_of, short, stored_bytes, view
+from cjkclip.weights.tensors import DTYPES, ELEMENTS, Tensors, dtype_of, element_of, short, stored_bytes, view
 
 MAX_NAME = 1000
 CHUNK = 1 << 30  # bytes: flax cuts longer arrays into pieces of that size,
 CHUNKED = "__msgpack_chunked_array__"  # and marks the table of the pieces so
 ARRAY, SCALAR = 1, 3  # flax's extensions; 2 is a complex number
-_NAMES = {element: "bfloat16" if element == "BF16" else dtype.name for element, dtype in DTYPES.items()}
-_ELEMENTS = {name: element for element, name in _NAMES.items()}
-
-
-class Leaf(NamedTuple):
-    """An array as it is stored."""
-
-    element: str
-    array: np.ndarray
 
 
 def read_flax(data: mmap.mmap) -> Tensors:
-    """The arrays of a tree. Views of the file, but for bfloat16 and arrays in pieces, which are copied."""
+    """The arrays of a tree. Views of the file, but for arrays in pieces, which are copied."""
     tree = read_value(data, 0, len(data))
     if not isinstance(tree, dict):
         raise WeightsError(f"its msgpack holds {short(tree)}, not a table of arrays")
     tensors = Tensors()
-    for name, leaf in _leaves(data, cast(dict[str, Any], tree), ""):
-        tensors.put(name, leaf.element, leaf.array)
+    for name, array in _leaves(data, cast(dict[str, Any], tree), ""):
+        tensors.put(name, array)
     return tensors
 
 
@@ -56,13 +47,13 @@ def write_flax(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
             if isinstance(table.setdefault(step, {}), tuple):
                 raise WeightsError(f"{short(name)} cannot be stored: a part of its path is an array itself")
             table = table[step]
-        table[last] = (name, element_of(tensors, name))
+        table[last] = (name, element_of(name, tensors[name]))
     with replacing(path) as file:
         for piece in _pieces(tree, tensors):
             file.write(piece)
 
 
-def _leaves(data: mmap.mmap, tree: dict[str, Any], path: str) -> Iterator[tuple[str, Leaf]]:
+def _leaves(data: mmap.mmap, tree: dict[str, Any], path: str) -> Iterator[tuple[str, np.ndarray]]:
     """Every array with its name."""
     for key, value in tree.items():
         name = f"{path}/{key}" if path else key
@@ -75,13 +66,13 @@ def _leaves(data: mmap.mmap, tree: dict[str, Any], path: str) -> Iterator[tuple[
             yield name, _leaf(data, name, value)
 
 
-def _leaf(data: mmap.mmap, name: str, value: object) -> Leaf:
+def _leaf(data: mmap.mmap, name: str, value: object) -> np.ndarray:
     """An array, or a plain number as one."""
     if isinstance(value, bool | float):
         element = "BOOL" if isinstance(value, bool) else "F64"
-        return Leaf(element, np.array(value, DTYPES[element]))
+        return np.array(value, dtype_of(element))
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
-        return Leaf("I64", np.array(value, DTYPES["I64"]))
+        return np.array(value, dtype_of("I64"))
     if not isinstance(value, Bytes) or value.code not in {ARRAY, SCALAR}:
         raise WeightsError(f"entry {short(name)} is {short(value)}, neither one of flax's arrays nor a number")
     parts = read_value(data, value.start, value.start + value.size)
@@ -89,30 +80,30 @@ def _leaf(data: mmap.mmap, name: str, value: object) -> Leaf:
     shape, kind, content = listed if len(listed) == 3 else (0, 0, 0)
     if not isinstance(content, Bytes) or not isinstance(kind, str):
         raise WeightsError(f"array {short(name)} is not a list of shape, element type and bytes")
-    if kind not in _ELEMENTS:
-        raise WeightsError(f"array {short(name)} has element type {short(kind)}; known are {', '.join(_ELEMENTS)}")
-    element = _ELEMENTS[kind]
-    return Leaf(element, view(data, content.start, element, _shape(name, shape, element, content.size)))
+    if kind not in ELEMENTS:
+        raise WeightsError(f"array {short(name)} has element type {short(kind)}; known are {', '.join(ELEMENTS)}")
+    element = ELEMENTS[kind]
+    return view(data, content.start, element, _shape(name, shape, dtype_of(element), content.size))
 
 
-def _shape(name: str, found: object, element: str, size: int) -> tuple[int, ...]:
+def _shape(name: str, found: object, dtype: np.dtype, size: int) -> tuple[int, ...]:
     """A shape that makes so many bytes."""
     sides = cast(list[Any], found) if isinstance(found, list) else [-1]
     if not all(type(side) is int and 0 <= side < 1 << 63 for side in sides):
         raise WeightsError(f"array {short(name)} has an impossible shape")
-    if prod(sides) * DTYPES[element].itemsize != size:
-        raise WeightsError(f"array {short(name)} of shape {tuple(sides)} and type {element} cannot have {size} bytes")
+    if prod(sides) * dtype.itemsize != size:
+        raise WeightsError(f"array {short(name)} of shape {tuple(sides)} and type {dtype} cannot have {size} bytes")
     return tuple(sides)
 
 
-def _joined(data: mmap.mmap, name: str, table: dict[str, Any]) -> Leaf:
+def _joined(data: mmap.mmap, name: str, table: dict[str, Any]) -> np.ndarray:
     """An array that flax has cut because of its length."""
     shape = _numbered(table.get("shape"))
     chunks = [_leaf(data, name, chunk) for chunk in _numbered(table.get("chunks"))]
-    if not chunks or any(chunk.array.ndim != 1 or chunk.element != chunks[0].element for chunk in chunks):
+    if not chunks or any(chunk.ndim != 1 or chunk.dtype != chunks[0].dtype for chunk in chunks):
         raise WeightsError(f"array {short(name)} is cut into pieces that do not belong together")
-    whole = np.concatenate([chunk.array for chunk in chunks])
-    return Leaf(chunks[0].element, whole.reshape(_shape(name, shape, chunks[0].element, whole.nbytes)))
+    whole = np.concatenate(chunks)
+    return whole.reshape(_shape(name, shape, whole.dtype, whole.nbytes))
 
 
 def _numbered(found: object) -> list[Any]:
@@ -131,12 +122,12 @@ def _pieces(tree: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Itera
             yield from _pieces(cast(dict[str, Any], value), tensors)
         else:
             name, element = cast(tuple[str, str], value)
-            yield from _packed(name, tensors[name], element)
+            yield from _packed(tensors[name], element)
 
 
-def _packed(name: str, array: np.ndarray, element: str) -> Iterator[bytes]:
+def _packed(array: np.ndarray, element: str) -> Iterator[bytes]:
     """One array, or the table of its pieces."""
-    content, size = stored_bytes(name, array, element), DTYPES[element].itemsize
+    content, size = stored_bytes(array, element), array.itemsize
     if len(content) <= CHUNK:
         yield from pack(_extension(array.shape, element, content))
         return
@@ -148,4 +139,4 @@ def _packed(name: str, array: np.ndarray, element: str) -> Iterator[bytes]:
 
 
 def _extension(shape: tuple[int, ...], element: str, content: bytes) -> tuple[int, list[bytes]]:
-    return ARRAY, list(pack([list(shape), _NAMES[element], content]))
+    return ARRAY, list(pack([list(shape), DTYPES[element], content]))

@@ -12,11 +12,11 @@ from typing import Any
 
 from cjkclip.errors import WeightsError
 from cjkclip.need import need
-from cjkclip.weights.tensors import DTYPES, Tensors, short, view
+from cjkclip.weights.tensors import DTYPES, Tensors, dtype_of, short, view
 
 MAX_PARTS = 20_000  # groups and datasets; a checkpoint has a few hundred
 MAX_NAME = 1000
-_ELEMENTS = {dtype.str: name for name, dtype in DTYPES.items() if name != "BF16"}
+_ELEMENTS = {dtype_of(name).str: name for name in DTYPES if name != "BF16"}
 
 
 def read_hdf5(path: Path, data: mmap.mmap) -> Tensors:
@@ -27,7 +27,7 @@ def read_hdf5(path: Path, data: mmap.mmap) -> Tensors:
         with h5py.File(path, "r", locking=False) as file:
             for name, dataset in _datasets(h5py, file):
                 element, place = _place(h5py, name, dataset)
-                tensors.put(name, element, view(data, place, element, tuple(dataset.shape)))
+                tensors.put(name, view(data, place, element, tuple(dataset.shape)))
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise WeightsError(f"its HDF5 is damaged ({str(error)[:200]})") from error
     return tensors

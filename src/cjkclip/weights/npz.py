@@ -18,12 +18,12 @@ import numpy as np
 
 from cjkclip.errors import WeightsError
 from cjkclip.weights.archive import Record
-from cjkclip.weights.tensors import DTYPES, Tensors, short, view
+from cjkclip.weights.tensors import DTYPES, Tensors, dtype_of, short, view
 
 MAX_HEADER = 10_000  # bytes, as in NumPy
 MAX_GROWTH = 16  # times the bytes of the file that its records may unpack to,
 MIN_LIMIT = 64 << 20  # and always so many: a short file may hold a table of zeros
-_ELEMENTS = {dtype.str: name for name, dtype in DTYPES.items() if name != "BF16"}
+_ELEMENTS = {dtype_of(name).str: name for name in DTYPES if name != "BF16"}
 
 
 def is_npz(records: Mapping[str, Record]) -> bool:
@@ -39,10 +39,10 @@ def read_npz(data: mmap.mmap, records: Mapping[str, Record]) -> Tensors:
     tensors = Tensors()
     for name, record in records.items():
         try:
-            array, element = _array(*_content(data, record))
+            array = _array(*_content(data, record))
         except WeightsError as error:
             raise WeightsError(f"record {short(name)}: {error}") from error
-        tensors.put(name.removesuffix(".npy"), element, array)
+        tensors.put(name.removesuffix(".npy"), array)
     return tensors
 
 
@@ -62,8 +62,8 @@ def _content(data: mmap.mmap, record: Record) -> tuple[mmap.mmap | bytes, int, i
     return content, 0, len(content)
 
 
-def _array(data: mmap.mmap | bytes, start: int, end: int) -> tuple[np.ndarray, str]:
-    """The array of one .npy file, and its element type."""
+def _array(data: mmap.mmap | bytes, start: int, end: int) -> np.ndarray:
+    """The array of one .npy file."""
     head = data[start : min(end, start + 12)]
     wide = head[6:7] in {b"\x02", b"\x03"}  # version 1 gives the header's length in two bytes, later ones in four
     begin = start + (12 if wide else 10)
@@ -72,10 +72,10 @@ def _array(data: mmap.mmap | bytes, start: int, end: int) -> tuple[np.ndarray, s
         raise WeightsError("it does not begin like a .npy file")
     element, shape, by_column = _header(data[begin : begin + length])
     begin += length
-    if prod(shape) * DTYPES[element].itemsize != end - begin:
+    if prod(shape) * dtype_of(element).itemsize != end - begin:
         raise WeightsError(f"an array of shape {shape} of {element} does not have its {end - begin} bytes")
     strides = tuple(prod(shape[:axis]) for axis in range(len(shape))) if by_column else None
-    return view(data, begin, element, shape, strides), element
+    return view(data, begin, element, shape, strides)
 
 
 def _header(text: bytes) -> tuple[str, tuple[int, ...], bool]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from cjkclip.errors import WeightsError
 from cjkclip.weights.pickle import Built, Call
-from cjkclip.weights.tensors import DTYPES, MAX_DIMS, short
+from cjkclip.weights.tensors import DTYPES, MAX_DIMS, dtype_of, short
 
 MAX_PARTS = 200_000  # of a TorchScript module, which shared parts could make look endless
 MAX_NAME = 1000  # characters of a part's name, and of the path to a module
@@ -24,7 +24,7 @@ class Element:
     @property
     def size(self) -> int:
         """Bytes of one element."""
-        return DTYPES[self.name].itemsize
+        return dtype_of(self.name).itemsize
 
 
 @dataclass(eq=False)
@@ -178,19 +178,18 @@ def _first(value: object = (), *_: object) -> object:
     return value
 
 
-_ELEMENTS = {
-    "F64": ("Double", "float64"),
-    "F32": ("Float", "float32"),
-    "F16": ("Half", "float16"),
-    "BF16": ("BFloat16", "bfloat16"),
-    "I64": ("Long", "int64"),
-    "I32": ("Int", "int32"),
-    "I16": ("Short", "int16"),
-    "I8": ("Char", "int8"),
-    "U8": ("Byte", "uint8"),
-    "BOOL": ("Bool", "bool"),
+STORAGES = {  # torch's names
+    "F64": "DoubleStorage",
+    "F32": "FloatStorage",
+    "F16": "HalfStorage",
+    "BF16": "BFloat16Storage",
+    "I64": "LongStorage",
+    "I32": "IntStorage",
+    "I16": "ShortStorage",
+    "I8": "CharStorage",
+    "U8": "ByteStorage",
+    "BOOL": "BoolStorage",
 }
-STORAGES = {name: f"{storage}Storage" for name, (storage, _) in _ELEMENTS.items()}  # torch's names
 _GLOBALS: dict[str, object] = {
     "collections OrderedDict": Call(lambda: {}),
     "torch Size": Call(_first),
@@ -202,8 +201,7 @@ _GLOBALS: dict[str, object] = {
     "torch.storage UntypedStorage": Element("U8"),
     "torch UntypedStorage": Element("U8"),
     **{f"torch {storage}": Element(name) for name, storage in STORAGES.items()},
-    **{f"torch {dtype}": Element(name) for name, (_, dtype) in _ELEMENTS.items()},
-    **{f"torch uint{bits}": Element(f"U{bits}") for bits in (16, 32, 64)},
+    **{f"torch {dtype}": Element(name) for name, dtype in DTYPES.items()},
     **{f"torch.jit._pickle build_{kind}list": Call(_first) for kind in ("int", "double", "bool", "tensor")},
     "torch.jit._pickle restore_type_tag": Call(_first),
 }

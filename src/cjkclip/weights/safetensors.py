@@ -2,7 +2,7 @@
 
 Arrays are read-only views of the mapped file. Written files equal the safetensors library's byte for byte.
 Refuses: headers that are cut, too long, ambiguous, or do not cover the bytes exactly once; element types that
-NumPy lacks (8-bit floats) or no CLIP uses (complex); writing bfloat16 values that would have to be rounded.
+NumPy lacks (8-bit floats) or no CLIP uses (complex).
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 from cjkclip.errors import WeightsError
 from cjkclip.weights.replace import replacing
-from cjkclip.weights.tensors import DTYPES, FORMAT, Tensors, element_of, short, stored_bytes, view
+from cjkclip.weights.tensors import DTYPES, FORMAT, Tensors, dtype_of, element_of, short, stored_bytes, view
 
 MAX_HEADER = 16 << 20  # bytes; a tensor needs about 100
 PIECE = 1 << 18  # numbers that are written at once
@@ -42,7 +42,7 @@ def read_safetensors(data: mmap.mmap) -> Tensors:
         )
     tensors = Tensors(metadata=metadata)
     for name, (dtype, shape, start, _) in rows.items():
-        tensors.put(name, dtype, view(data, begin + start, dtype, shape))
+        tensors.put(name, view(data, begin + start, dtype, shape))
     return tensors
 
 
@@ -69,12 +69,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
         metadata = tensors.metadata if isinstance(tensors, Tensors) else FORMAT
     if "__metadata__" in tensors:
         raise WeightsError("a tensor named '__metadata__' cannot be stored as safetensors")
-    dtypes = {name: element_of(tensors, name) for name in tensors}
+    dtypes = {name: element_of(name, array) for name, array in tensors.items()}
     order = sorted(tensors, key=lambda name: (-_RANK[dtypes[name]], name))
     head: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     place = 0
     for name in order:
-        size = tensors[name].size * DTYPES[dtypes[name]].itemsize
+        size = tensors[name].size * tensors[name].itemsize
         shape = list(tensors[name].shape)
         head[name] = {"dtype": dtypes[name], "shape": shape, "data_offsets": [place, place + size]}
         place += size
@@ -84,7 +84,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             for piece in _pieces(tensors[name]):
-                file.write(stored_bytes(name, piece, dtypes[name]))
+                file.write(stored_bytes(piece, dtypes[name]))
 
 
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -113,7 +113,7 @@ def _row(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
         raise WeightsError(f"tensor {short(name)} has element type {short(dtype)}; known are {', '.join(DTYPES)}")
     if not _is_counts(shape) or not _is_counts(offsets) or len(offsets) != 2:
         raise WeightsError(f"its header gives tensor {short(name)} an impossible shape or place")
-    size = DTYPES[dtype].itemsize
+    size = dtype_of(dtype).itemsize
     for side in shape:
         size *= side
     if offsets[1] - offsets[0] != size:

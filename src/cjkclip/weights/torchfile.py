@@ -97,7 +97,7 @@ def _tensors(data: mmap.mmap, strided: dict[str, Strided]) -> Tensors:
         if total > MAX_SHARING * len(data):
             raise WeightsError(f"its tensors claim more than {MAX_SHARING} times the bytes of the file")
         start = storage.start + tensor.offset * item
-        tensors.put(name, tensor.element.name, view(data, start, tensor.element.name, tensor.shape, tensor.stride))
+        tensors.put(name, view(data, start, tensor.element.name, tensor.shape, tensor.stride))
     return tensors
 
 

@@ -27,7 +27,7 @@ def write_torch(path: Path, tensors: Mapping[str, np.ndarray], under: str | None
     `under`: the key of an outer dict, such as the "state_dict" of training programs. Each tensor gets a storage of its
     own, in C order. Raises WeightsError for an element type without a storage, or if the file cannot be written.
     """
-    elements = {name: element_of(tensors, name) for name in tensors}
+    elements = {name: element_of(name, array) for name, array in tensors.items()}
     for name, element in elements.items():
         if element not in STORAGES:
             raise WeightsError(f"tensor {short(name)} of {element} cannot be stored: torch has no storage for it")
@@ -36,7 +36,7 @@ def write_torch(path: Path, tensors: Mapping[str, np.ndarray], under: str | None
         _add(archive, "data.pkl", b"".join(_pickle(shapes, under)))
         _add(archive, "byteorder", b"little")
         for key, (name, array) in enumerate(tensors.items()):
-            _add(archive, f"data/{key}", stored_bytes(name, array, elements[name]))
+            _add(archive, f"data/{key}", stored_bytes(array, elements[name]))
         _add(archive, "version", b"3\n")
 
 

@@ -23,6 +23,7 @@ from cjkclip.engines.torch.blocks import Attention
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import InputError
 from cjkclip.parameters import shapes
+from cjkclip.weights.tensors import dtype_of
 
 ATTENTION = ("sdpa", "eager")
 # options of from_pretrained that change nothing here: no code of a checkpoint ever runs, weights are always mapped
@@ -119,7 +120,7 @@ class PreTrainedModel(Branch):
         layouts.check(_belonging(found.params, wanted), shapes(wanted), f"{source} as {cls.__name__}")
         model = cls.__new__(cls)
         Branch.__init__(model)
-        model._settle(config, build(wanted, {n: _tensor(found.params, n, dtype) for n in shapes(wanted)}))
+        model._settle(config, build(wanted, {n: _tensor(found.params[n], dtype) for n in shapes(wanted)}))
         if attention is not None:
             model.set_attn_implementation(attention)
         return model.to(device or "cpu").eval()
@@ -188,11 +189,15 @@ def attentions(model: nn.Module) -> list[Attention]:
     return list(dict.fromkeys(each for each in below if isinstance(each, Attention)))
 
 
-def arrays(state: Mapping[str, Tensor]) -> weights.Tensors:
-    """A state dictionary as arrays; bfloat16 keeps its bits in the file."""
-    dtypes = {name: "BF16" for name, tensor in state.items() if tensor.dtype == torch.bfloat16}
-    plain = {n: (t.float() if n in dtypes else t).detach().cpu().contiguous().numpy() for n, t in state.items()}
-    return weights.Tensors(plain, dtypes=dtypes)
+def arrays(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """A state dictionary as arrays, each in its type."""
+
+    def one(tensor: Tensor) -> np.ndarray:
+        own = tensor.detach().cpu().contiguous()
+        # torch has no way to NumPy for bfloat16, but for its bits
+        return own.view(torch.int16).numpy().view(dtype_of("BF16")) if own.dtype == torch.bfloat16 else own.numpy()
+
+    return {name: one(tensor) for name, tensor in state.items()}
 
 
 @contextmanager
@@ -235,14 +240,13 @@ def _belonging(params: Mapping[str, np.ndarray], wanted: Model) -> dict[str, np.
     }
 
 
-def _tensor(params: weights.Tensors, name: str, dtype: torch.dtype | str | None) -> Tensor:
+def _tensor(array: np.ndarray, dtype: torch.dtype | str | None) -> Tensor:
     """A parameter of its own, in a type: float32 unless another is asked for; "auto" is the stored one."""
-    tensor = torch.tensor(np.ascontiguousarray(params[name]))
-    stored = torch.bfloat16 if params.dtypes.get(name) == "BF16" else tensor.dtype
-    if not tensor.is_floating_point():
+    own = np.array(array, order="C")
+    half = own.dtype.name == "bfloat16"
+    tensor = torch.from_numpy(own.view(np.int16)).view(torch.bfloat16) if half else torch.from_numpy(own)
+    if not tensor.is_floating_point() or dtype == "auto":
         return tensor
-    if dtype == "auto":
-        return tensor.to(stored)
     wanted = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype or torch.float32
     if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
         raise InputError(f"dtype is {dtype!r}, expected 'auto', 'float32', 'float16', 'bfloat16' or such a torch.dtype")

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cjkclip.arrays import is_float
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, kind, short_of_memory
+from cjkclip.engines.floats import Floats
 from cjkclip.engines.torch.arithmetic import arithmetic, settle
 from cjkclip.engines.torch.gpu import Runner
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
@@ -137,4 +139,6 @@ def machine(device: str) -> str:
 
 
 def _tensors(params: Params) -> dict[str, Tensor]:
-    return {k: torch.from_numpy(np.array(v, np.float32 if v.dtype.kind == "f" else v.dtype)) for k, v in params.items()}
+    """Copies in float32. What is read of mapped files is handed back meanwhile: one copy of a weight is enough."""
+    with Floats(params).passing():
+        return {k: torch.from_numpy(np.array(v, np.float32 if is_float(v) else v.dtype)) for k, v in params.items()}
