@@ -1,6 +1,8 @@
 """int8: what is calibrated, judged, left alone, refused and kept on disk."""
 
+import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -170,6 +172,17 @@ def test_the_cache_is_bounded_and_the_last_used_stay(quantised: Make, monkeypatc
         quantised(params=params)
     assert len(folders()) == 2
     assert quantised(params=params)[1] == []
+
+
+def test_what_killed_programs_left_is_forgotten_after_a_day(quantised: Make) -> None:
+    quantised()
+    place = folders()[0].parent
+    for name, age in (".old", 90_000), (".in the making", 60):
+        (place / name).mkdir()
+        (place / name / "image.xml").write_text("half")
+        os.utime(place / name, (time.time() - age,) * 2)
+    quantised(params=random_params(MODEL) | {"logit_scale": np.array(1, np.float32)})
+    assert [path.name for path in place.glob(".*")] == [".in the making"]
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(quantised: Make, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cjkclip.engines import ROUNDED, kept_openvino
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.kept_openvino import Kept
 from cjkclip.engines.ops_openvino import OpenvinoEngine
-from cjkclip.mapped import MappedFile, address, bytes_of, root
+from cjkclip.mapped import MappedFile, offset, root
 from families import FAMILIES, GOLDEN, Case
 
 HF = GOLDEN / "hf-chinese-clip"
@@ -116,17 +116,17 @@ def test_no_weight_is_part_of_what_is_kept(
     original, _ = started(clip)
     mapped = root(clip.params["text.token.weight"])
     assert isinstance(mapped, MappedFile)
-    content, begin = bytearray(mapped.path.read_bytes()), address(bytes_of(mapped))
+    content = bytearray(mapped.path.read_bytes())
     shelf = [Kept.of(clip.config, Floats(clip.params), tower, "fp32") for tower in original]
     stored = [array for kept in shelf if kept for array in kept.weights.values()]
     assert len(stored) > 10
     for array in stored:
-        place = address(array) - begin
+        place = offset(array, mapped)
         content[place : place + array.nbytes] = (array * array.dtype.type(0.5)).tobytes()
     (tmp_path / "other").write_bytes(content)
     other = MappedFile.of(tmp_path / "other")
     params = {
-        name: np.ndarray(a.shape, a.dtype, other, address(a) - begin, a.strides) if root(a) is mapped else a
+        name: np.ndarray(a.shape, a.dtype, other, offset(a, mapped), a.strides) if root(a) is mapped else a
         for name, a in clip.params.items()
     }
     kept = set((tmp_path / "cache/cjkclip/graphs").iterdir())
@@ -219,9 +219,9 @@ def test_old_graphs_are_forgotten(started: Started, tmp_path: Path, monkeypatch:
     for age, path in enumerate(mine):
         os.utime(path, (age, age))
     assert started(HF)[1] == ["read", "read"]  # which makes them young
-    for name in ("old", "older"):
-        (graphs / f"{name}.blob").write_bytes(b"")
-        os.utime(graphs / f"{name}.blob", (9, 9))
+    for name in ("old.blob", "older.blob", ".of a program that was killed.blob.77"):
+        (graphs / name).write_bytes(b"")
+        os.utime(graphs / name, (9, 9))
     started(GOLDEN / "koclip")
     assert len(list(graphs.iterdir())) == 3
     assert len(mine & set(graphs.iterdir())) == 1
@@ -259,11 +259,9 @@ def test_what_is_not_in_one_file_is_not_kept(started: Started, tmp_path: Path):
     clip = cjkclip.load(HF)
     other = cjkclip.load(copied(tmp_path))
     odd = "vision.blocks.0.attn.q.weight"
-    mixed = dataclasses.replace(clip._found, params=weights.Tensors({**clip.params, odd: other.params[odd]}))
+    mixed = dataclasses.replace(clip._found, params={**clip.params, odd: other.params[odd]})
     assert started(cjkclip.Clip(mixed, ("openvino", "fp32", "cpu")))[1] == ["kept"]  # the text tower
-    own = dataclasses.replace(
-        clip._found, params=weights.Tensors((name, array.copy()) for name, array in clip.params.items())
-    )
+    own = dataclasses.replace(clip._found, params={name: array.copy() for name, array in clip.params.items()})
     assert started(cjkclip.Clip(own, ("openvino", "fp32", "cpu")))[1] == []
 
 

@@ -44,6 +44,7 @@ def remember(file: Path, content: bytes, most: int) -> None:
             fresh.replace(file)
         finally:
             fresh.unlink(missing_ok=True)  # half of a file, if the disk is full
-        oldest_first = sorted(file.parent.glob(f"*{file.suffix}"), key=lambda path: path.stat().st_mtime)
+        left_and_kept = file.parent.glob(f"*{file.suffix}*")  # what a program that was killed left, too
+        oldest_first = sorted(left_and_kept, key=lambda path: path.stat().st_mtime)
         for old in oldest_first[:-most]:
             old.unlink()

@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ LEAST_CENTRED = 0.95  # mean centred cosine of a tower's features to those in fl
 MOST_LOST = 0.005  # of recall at 10
 TRAINED = 3.0  # times the recall of chance from which a model counts as trained
 LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that stay as they are, attempt by attempt
+DAY = 86_400  # seconds, after which nobody still writes a folder
 MOST_MODELS = 4  # kept on disk; one of ViT-B/16 and a base BERT takes 0.3 GB
 FORM = 2  # of what is kept; raised when it, the calibration or the gate changes
 NEAREST = 10
@@ -249,7 +251,7 @@ def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
 
 
 def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> None:
-    """Write whole or not at all; then forget the models that were not used for longest."""
+    """Write whole or not at all; then forget the models that were not used for longest, and what killed programs left."""
     from cjkclip.engines.runtime_openvino import ov
 
     with contextlib.suppress(OSError, RuntimeError):
@@ -263,8 +265,9 @@ def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> Non
             Path(fresh).rename(folder)
             Path(fresh).mkdir()  # for the context to remove
         used = sorted(folder.parent.glob("*/record.json"), key=lambda path: path.stat().st_mtime)
-        for old in used[:-MOST_MODELS]:
-            shutil.rmtree(old.parent, ignore_errors=True)
+        killed = [path for path in folder.parent.glob(".*") if path.stat().st_mtime < time.time() - DAY]
+        for old in [*(path.parent for path in used[:-MOST_MODELS]), *killed]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

@@ -45,9 +45,10 @@ def root(array: np.ndarray) -> object:
     return found
 
 
-def address(array: np.ndarray) -> int:
-    """Where its first number lies in memory."""
-    return cast(int, array.__array_interface__["data"][0])
+def offset(array: np.ndarray, file: mmap.mmap) -> int:
+    """Where in a mapped file its first number lies, in bytes."""
+    start, begin = (cast(int, each.__array_interface__["data"][0]) for each in (array, bytes_of(file)))
+    return start - begin
 
 
 def bytes_of(file: mmap.mmap) -> np.ndarray:

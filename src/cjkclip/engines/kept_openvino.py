@@ -24,7 +24,7 @@ from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.runtime_openvino import Node, hints, in_memory, machine, ov
-from cjkclip.mapped import MappedFile, address, bytes_of, root
+from cjkclip.mapped import MappedFile, bytes_of, offset, root
 from cjkclip.parameters import ends
 
 LEAST = 4 << 20  # bytes of a tower in the file, below which a start is short anyway
@@ -109,9 +109,9 @@ def _size(params: Params) -> int:
 
 def _key(facts: str, file: MappedFile, weights: Params, rest: Params) -> str:
     """Places of the weights and both ends of each; all of the rest."""
-    digest, begin = hashlib.sha256(facts.encode()), address(bytes_of(file))
+    digest = hashlib.sha256(facts.encode())
     for name, array in sorted(weights.items()):
-        place = name, array.dtype.name, array.shape, address(array) - begin
+        place = name, array.dtype.name, array.shape, offset(array, file)
         digest.update(repr(place).encode() + ends(array))
     for name, array in sorted(rest.items()):
         digest.update(repr((name, array.dtype.name, array.shape)).encode() + array.tobytes())
@@ -141,7 +141,7 @@ def _ir(file: MappedFile, weights: Params) -> bytes:
     """
     from xml.etree.ElementTree import Element, SubElement, tostring  # only where a graph is made
 
-    begin, net = address(bytes_of(file)), Element("net", name="weights", version="11")
+    net = Element("net", name="weights", version="11")
     layers, edges = SubElement(net, "layers"), SubElement(net, "edges")
 
     def layer(kind: str, name: str, shape: Sequence[int], precision: str, *, follows: bool = True) -> Element:
@@ -158,7 +158,7 @@ def _ir(file: MappedFile, weights: Params) -> bytes:
         return made
 
     for name, array in weights.items():
-        (kind, precision), place = _TYPES[array.dtype.name], str(address(array) - begin)
+        (kind, precision), place = _TYPES[array.dtype.name], str(offset(array, file))
         const = layer("Const", name, array.shape, precision, follows=False)
         shape = ",".join(map(str, array.shape))
         SubElement(const, "data", element_type=kind, shape=shape, offset=place, size=str(array.nbytes))
