@@ -251,7 +251,7 @@ def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
 
 
 def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> None:
-    """Write whole or not at all; then forget the models that were not used for longest, and what killed programs left."""
+    """Write whole or not at all; then forget models that were not used for longest, and what killed programs left."""
     from cjkclip.engines.runtime_openvino import ov
 
     with contextlib.suppress(OSError, RuntimeError):
