@@ -282,3 +282,12 @@ def test_small_and_rounded_models_and_stages_are_not_kept(started: Started, monk
     monkeypatch.setattr(kept_openvino, "LEAST", 1)
     monkeypatch.setattr(kept_openvino, "MOST", 0)
     assert started(HF)[1] == []
+
+
+def test_threads_are_bound_to_no_core(started: Started):
+    """Bound, graphs that are made at once wait for each other; OpenVINO binds them unless it is told not to."""
+    started(HF)
+    clip = cjkclip.load(HF, engine="openvino", precision="fp32")
+    for stages in (False, True):  # the kept graph, and one that is never kept
+        compiled, _ = engine_of(clip).compiled("image", stages=stages)
+        assert compiled.get_property("ENABLE_CPU_PINNING") is False
