@@ -7,9 +7,12 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 LINTED := src tests tools bench
+# tests without other people's CLIPs, which ask for newer versions
+OLDEST := architecture bfloat16 clip cli convert embed engines families gallery hub hub_broken hub_progress image kept \
+	layouts memory metrics modelscope pixels sheet text text_files train unigram weights weights_flax weights_hdf5 wordpiece
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hub test-gpu test-nightly check format lint types contracts fix bench moji install install-dev clean
+.PHONY: help demo test test-hub test-gpu test-oldest test-nightly check format lint types contracts fix bench moji install install-dev clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +28,9 @@ test-hub: .venv/dev  ## the tests that need the network and published weights
 
 test-gpu: .venv/dev  ## the tests that need a CUDA device, and a torch that was built for it in .venv
 	@$(PYTEST) -m gpu
+
+test-oldest: .venv-oldest/ready  ## what users run, with the least versions that pyproject.toml allows
+	@OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(OLDEST:%=tests/test_%.py)
 
 test-nightly: .venv/dev  ## the tests that take many minutes: more than 20,000 spoilt files
 	@$(PYTEST) -m nightly -s
@@ -62,7 +68,7 @@ install: .venv/base  ## .venv with cjkclip alone
 install-dev: .venv/dev  ## .venv with everything that tests and checks need
 
 clean:  ## remove .venv, caches and what demo and bench wrote
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo.png bench/out
+	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo.png bench/out
 	find $(LINTED) -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/python:
@@ -72,6 +78,11 @@ clean:  ## remove .venv, caches and what demo and bench wrote
 
 .venv/base: pyproject.toml constraints.txt | .venv/python
 	@echo "installing cjkclip into .venv"; $(PIP) --editable . && touch $@
+
+.venv-oldest/ready: pyproject.toml constraints-oldest.txt
+	@echo "installing the oldest versions into .venv-oldest"; $(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
+	--editable '.[train,h5]' beartype hypothesis pytest safetensors && touch $@
 
 .venv/dev: pyproject.toml constraints.txt requirements-peers.txt | .venv/base
 	@echo "installing the development tools and torch into .venv"; $(PIP) --editable '.[dev]'
