@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -174,15 +173,28 @@ def test_the_cache_is_bounded_and_the_last_used_stay(quantised: Make, monkeypatc
     assert quantised(params=params)[1] == []
 
 
-def test_what_killed_programs_left_is_forgotten_after_a_day(quantised: Make) -> None:
+def test_what_killed_programs_left_is_forgotten_like_any_other(
+    quantised: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "MOST_MODELS", 2)
     quantised()
-    place = folders()[0].parent
-    for name, age in (".old", 90_000), (".in the making", 60):
-        (place / name).mkdir()
-        (place / name / "image.xml").write_text("half")
-        os.utime(place / name, (time.time() - age,) * 2)
+    left = folders()[0].parent / ".of a program that was killed"
+    left.mkdir()
+    (left / "image.xml").write_text("half")
+    os.utime(left, (9, 9))
     quantised(params=random_params(MODEL) | {"logit_scale": np.array(1, np.float32)})
-    assert [path.name for path in place.glob(".*")] == [".in the making"]
+    assert not left.exists()
+    assert len(folders()) == 2
+
+
+def test_a_cache_that_can_only_be_read_is_used(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantised()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert quantised()[1] == []
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(quantised: Make, tmp_path: Path) -> None:

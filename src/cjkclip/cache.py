@@ -5,6 +5,8 @@ Hugging Face's downloads lie in huggingface_hub's own cache, not here.
 
 import contextlib
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -26,9 +28,14 @@ def remembered(file: Path) -> bytes | None:
         found = file.read_bytes()
     except OSError:
         return None
-    with contextlib.suppress(OSError):
-        os.utime(file)
+    used(file)
     return found
+
+
+def used(entry: Path) -> None:
+    """Keep a file or folder from being forgotten, if the cache can be written."""
+    with contextlib.suppress(OSError):
+        os.utime(entry)
 
 
 def remember(file: Path, content: bytes, most: int) -> None:
@@ -44,7 +51,14 @@ def remember(file: Path, content: bytes, most: int) -> None:
             fresh.replace(file)
         finally:
             fresh.unlink(missing_ok=True)  # half of a file, if the disk is full
-        left_and_kept = file.parent.glob(f"*{file.suffix}*")  # what a program that was killed left, too
-        oldest_first = sorted(left_and_kept, key=lambda path: path.stat().st_mtime)
-        for old in oldest_first[:-most]:
+        forget(file.parent.glob(f"*{file.suffix}*"), most)  # what a program that was killed left, too
+
+
+def forget(entries: Iterable[Path], most: int) -> None:
+    """Delete the files and folders that were not used for longest, all but `most`. Raises OSError."""
+    oldest_first = sorted(entries, key=lambda path: path.stat().st_mtime)
+    for old in oldest_first[:-most]:
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
             old.unlink()

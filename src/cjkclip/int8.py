@@ -14,7 +14,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +39,6 @@ LEAST_CENTRED = 0.95  # mean centred cosine of a tower's features to those in fl
 MOST_LOST = 0.005  # of recall at 10
 TRAINED = 3.0  # times the recall of chance from which a model counts as trained
 LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that stay as they are, attempt by attempt
-DAY = 86_400  # seconds, after which nobody still writes a folder
 MOST_MODELS = 4  # kept on disk; one of ViT-B/16 and a base BERT takes 0.3 GB
 FORM = 2  # of what is kept; raised when it, the calibration or the gate changes
 NEAREST = 10
@@ -243,7 +241,7 @@ def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
         with ThreadPoolExecutor(os.cpu_count(), "cjkclip-digest") as pool:
             if list(pool.map(_digest, (folder / name for name in files))) != list(files.values()):
                 return None
-        (folder / "record.json").touch()
+        cache.used(folder)
         graphs = {name[:-4]: ov.Core().read_model(folder / name) for name in files if name.endswith(".xml")}
         return graphs, list(record["layers"]), dict(record["judged"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
@@ -264,10 +262,7 @@ def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> Non
             shutil.rmtree(folder, ignore_errors=True)
             Path(fresh).rename(folder)
             Path(fresh).mkdir()  # for the context to remove
-        used = sorted(folder.parent.glob("*/record.json"), key=lambda path: path.stat().st_mtime)
-        killed = [path for path in folder.parent.glob(".*") if path.stat().st_mtime < time.time() - DAY]
-        for old in [*(path.parent for path in used[:-MOST_MODELS]), *killed]:
-            shutil.rmtree(old, ignore_errors=True)
+        cache.forget(folder.parent.iterdir(), MOST_MODELS)
 
 
 def _digest(path: Path) -> str:

@@ -13,10 +13,10 @@ import torch
 from torch.nn import functional as F
 
 from cjkclip import checkpoints
-from cjkclip.arrays import is_float
 from cjkclip.checkpoints import Found
 from cjkclip.clip import Clip, load
 from cjkclip.config import ResNet
+from cjkclip.engines.torch import tensors
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import FactsError, InputError
 from cjkclip.families import Family, Release
@@ -63,8 +63,7 @@ def finetune(
 def towers_of(clip: Clip) -> Towers:
     """A loaded model as torch modules with float32 weights of their own."""
     read = shapes(clip.config)
-    params = {name: torch.from_numpy(_float32(array)) for name, array in clip.params.items() if name in read}
-    return build(clip.config, params)
+    return build(clip.config, tensors({name: array for name, array in clip.params.items() if name in read}))
 
 
 def write_model(
@@ -123,7 +122,3 @@ def mean(towers: Sequence[Towers]) -> Towers:
         for name, first in states[0].items()
     }
     return build(towers[0].config, weighed)
-
-
-def _float32(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if is_float(array) else array.copy()

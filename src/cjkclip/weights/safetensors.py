@@ -74,7 +74,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
     head: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     place = 0
     for name in order:
-        size = tensors[name].size * tensors[name].itemsize
+        size = tensors[name].nbytes
         shape = list(tensors[name].shape)
         head[name] = {"dtype": dtypes[name], "shape": shape, "data_offsets": [place, place + size]}
         place += size

@@ -125,7 +125,7 @@ def build(config: Model, params: Params, precision: str, device: str) -> TorchEn
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
     with short_of_memory(*NO_MEMORY):
-        return TorchEngine(build_towers(config, _tensors(params)), precision, device)
+        return TorchEngine(build_towers(config, tensors(params)), precision, device)
 
 
 def fast(device: str) -> str | None:
@@ -138,7 +138,10 @@ def machine(device: str) -> str:
     return repr((torch.__version__, torch.cuda.get_device_name(device)))
 
 
-def _tensors(params: Params) -> dict[str, Tensor]:
-    """Copies in float32. What is read of mapped files is handed back meanwhile: one copy of a weight is enough."""
+def tensors(params: Params) -> dict[str, Tensor]:
+    """Copies in float32, whole numbers as they are.
+
+    What is read of mapped files is handed back meanwhile: one copy of a weight is enough.
+    """
     with Floats(params).passing():
         return {k: torch.from_numpy(np.array(v, np.float32 if is_float(v) else v.dtype)) for k, v in params.items()}
