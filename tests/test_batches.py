@@ -136,3 +136,30 @@ def test_the_first_batches_are_smaller_so_that_encoding_starts_soon(clip: cjkcli
     features = clip.encode_image(pictures, batch_size=32, progress=heard.append)
     assert heard == [8, 24, 56, 60]
     np.testing.assert_allclose(features, clip.encode_image(pictures, batch_size=60), atol=2e-6)
+
+
+def test_whoever_stops_early_does_not_wait_for_the_pictures_of_the_next_batch(
+    clip: cjkclip.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cjkclip.image import pixels
+
+    monkeypatch.setattr(pixels.os, "cpu_count", lambda: 2)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    opened, stopping = list[int](), threading.Event()
+
+    class Slow:
+        """The path of a picture, which is not read until somebody stops."""
+
+        def __init__(self, place: int) -> None:
+            self.place = place
+
+        def __fspath__(self) -> str:
+            opened.append(self.place)
+            assert self.place < 8 or stopping.wait(20)
+            return str(tmp_path / "a.png")
+
+    found = clip.encode_image_batches([Slow(place) for place in range(24)], batch_size=16)
+    assert len(next(found).features) == 8
+    threading.Timer(0.5, stopping.set).start()
+    found.close()
+    assert len(set(opened)) <= 8 + 2, opened

@@ -105,7 +105,8 @@ def test_classify_gives_every_label_best_first(clip: cjkclip.Clip) -> None:
     ("labels", "more", "message"),
     [
         ([], {}, "0 labels"),
-        ("cat", {}, "one string"),
+        ("cat", {}, "got one str, expected a list"),
+        (["cat"], {"templates": "a {}"}, "got one str, expected a list"),
         (["cat", " "], {}, "no words"),
         (["cat"], {"templates": ["no place"]}, "no place for the label"),
         (["cat"], {"templates": []}, "0 templates"),
@@ -116,6 +117,14 @@ def test_classify_gives_every_label_best_first(clip: cjkclip.Clip) -> None:
 def test_labels_that_do_not_fit_are_refused(clip: cjkclip.Clip, labels: object, more: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         clip.classify(PICTURES[0], labels, **more)  # type: ignore[arg-type]
+
+
+def test_labels_and_texts_may_come_one_by_one(clip: cjkclip.Clip) -> None:
+    words = ["cat", "dog", "cat"]
+    np.testing.assert_array_equal(clip.encode_text(word for word in words), clip.encode_text(words))
+    np.testing.assert_array_equal(clip.encode_text(np.array(words)), clip.encode_text(words))
+    one_by_one = clip.classify(PICTURES, iter(words[:2]), templates=iter(["a {}"]))
+    assert one_by_one == clip.classify(PICTURES, words[:2], templates=["a {}"])
 
 
 def test_a_cut_text_is_told(clip: cjkclip.Clip) -> None:

@@ -64,9 +64,9 @@ def test_texts_are_encoded_in_parts_that_are_not_smaller_than_a_batch(
     asked: list[tuple[int, int]] = []
     real = clip.encode_text
 
-    def encode(texts: list[str], batch_size: int) -> np.ndarray:
+    def encode(texts: list[str], batch_size: int, **more: Any) -> np.ndarray:
         asked.append((len(texts), batch_size))
-        return real(texts, batch_size=batch_size)
+        return real(texts, batch_size=batch_size, **more)
 
     monkeypatch.setattr(clip, "encode_text", encode)
     monkeypatch.setattr(cjkclip, "load", lambda *_, **__: clip)
@@ -89,7 +89,11 @@ def test_progress_counts_texts_and_pictures(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(embed, "PART", 2)
     words = ("a", "b", "c", *IMAGES, "d", "e")
     assert run("embed", *words, "-o", tmp_path / "v.npy", "--batch-size", "2", *MODEL).exit_code == 0
-    assert told == [("encoding", 8), 2, 5, 6, 7, 8]
+    assert told == [("encoding", 8), 2, 4, 6, 7, 8]  # a and b; two pictures; c and d; a picture; e
+    del told[:]
+    monkeypatch.setattr(embed, "PART", 4)
+    assert run("embed", *"abcdefgh", "-o", tmp_path / "v.npy", "--batch-size", "2", *MODEL).exit_code == 0
+    assert told == [("encoding", 8), 2, 4, 6, 8]
 
 
 def test_texts_that_are_cut_are_counted_once_over_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

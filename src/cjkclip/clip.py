@@ -3,8 +3,7 @@
 Refuses: pixels or ids that the towers were not made for; everything that checkpoints.py refuses.
 """
 
-import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from cjkclip import checkpoints, engines, gate, parameters, stream, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
-from cjkclip.errors import FactsError, InputError, TruncatedTextWarning, WeightsError
+from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.formats import Facts
 from cjkclip.image import OnError, Picture, load_pixels, tell
-from cjkclip.text import Tokens, Truncate
+from cjkclip.text import Tokens, Truncate, check_texts
 from cjkclip.text.batches import by_length
 from cjkclip.zeroshot import Prediction
 
@@ -174,32 +173,35 @@ class Clip:
 
     def encode_text(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         normalize: bool = True,
         batch_size: int | None = None,
         truncate: Truncate = "cut",
+        progress: Callable[[int], None] | None = None,
     ) -> Features:
         """Features of texts, (n, E). A text that was cut is told by TruncatedTextWarning. Raises TextError.
 
         Texts of a like length share a batch, 256 unless `batch_size` says how many, without padding to longer ones;
-        repeated texts are encoded once.
+        repeated texts are encoded once. `progress(n)` hears after each batch how many texts are done.
         """
-        at_once = _at_once(batch_size, 256)
+        at_once, texts, done = _at_once(batch_size, 256), check_texts(texts), 0
         tokens = self.tokenize(texts, truncate=truncate)
-        if tokens.truncated:
-            _tell_cut(tokens)
+        tokens.tell_cut(stacklevel=2)
         first: dict[str, int] = {}
-        places = [first.setdefault(text, row) for row, text in enumerate(texts)]
-        wanted = np.array(list(first.values()), np.intp)
+        places = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.intp)
+        wanted, times = np.array(list(first.values()), np.intp), np.bincount(places)
         features = np.zeros((len(places), self.embed_dim), np.float32)
         for rows in by_length(tokens.mask[wanted], at_once):
             part = wanted[rows]
             batch = Tokens(ids=tokens.ids[part], mask=tokens.mask[part], truncated=())
             features[part] = self.encode_tokens(batch, normalize=normalize)
+            done += int(times[part].sum())
+            if progress is not None:
+                progress(done)
         return features[places]
 
-    def logits(self, images: Picture | Sequence[Picture], texts: Sequence[str]) -> Float32[np.ndarray, "n m"]:
+    def logits(self, images: Picture | Sequence[Picture], texts: Iterable[str]) -> Float32[np.ndarray, "n m"]:
         """Cosines of pictures and texts times the model's own scale, (n_images, n_texts)."""
         self.engine.prepare()
         return np.float32(self.logit_scale) * (self.encode_image(images) @ self.encode_text(texts).T)
@@ -207,10 +209,10 @@ class Clip:
     def classify(
         self,
         images: Picture | Sequence[Picture],
-        labels: Sequence[str],
+        labels: Iterable[str],
         *,
         language: str | None = None,
-        templates: Sequence[str] | None = None,
+        templates: Iterable[str] | None = None,
     ) -> list[list[Prediction]]:
         """Per picture, every label with its probability among the labels, best first.
 
@@ -221,6 +223,7 @@ class Clip:
             raise InputError(f"language {language!r} is not one of this model's: {list(self.languages)}")
         if templates is None:
             templates = self.family.templates.get(language or "", zeroshot.BARE)
+        labels, templates = check_texts(labels), check_texts(templates)
         self.engine.prepare()
         classes = self._classes(zeroshot.sentences(labels, templates), len(templates))
         scores = np.float32(self.logit_scale) * (self.encode_image(_listed(images)) @ classes.T)
@@ -272,16 +275,6 @@ def _at_once(batch_size: int | None, usual: int) -> int:
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected at least 1")
     return batch_size or usual
-
-
-def _tell_cut(tokens: Tokens) -> None:
-    which = ", ".join(map(str, tokens.truncated[:10])) + (", ..." if len(tokens.truncated) > 10 else "")
-    warnings.warn(
-        f"{len(tokens.truncated)} of {len(tokens.ids)} texts are longer than {tokens.ids.shape[1]} tokens and were "
-        f"cut (index {which})",
-        TruncatedTextWarning,
-        stacklevel=3,
-    )
 
 
 def _scale(found: Found) -> float:

@@ -4,12 +4,13 @@ n pictures of a batch, E joint width. At most three batches of pixels exist at o
 Also here: a batch, of pictures or of texts, that does not fit into memory is tried once more in two halves.
 """
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -77,9 +78,11 @@ def fill(features: Features, found: Generator[Batch], progress: Callable[[int], 
 def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: bool) -> Generator[Made]:
     """Pixels of every picture, at most `batch_size` at once; the next are made meanwhile by a thread that ends here."""
 
+    over = threading.Event()
+
     def make(rows: slice) -> Made:
         bad: Problems = []
-        part = pictures[rows]
+        part = _Until(over, pictures[rows])
         try:
             pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, error: bad.extend(error.problems))
         except MemoryError as error:
@@ -91,11 +94,29 @@ def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: boo
         yield from map(make, parts)
         return
     with ThreadPoolExecutor(1, "cjkclip-ahead") as pool:
-        made = pool.submit(make, parts[0])
-        for rows in parts[1:]:
-            done, made = made.result(), pool.submit(make, rows)
-            yield done
-        yield made.result()
+        try:
+            made = pool.submit(make, parts[0])
+            for rows in parts[1:]:
+                done, made = made.result(), pool.submit(make, rows)
+                yield done
+            yield made.result()
+        finally:
+            over.set()  # Ctrl-C does not wait until a batch of large pictures is read
+
+
+class _Until(Sequence[Picture]):
+    """Pictures, until `over` is set: then nobody wants them, and asking for one raises CancelledError."""
+
+    def __init__(self, over: threading.Event, pictures: Sequence[Picture]) -> None:
+        self._over, self._pictures = over, pictures
+
+    def __getitem__(self, index: Any) -> Any:  # of load_pixels: one number
+        if self._over.is_set():
+            raise CancelledError
+        return cast(Any, self._pictures[index])
+
+    def __len__(self) -> int:
+        return len(self._pictures)
 
 
 def growing(count: int, most: int) -> Iterator[slice]:

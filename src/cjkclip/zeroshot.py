@@ -1,6 +1,6 @@
 """Zero-shot classification as arithmetic: sentences for labels, their ensembles, probabilities.
 
-T templates, C labels, n pictures, E joint width. Refuses: no labels, one string for a list, templates without {}.
+T templates, C labels, n pictures, E joint width. Refuses: no labels, templates without {}.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,6 @@ def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     >>> sentences(["猫", "犬"], ["{}", "{}の写真"])
     ['猫', '猫の写真', '犬', '犬の写真']
     """
-    if isinstance(labels, str) or isinstance(templates, str):
-        raise TextError("labels and templates are lists of strings, got one string: pass [text]")
     if not labels or not templates:
         raise InputError(f"got {len(labels)} labels and {len(templates)} templates, expected at least one of each")
     for template in templates:

@@ -5,9 +5,10 @@ However many there are, the vectors of one part of the texts and of a few batche
 
 import time
 from bisect import bisect
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -172,28 +173,38 @@ def _fill(
 ) -> Spent:
     """A row for every input that can be used, in their order, written as they come."""
     places = [i for i in wanted.texts if worded(report, wanted.names[i])]
-    texts = _texts(report, clip, wanted.names, places, batch_size)
-    spent, done = Spent(), 0
-    pictures = _pictures(report, clip, wanted, fast, batch_size, spent)
-    with closing(pictures), report.progress("encoding", len(places) + len(wanted.pictures)) as progress:
-        for found, vectors in _in_order(texts, pictures):
-            began = time.perf_counter()
-            rows.add([wanted.names[i] for i in found], vectors)
-            spent.writing += time.perf_counter() - began
-            done += len(found)
-            progress(done)
+    spent = Spent()
+    with report.progress("encoding", len(places) + len(wanted.pictures)) as progress:
+        encoded = {"texts": 0, "pictures": 0}
+
+        def tell(what: str, done: int) -> None:
+            encoded[what] = done
+            progress(sum(encoded.values()))
+
+        texts = _texts(report, clip, wanted.names, places, batch_size, partial(tell, "texts"))
+        pictures = _pictures(report, clip, wanted, fast, batch_size, spent, partial(tell, "pictures"))
+        with closing(pictures):
+            for found, vectors in _in_order(texts, pictures):
+                began = time.perf_counter()
+                rows.add([wanted.names[i] for i in found], vectors)
+                spent.writing += time.perf_counter() - began
     return spent
 
 
 def _texts(
-    report: Report, clip: "cjkclip.Clip", names: Sequence[str], places: Sequence[int], batch_size: int | None
+    report: Report,
+    clip: "cjkclip.Clip",
+    names: Sequence[str],
+    places: Sequence[int],
+    batch_size: int | None,
+    tell: Callable[[int], None],
 ) -> Iterator[Vectors]:
     """The texts at `places`, part by part; at the end the report hears how many were cut."""
     part, cut, limit = max(PART, batch_size or 0), list[int](), 0
     for start in range(0, len(places), part):
         some = list(places[start : start + part])
         words = [names[i] for i in some]
-        vectors = clip.encode_text(words, batch_size=batch_size)
+        vectors = clip.encode_text(words, batch_size=batch_size, progress=lambda n, start=start: tell(start + n))
         if report.take(TruncatedTextWarning):  # it counts within a part, and there may be many parts
             tokens = clip.tokenize(words)
             limit = tokens.ids.shape[1]
@@ -208,7 +219,13 @@ def _texts(
 
 
 def _pictures(
-    report: Report, clip: "cjkclip.Clip", wanted: Wanted, fast: bool, batch_size: int | None, spent: Spent
+    report: Report,
+    clip: "cjkclip.Clip",
+    wanted: Wanted,
+    fast: bool,
+    batch_size: int | None,
+    spent: Spent,
+    tell: Callable[[int], None],
 ) -> Generator[Vectors]:
     """The pictures among the inputs, batch by batch; the bad ones are reported."""
     if not wanted.pictures:
@@ -220,7 +237,9 @@ def _pictures(
             spent.encoding += batch.encoded
             for index, why in batch.problems:
                 report.problem(paths[index], ImageError(f"picture {index}: {why}"))
-            yield wanted.pictures[batch.start : batch.start + len(batch.features)], batch.features
+            done = batch.start + len(batch.features)
+            tell(done)
+            yield wanted.pictures[batch.start : done], batch.features
 
 
 def _in_order(*streams: Iterator[Vectors]) -> Iterator[Vectors]:

@@ -5,6 +5,7 @@ word. Control characters are legal: each tokenizer cleans them by its own rule.
 """
 
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from cjkclip.arrays import Int64
-from cjkclip.errors import TextError
+from cjkclip.errors import TextError, TruncatedTextWarning
 
 Truncate = Literal["cut", "error"]
 
@@ -28,6 +29,17 @@ class Tokens:
     ids: Int64[np.ndarray, "n L"]
     mask: Int64[np.ndarray, "n L"]  # 1 = keep, 0 = padding
     truncated: tuple[int, ...]  # indices of the texts that were cut
+
+    def tell_cut(self, stacklevel: int = 1) -> None:
+        """Warn with TruncatedTextWarning, if a text was cut, at the caller that `stacklevel` says, as `warn` does."""
+        if self.truncated:
+            which = ", ".join(map(str, self.truncated[:10])) + (", ..." if len(self.truncated) > 10 else "")
+            warnings.warn(
+                f"{len(self.truncated)} of {len(self.ids)} texts are longer than {self.ids.shape[1]} tokens and were "
+                f"cut (index {which})",
+                TruncatedTextWarning,
+                stacklevel=stacklevel + 1,
+            )
 
 
 @runtime_checkable
