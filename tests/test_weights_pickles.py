@@ -1,11 +1,15 @@
 """Pickles in weight files that bite, lie or never end: always WeightsError, nothing run, time bounded."""
 
 import builtins
+import io
 import os
 import pickle
 import struct
+import threading
 import time
+import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import torch
 import gadgets
 from cjkclip.errors import WeightsError
 from cjkclip.weights import read
+from cjkclip.weights.pickle import Machine
 from cjkclip.weights.torchfile import LEGACY_MAGIC
 
 STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
@@ -269,3 +274,25 @@ def test_a_module_without_end_is_refused(tmp_path, monkeypatch):
 def test_a_name_has_to_be_valid_unicode(tmp_path):
     name = b"X\x03\x00\x00\x00" + "\ud800".encode("utf-8", "surrogatepass")
     refused(archive(tmp_path, b"}" + name + ONE + b"s."), r"the name '\\ud800' of a tensor is no valid Unicode")
+
+
+def test_threads_that_read_at_once_leave_the_warnings_as_they_were():
+    inside, done = threading.Event(), threading.Event()
+    before = list(warnings.filters)
+
+    def first(_: str) -> str:
+        inside.wait(1)  # for the second, which must not be in there yet
+        return "first"
+
+    def second(_: str) -> str:
+        inside.set()
+        done.wait(1)
+        return "second"
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(Machine(first, str).run, io.BytesIO(b"cany\nname\n."))
+        one.add_done_callback(lambda _: done.set())
+        two = pool.submit(Machine(second, str).run, io.BytesIO(b"cany\nname\n."))
+        assert (one.result(), two.result()) == ("first", "second")
+    after, warnings.filters[:] = list(warnings.filters), before
+    assert after == before

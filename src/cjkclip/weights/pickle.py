@@ -9,6 +9,7 @@ below, which no checkpoint comes near and which keep a hostile file from taking 
 
 import io
 import pickletools
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cjkclip.weights.tensors import short
 MAX_BYTES = 64 << 20
 MAX_STEPS = 1_000_000  # a checkpoint needs about 40 for each tensor
 MAX_INT_BITS = 128  # torch's magic number has 77
+_QUIET = threading.RLock()  # two threads that silence warnings at once could leave them silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Machine:
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         try:
-            with warnings.catch_warnings():
+            with _QUIET, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pickletools unescapes names by a codec that warns of odd ones
                 self.steps_of(stream)
         except ValueError as error:
