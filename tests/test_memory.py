@@ -1,9 +1,12 @@
 """Loading maps files: what it hands out are views of them, copied by an engine alone, and once."""
 
+import gc
 import mmap
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,7 +112,7 @@ def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, ki
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_pages_are_handed_back_whoever_mapped_them(tmp_path):
-    """Only those that are mapped to be read: others may hold what no file has."""
+    """Only those that are mapped to be read: others may hold what no file has. Others' while nobody can unmap them."""
     path = tmp_path / "a name with spaces"
     path.write_bytes(b"7" * (4 << 20))
     mine, other, written = MappedFile.of(path), np.memmap(path, np.uint8, "r"), np.memmap(path, np.uint8, "c")
@@ -125,8 +128,16 @@ def test_pages_are_handed_back_whoever_mapped_them(tmp_path):
         return sorted(found)
 
     assert resident() == [4096] * 3
-    let_go([mine])
+    there = threading.Event()
+    with ThreadPoolExecutor(1) as pool:  # somebody who could unmap the other one, and have its place given to memory
+        waits = pool.submit(there.wait, 20)
+        let_go([mine], threading.current_thread())
+        assert resident() == [0, 4096, 4096]
+        there.set()
+        assert waits.result()
+    let_go([mine], threading.current_thread())
     assert resident() == [0, 0, 4096]
+    assert gc.isenabled()
     assert (held[5], other[5], written[5]) == (ord("7"), ord("7"), 8)
 
 

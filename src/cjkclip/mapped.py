@@ -4,8 +4,10 @@ What a program reads of a mapped file counts as its memory until it is handed ba
 """
 
 import ctypes
+import gc
 import mmap
 import os
+import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import cast
@@ -13,6 +15,7 @@ from typing import cast
 import numpy as np
 
 _MAPS = Path("/proc/self/maps")
+OURS = "cjkclip-"  # how the names of our threads begin
 
 
 class MappedFile(mmap.mmap):
@@ -56,17 +59,26 @@ def bytes_of(file: mmap.mmap) -> np.ndarray:
     return np.frombuffer(file, np.uint8)
 
 
-def let_go(files: Collection[mmap.mmap]) -> None:
+def let_go(files: Collection[mmap.mmap], caller: threading.Thread) -> None:
     """Hand the pages of mapped files back to the system, which reads them again should anybody look.
 
-    On Linux also those that a library mapped from the same files on its own account.
+    On Linux also those that a library mapped from the same files on its own account for `caller`, who waits for it.
+    That goes by their addresses, so it is done only while nobody else is there who could unmap them and have the
+    addresses given to other memory, which would be lost: no thread but ours, and no garbage collector.
     """
     if not hasattr(mmap, "MADV_DONTNEED"):
         return
     for file in files:
         file.madvise(mmap.MADV_DONTNEED)
-    for start, size in _mappings({str(file.path) for file in files if isinstance(file, MappedFile)}):
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        if all(thread is caller or thread.name.startswith(OURS) for thread in threading.enumerate()):
+            for start, size in _mappings({str(file.path) for file in files if isinstance(file, MappedFile)}):
+                ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _mappings(paths: set[str]) -> list[tuple[int, int]]:

@@ -52,11 +52,11 @@ class Floats(Mapping[str, np.ndarray]):
     @contextmanager
     def passing(self) -> Generator[None]:
         """Hand back, again and again, what was read from mapped files: a compiler reads every weight only once."""
-        done = threading.Event()
+        done, caller = threading.Event(), threading.current_thread()
 
         def hand_back() -> None:
             while not done.wait(PACE):
-                self.let_go()
+                self._let_go(caller)
 
         thread = threading.Thread(target=hand_back, name="cjkclip-pages", daemon=True)
         thread.start()
@@ -65,8 +65,7 @@ class Floats(Mapping[str, np.ndarray]):
         finally:
             done.set()
             thread.join()
-            self.let_go()
+            self._let_go(caller)
 
-    def let_go(self) -> None:
-        """Hand the pages of mapped files back to the system."""
-        let_go({file for file in map(root, self.stored.values()) if isinstance(file, mmap.mmap)})
+    def _let_go(self, caller: threading.Thread) -> None:
+        let_go({file for file in map(root, self.stored.values()) if isinstance(file, mmap.mmap)}, caller)
