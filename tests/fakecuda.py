@@ -4,6 +4,7 @@ A graph keeps the operations that ran while it was recorded with the tensors the
 those: like a real one it knows nothing of Python, of new inputs, or of numbers that a program looked at meanwhile.
 """
 
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -20,6 +21,10 @@ class Event:
 
 
 class Stream:
+    def __init__(self, device: str = "cpu") -> None: ...
+
+    def synchronize(self) -> None: ...
+
     def wait_event(self, event: Event) -> None: ...
 
     def wait_stream(self, stream: "Stream") -> None: ...
@@ -56,7 +61,9 @@ class Recorder(TorchDispatchMode):
         return out
 
 
+RECORDING = threading.Lock()
 POOLS: list[object] = []
+STREAMS: dict[int, Stream] = {}  # on which recordings are made, by their pool
 
 
 def graph_pool_handle() -> object:
@@ -65,11 +72,16 @@ def graph_pool_handle() -> object:
 
 
 @contextmanager
-def graph(made: CUDAGraph, pool: object, capture_error_mode: str) -> Generator[None]:
+def graph(made: CUDAGraph, pool: object, stream: Stream, capture_error_mode: str) -> Generator[None]:
     assert capture_error_mode == "thread_local"  # other threads may go on using the device
     assert pool is POOLS[-1]
-    with Recorder(made):
-        yield
+    assert STREAMS.setdefault(id(pool), stream) is stream  # or the pool would not be shared
+    assert RECORDING.acquire(blocking=False), "one recording at a time in a process"
+    try:
+        with Recorder(made):
+            yield
+    finally:
+        RECORDING.release()
 
 
 def stream(_: Stream) -> Any:
@@ -78,6 +90,9 @@ def stream(_: Stream) -> Any:
 
 def device(_: str) -> Any:
     return nullcontext()
+
+
+def empty_cache() -> None: ...
 
 
 def current_stream() -> Stream:

@@ -1,6 +1,7 @@
 """On a CUDA device (`make test-gpu`): what comes back is what NumPy computes, in every precision and by every way."""
 
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 import cjkclip
 from cjkclip import engines
-from cjkclip.engines.torch import TorchEngine, gpu
+from cjkclip.engines.torch import gpu
 from families import FAMILIES, Case
 from test_families import READING, SEEING, difference, rows
 from test_precisions import BOUNDS, unit
@@ -52,20 +53,41 @@ def test_stages_are_those_of_the_oracle(case: Case) -> None:
         assert {name: difference(got[name], want[name]) <= EXACT for name in want} == dict.fromkeys(want, True)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_many_rows_and_threads(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lanes and recordings are in step: 40 calls of other numbers, from four threads."""
-    monkeypatch.setattr(gpu, "COMPILE_AFTER", 0.0 if compiled else 1e9)
-    clip = cjkclip.load("moji", engine="torch", device="cuda", precision="fp32")
-    assert isinstance(clip.engine, TorchEngine)
-    side = clip.config.vision.image_size if clip.config.vision else 0
-    rng = np.random.default_rng(0)
-    asked = [rng.normal(size=(count, 3, side, side)).astype(np.float32) for count in (1, 200, 64, 33) * 10]
-    exact = cjkclip.load("moji", engine="openvino", precision="fp32")
-    want = [exact.encode_pixels(one) for one in asked]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(clip.encode_pixels, asked))
-    assert max(map(difference, found, want)) <= EXACT
+MANY = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+import cjkclip
+from cjkclip.engines.torch import gpu
+
+gpu.COMPILE_AFTER = 0.0 if sys.argv[1] == "compiled" else 1e9
+clip = cjkclip.load("moji", engine="torch", device=sys.argv[2], precision="fp32")
+exact = cjkclip.load("moji", engine="openvino", precision="fp32")
+rng, words = np.random.default_rng(0), ["cat", "消防車", "a bunch of flowers", "눈사람"]
+calls = []
+for count in (1, 200, 64, 33) * 10:
+    pixels = rng.normal(size=(count, 3, 96, 96)).astype(np.float32)
+    calls += [("encode_pixels", pixels), ("encode_text", words[: count % 3 + 1] * count)]
+with ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(lambda call: getattr(clip, call[0])(call[1]), calls))
+print(max(float(np.abs(got - getattr(exact, name)(asked)).max()) for got, (name, asked) in zip(found, calls)))
+print(clip.engine._image._compiled, len(clip.engine._image._recordings._recorded))
+"""
+
+
+@pytest.mark.parametrize("way", ["plain", "compiled"])
+def test_many_rows_of_both_towers_from_several_threads(way: str) -> None:
+    """Lanes and recordings are in step, on every card. In a process without the checks of annotations."""
+    for number in range(torch.cuda.device_count()):
+        ask = [sys.executable, "-c", MANY, way, f"cuda:{number}"]
+        done = subprocess.run(ask, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        difference, compiled, recorded = done.stdout.split()
+        assert float(difference) <= EXACT
+        assert compiled == str(way == "compiled" and gpu.lacking() is None)
+        assert int(recorded) > 0
 
 
 def test_the_gate_looks_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,20 +122,28 @@ def _every_token(tower: nn.Module, *inputs: Tensor) -> Tensor:
 
 def build(config: Model, params: Params, precision: str, device: str) -> TorchEngine:
     """Towers on a device. Weights become float32 here; `arithmetic` says what bf16 is."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
+    device = _there(device)
     with short_of_memory(*NO_MEMORY):
         return TorchEngine(build_towers(config, tensors(params)), precision, device)
 
 
 def fast(device: str) -> str | None:
     """bf16, if the GPU has matrix units for it: from compute capability 8.0 on."""
-    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else None
+    return "bf16" if torch.cuda.get_device_capability(_there(device)) >= (8, 0) else None
 
 
 def machine(device: str) -> str:
     """torch's version and the GPU's name."""
-    return repr((torch.__version__, torch.cuda.get_device_name(device)))
+    return repr((torch.__version__, torch.cuda.get_device_name(_there(device))))
+
+
+def _there(device: str) -> str:
+    """The same device; a GPU gets its number, since each thread has a current one of its own. Raises EngineError."""
+    if kind(device) != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
+    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 
 def tensors(params: Params) -> dict[str, Tensor]:

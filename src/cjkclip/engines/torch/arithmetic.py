@@ -1,17 +1,24 @@
 """How torch computes in a precision: which weights are halved, and what holds while a tower runs.
 
 bf16 is autocast: layers multiply in bfloat16, normalisations and the residual stream stay in float32. fp32 is exact:
-on a CUDA device, where torch lets convolutions round to TF32 unless it is told otherwise, it is told otherwise.
+on a CUDA device, where torch lets convolutions round to TF32 unless it is told otherwise, it is told otherwise. Facts:
+torch 2.13, torch/backends and ATen/Context.
 """
 
+import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from cjkclip.engines import kind
 from cjkclip.engines.torch.towers import Towers
+
+# Calls on CUDA devices take turns: the settings of float32 are the whole process's, and while a graph is recorded no
+# thread of it may record another one or wait for a device. A device does one thing after the other anyway.
+TURN = threading.RLock()
 
 
 def settle(towers: Towers, precision: str, device: str) -> Towers:
@@ -33,13 +40,49 @@ def settle(towers: Towers, precision: str, device: str) -> Towers:
 
 @contextmanager
 def arithmetic(precision: str, device: str) -> Generator[None]:
-    """What has to hold around a call of a settled tower: no gradients, and the precision's rules."""
+    """What has to hold around a call of a settled tower: no gradients, and the precision's rules.
+
+    Calls on CUDA devices take turns, see `TURN`.
+    """
     with ExitStack() as stack:
+        if kind(device) == "cuda":
+            stack.enter_context(TURN)
         stack.enter_context(torch.inference_mode())
         if precision == "bf16":
             stack.enter_context(torch.autocast(kind(device), torch.bfloat16, cache_enabled=False))
         elif kind(device) == "cuda":
-            cudnn = torch.backends.cudnn
-            asked = cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic
-            stack.enter_context(cudnn.flags(*asked, allow_tf32=False))
+            stack.enter_context(without_tf32())
         yield
+
+
+@contextmanager
+def without_tf32() -> Generator[None]:
+    """float32 is float32 in CUDA's convolutions and matrix products, whatever the program has chosen for itself.
+
+    torch 2.9 has names of its own for these settings, and refuses to read an old one while they say different things.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    with ExitStack() as stack:
+        if hasattr(cudnn, "conv"):
+            stack.enter_context(_set(cudnn.conv, "fp32_precision", "ieee"))
+        else:
+            stack.enter_context(_set(cudnn, "allow_tf32", False))
+        try:
+            asked = torch.get_float32_matmul_precision()
+        except RuntimeError:  # chosen by the new names alone
+            stack.enter_context(_set(matmul, "fp32_precision", "ieee"))
+        else:
+            if asked != "highest":
+                stack.callback(torch.set_float32_matmul_precision, asked)
+                torch.set_float32_matmul_precision("highest")
+        yield
+
+
+@contextmanager
+def _set(place: Any, name: str, value: object) -> Generator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)

@@ -4,43 +4,49 @@ A part's rows are laid into page-locked memory and sent by a stream of their own
 as a CUDA graph, which the device then runs without waiting for Python. A tower that has worked for `COMPILE_AFTER`
 seconds gets compiled blocks: that takes about as long as it saves in as much time again. Threads take turns.
 
-Everything here is about when and where; the arithmetic is the tower's.
+Everything here is about when and where; the arithmetic is the tower's. What only makes it faster may fail: a shape that
+cannot be recorded, or blocks that cannot be compiled here, run plainly from then on, and the log says so. A part that
+does not fit into the device's memory is tried again with half the rows, as are all that follow.
 """
 
 import logging
 import os
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from subprocess import SubprocessError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, cuda, nn
 
-from cjkclip.engines.torch.arithmetic import arithmetic
+from cjkclip.engines.torch.arithmetic import TURN, arithmetic
+from cjkclip.engines.torch.resnet import Bottleneck
 
 SIZES = (1, 2, 4, 8, 16, 32, 48, 64)  # rows of a part; a smaller one is filled up with its last row
 HOT = 2  # calls of one shape, from which on it is recorded
 KEPT = 12  # recorded shapes of a tower
 OFTEN = 2  # times as often as the rarest of those a shape has to come to take its place
 COMPILE_AFTER = 30.0  # seconds of work in one tower
+COMPILATIONS = 64  # of one kind of block, over all towers of a process; torch's own limit is 8
 WARM = 2  # runs before a recording, in which libraries allocate what they keep
 PINNED = True  # page-locked memory; there is none without a driver
+# what compiling may end in besides want of memory: RuntimeErrors of torch, the rest of compilers and linkers
+FAILED = (RuntimeError, OSError, ImportError, AttributeError, TypeError, ValueError, AssertionError, SubprocessError)
 _LOG = logging.getLogger(__name__)
 
 
-def parts(rows: int) -> Iterator[tuple[slice, int]]:
-    """Which rows go together, and how many the part is filled up to.
+def parts(rows: int, most: int) -> Iterator[tuple[slice, int]]:
+    """Which rows go together, at most so many, and how many the part is filled up to.
 
-    >>> [(rows.stop - rows.start, size) for rows, size in parts(141)]
+    >>> [(rows.stop - rows.start, size) for rows, size in parts(141, 64)]
     [(64, 64), (64, 64), (13, 16)]
     """
-    for start in range(0, rows, SIZES[-1]):
-        count = min(SIZES[-1], rows - start)
+    for start in range(0, rows, most):
+        count = min(most, rows - start)
         yield slice(start, start + count), next(size for size in SIZES if size >= count)
 
 
@@ -62,7 +68,7 @@ class Feeder:
     """Parts on their way to the device, in two lanes by turns: one is filled while the other is computed."""
 
     def __init__(self, device: str) -> None:
-        self._device, self._stream = device, cuda.Stream()
+        self._device, self._stream = device, cuda.Stream(device)
         self._lanes, self._turn = (Lane(), Lane()), 0
 
     def send(self, arrays: Sequence[np.ndarray], size: int, floats: torch.dtype) -> list[Tensor]:
@@ -103,20 +109,20 @@ def _laid(lane: Lane, place: int, array: np.ndarray, wanted: tuple[int, torch.dt
 class Recorded:
     """A tower's call of one shape as a CUDA graph. What it returns is overwritten by the next call.
 
-    Recordings that never run at once may share a `pool`: what one of them computes on the way lies where another's did.
+    Recordings that never run at once may share a `pool`, and then have to share the stream `aside` that they are made
+    on: what one of them computes on the way lies where another's did.
     """
 
-    def __init__(self, tower: nn.Module, inputs: Sequence[Tensor], pool: Any) -> None:
+    def __init__(self, tower: nn.Module, inputs: Sequence[Tensor], pool: Any, aside: Any) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
-        aside = cuda.Stream()
         aside.wait_stream(cuda.current_stream())
-        with cuda.stream(aside):
+        with cuda.stream(aside):  # which is left again even if the recording fails, as `cuda.graph` would not
             for _ in range(WARM):
                 tower(*self._inputs)
+            self._graph = cuda.CUDAGraph()
+            with cuda.graph(self._graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
+                self._output = tower(*self._inputs)
         cuda.current_stream().wait_stream(aside)
-        self._graph = cuda.CUDAGraph()
-        with cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._output = tower(*self._inputs)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
         """Replay it on other numbers."""
@@ -126,47 +132,40 @@ class Recorded:
         return self._output
 
 
-class Runner:
-    """A tower's calls. The tower must be its own: its blocks are replaced when they are compiled."""
+class Recordings:
+    """A tower's calls, recorded where a shape comes again, as long as there is room."""
 
-    def __init__(self, tower: nn.Module, precision: str, device: str) -> None:
-        self._tower, self._precision, self._device = tower, precision, device
-        self._floats = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._recorded: dict[Shapes, Recorded] = {}
-        self._pool: Any = None  # of the recordings
+    def __init__(self, tower: nn.Module, device: str) -> None:
+        self._tower, self._aside = tower, cuda.Stream(device)
+        self._pool: Any = None
         self._seen: Counter[Shapes] = Counter()
-        self._spent, self._compiled = 0.0, False
-        self._turn = threading.Lock()  # one set of lanes, and a recording has one set of buffers
-        self._feeder: Feeder | None = None
+        self._recorded: dict[Shapes, Recorded] = {}
+        self._refused: set[Shapes] = set()
 
-    def __call__(self, *arrays: np.ndarray) -> np.ndarray:
-        """Features of rows, (n, E) float32."""
-        found: list[Tensor] = []
-        with self._turn, cuda.device(self._device), arithmetic(self._precision, self._device):
-            if not self._compiled and self._spent > COMPILE_AFTER:
-                self._compile()
-            began = time.perf_counter()
-            feeder = self._feeder = self._feeder or Feeder(self._device)
-            for rows, size in parts(len(arrays[0])):
-                inputs = feeder.send([array[rows] for array in arrays], size, self._floats)
-                output = self._step(inputs)[: rows.stop - rows.start]
-                feeder.computed()
-                found.append(output.to(torch.float32, copy=True))
-            features = torch.cat(found).cpu().numpy()
-            self._spent += time.perf_counter() - began
-        return features
-
-    def _step(self, inputs: list[Tensor]) -> Tensor:
+    def __call__(self, inputs: list[Tensor]) -> Tensor:
         """The tower's answer, by the fastest way there is by now."""
         key = tuple(tensor.shape for tensor in inputs)
         self._seen[key] += 1
         if key not in self._recorded:
-            if self._seen[key] < HOT or not self._room(key):
-                return self._tower(*inputs)
+            if self._seen[key] < HOT or key in self._refused or not self._room(key):
+                return self._plain(inputs)
             if not self._recorded:  # a pool that has no recording left is gone
                 self._pool = cuda.graph_pool_handle()
-            self._recorded[key] = Recorded(self._tower, inputs, self._pool)
-        return self._recorded[key](inputs)
+            try:
+                self._recorded[key] = Recorded(self._tower, inputs, self._pool, self._aside)
+            except RuntimeError as error:
+                _LOG.info("not recording %s for this GPU: %.200s", [tuple(shape) for shape in key], error)
+                self._refused.add(key)
+        return self._recorded.get(key, self._plain)(inputs)
+
+    def _plain(self, inputs: Sequence[Tensor]) -> Tensor:
+        return self._tower(*inputs)
+
+    def clear(self) -> None:
+        """Forget them, and let go of their memory."""
+        cuda.current_stream().synchronize()
+        self._recorded.clear()
+        self._refused.clear()
 
     def _room(self, key: Shapes) -> bool:
         """Is there a place for one more recording? Shapes that come as often as others do not take turns in it."""
@@ -175,26 +174,100 @@ class Runner:
         rarest = min(self._recorded, key=lambda shapes: self._seen[shapes])
         if self._seen[key] < OFTEN * self._seen[rarest]:
             return False
+        cuda.current_stream().synchronize()
         del self._recorded[rarest]
         return True
 
+
+class Runner:
+    """A tower's calls. The tower must be its own: its blocks are replaced when they are compiled."""
+
+    def __init__(self, tower: nn.Module, precision: str, device: str) -> None:
+        self._tower, self._precision, self._device = tower, precision, device
+        self._floats = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._most = SIZES[-1]  # rows of a part that fit into the device's memory, as far as is known
+        self._spent, self._tried, self._compiled = 0.0, False, False
+        self._feeder: Feeder | None = None
+        self._recordings: Recordings | None = None
+
+    def __call__(self, *arrays: np.ndarray) -> np.ndarray:
+        """Features of rows, (n, E) float32. Raises torch.OutOfMemoryError if one row does not fit."""
+        with TURN, cuda.device(self._device), arithmetic(self._precision, self._device):
+            if not self._tried and self._spent > COMPILE_AFTER:
+                self._compile()
+            while True:
+                try:
+                    return self._compiled_or_plain(arrays)
+                except torch.OutOfMemoryError:
+                    if self._most == 1:
+                        raise
+                self._most //= 2  # only here: while an exception is handled, it keeps what had been allocated
+                self._let_go()
+
+    def _compiled_or_plain(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        if self._compiled:
+            try:
+                with torch._dynamo.config.patch(cache_size_limit=COMPILATIONS):  # pyright: ignore[reportPrivateUsage]
+                    return self._features(arrays)
+            except torch.OutOfMemoryError:
+                raise
+            except FAILED as error:
+                _LOG.info("not compiling the model for this GPU: %.200s", error)
+            plain_blocks(self._tower)
+            self._compiled = False
+            self._let_go()
+        return self._features(arrays)
+
+    def _features(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Part after part."""
+        began = time.perf_counter()
+        feeder = self._feeder = self._feeder or Feeder(self._device)
+        call = self._recordings = self._recordings or Recordings(self._tower, self._device)
+        found: list[Tensor] = []
+        for rows, size in parts(len(arrays[0]), self._most):
+            output = call(feeder.send([array[rows] for array in arrays], size, self._floats))
+            feeder.computed()
+            found.append(output[: rows.stop - rows.start].to(torch.float32, copy=True))
+        features = torch.cat(found).cpu().numpy()
+        self._spent += time.perf_counter() - began
+        return features
+
+    def _let_go(self) -> None:
+        """Of the device's memory, as far as it is not the tower's."""
+        if self._recordings is not None:
+            self._recordings.clear()
+        self._feeder = None
+        cuda.empty_cache()
+
     def _compile(self) -> None:
         """Compile the blocks, which are alike, as one; recordings of the plain ones are dropped."""
-        self._compiled = True
+        self._tried = True
         if (missing := lacking()) is not None:
             _LOG.info("not compiling the model for this GPU: there is no %s", missing)
             return
         _LOG.info("compiling the model for this GPU, once, which takes some seconds")
         compile_blocks(self._tower)
-        self._recorded.clear()
+        self._compiled = True
+        self._let_go()
 
 
 def compile_blocks(tower: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile a tower's alike parts in place: blocks but the last, which computes one token, or a ResNet's stages."""
-    blocks = tower.get_submodule("blocks") if hasattr(tower, "blocks") else None
-    units = list(tower.children()) if blocks is None else list(blocks.children())[:-1]
-    for unit in units:
+    """Compile a tower's alike parts in place. Nothing is compiled before they are called."""
+    for unit in _units(tower):
         unit.compile(dynamic=True, backend=backend)
+
+
+def plain_blocks(tower: nn.Module) -> None:
+    """Undo `compile_blocks`, for which torch has no name."""
+    for unit in _units(tower):
+        unit._compiled_call_impl = None  # pyright: ignore[reportPrivateUsage]
+
+
+def _units(tower: nn.Module) -> list[nn.Module]:
+    """What is worth compiling: blocks but the last, which computes one token, or a ResNet's bottlenecks."""
+    if hasattr(tower, "blocks"):
+        return list(tower.get_submodule("blocks").children())[:-1]
+    return [module for module in tower.modules() if isinstance(module, Bottleneck)]
 
 
 def lacking() -> str | None:
