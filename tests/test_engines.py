@@ -224,6 +224,18 @@ def test_a_package_that_does_not_start_is_an_error_of_ours(
         assert choose(device="cpu")[0] == "torch"
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_whoever_is_stopped_while_a_package_starts_stops(
+    monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    def stopped(_: str) -> None:
+        raise ImportError("initialization failed") from stop()  # as pybind11 says it
+
+    monkeypatch.setattr("cjkclip.engines.importlib.import_module", stopped)
+    with pytest.raises(stop):
+        choose(device="cpu")
+
+
 def test_an_openvino_that_lacks_a_library(tmp_path: Path) -> None:
     """One line says so, and another engine answers; asked for by name it is an error, without a traceback."""
     (tmp_path / "openvino").mkdir()

@@ -169,11 +169,20 @@ def _module(engine: str) -> ModuleType:
     try:
         return importlib.import_module(ENGINES[engine][0])
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # what halves of packages raise
+        if (stopped := _interruption(error)) is not None:
+            raise stopped from None
         why = str(error).strip().partition("\n")[0][:200]
         raise EngineError(
             f"engine {engine!r} is installed but does not start ({why}): "
             f"pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
         ) from error
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """What stopped an import: C++ modules make an ImportError of Ctrl-C, with the interruption as its cause."""
+    while isinstance(error, Exception):
+        error = error.__cause__
+    return error
 
 
 def _gpu() -> str | None:
