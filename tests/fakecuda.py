@@ -4,14 +4,18 @@ A graph keeps the operations that ran while it was recorded with the tensors the
 those: like a real one it knows nothing of Python, of new inputs, or of numbers that a program looked at meanwhile.
 """
 
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+
+from cjkclip.engines.torch import gpu
 
 
 class Event:
@@ -97,3 +101,10 @@ def empty_cache() -> None: ...
 
 def current_stream() -> Stream:
     return Stream()
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the place of torch.cuda, with no graph made yet."""
+    monkeypatch.setattr(gpu, "cuda", sys.modules[__name__])
+    monkeypatch.setattr(gpu, "PINNED", False)
+    monkeypatch.setattr(CUDAGraph, "made", 0)

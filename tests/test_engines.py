@@ -282,7 +282,7 @@ def test_both_towers_are_compiled_at_once_and_only_once(monkeypatch: pytest.Monk
 def test_mapped_pages_are_handed_back_while_others_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floats, "PACE", 0.001)
     handed: list[str] = []
-    monkeypatch.setattr(Floats, "let_go", lambda _: handed.append(threading.current_thread().name))
+    monkeypatch.setattr(floats, "let_go", lambda *_: handed.append(threading.current_thread().name))
     held = Floats(random_params(MODELS["vit"]))
     with suppress(KeyError), held.passing():
         while len(handed) < 3:

@@ -1,0 +1,138 @@
+"""What may go wrong on a CUDA device, on a stand-in for it: it costs speed, and no answer."""
+
+import logging
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+import fakecuda
+from cjkclip.engines.torch import gpu
+from cjkclip.errors import EngineError
+from test_families import difference
+from test_gpu import ATOL, pixels, runner
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    fakecuda.stand_in(monkeypatch)
+
+
+def test_what_cannot_be_recorded_runs_plainly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(fakecuda, "graph", refuse)
+    fast, plain = runner("vit", "image")
+    with caplog.at_level(logging.INFO, "cjkclip"):
+        for _ in range(4):
+            seen = pixels(4)
+            assert difference(fast(seen), plain.image(seen)) <= ATOL
+    assert [record.getMessage() for record in caplog.records] == [
+        "not recording [(4, 3, 32, 32)] for this GPU: operation not permitted when stream is capturing"
+    ]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("fatal error: Python.h: No such file"), OSError("cannot find -lcuda")])
+def test_what_cannot_be_compiled_runs_plainly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    def compile_blocks(tower: torch.nn.Module) -> None:
+        for unit in gpu._units(tower):
+            unit._compiled_call_impl = fail
+
+    monkeypatch.setattr(gpu, "lacking", lambda: None)
+    monkeypatch.setattr(gpu, "compile_blocks", compile_blocks)
+    fast, plain = runner("vit", "image")
+    seen = pixels(4)
+    assert difference(fast(seen), plain.image(seen)) <= ATOL
+    monkeypatch.setattr(gpu, "COMPILE_AFTER", 0)
+    with caplog.at_level(logging.INFO, "cjkclip"):
+        for _ in range(3):
+            assert difference(fast(seen), plain.image(seen)) <= ATOL
+    assert caplog.records[-1].getMessage() == f"not compiling the model for this GPU: {error}"
+    assert fakecuda.CUDAGraph.made == 1
+
+
+def test_parts_that_do_not_fit_are_halved_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, plain = runner("vit", "image")
+    tried: list[int] = []
+    fits, forward = 20, fast._tower.forward
+
+    def scarce(seen: torch.Tensor) -> torch.Tensor:
+        tried.append(len(seen))
+        if len(seen) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(seen)
+
+    monkeypatch.setattr(fast._tower, "forward", scarce)
+    seen = pixels(70)
+    want = plain.image(seen)
+    assert difference(fast(seen), want) <= ATOL
+    assert tried[:3] == [64, 32, 16]
+    del tried[:]
+    assert difference(fast(seen), want) <= ATOL
+    assert max(tried) <= 16
+    fits = 0
+    fast._let_go()
+    with pytest.raises(torch.OutOfMemoryError):
+        fast(pixels(64))
+
+
+CHOICES = ["high", "medium", "highest", "tf32", "ieee"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_float32_is_float32_whatever_a_program_chose_for_itself(choice: str) -> None:
+    """In a process of its own: the settings are all the process's, and some cannot be read once they are mixed."""
+    chosen = f"torch.set_float32_matmul_precision({choice!r})"
+    if choice in ("tf32", "ieee"):  # by the new names
+        chosen = f"torch.backends.fp32_precision = torch.backends.cudnn.conv.fp32_precision = {choice!r}"
+    done = subprocess.run(
+        [sys.executable, "-c", SETTINGS.replace("CHOSEN", chosen)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    before, inside, after = done.stdout.splitlines()
+    assert before == after
+    assert "tf32" not in inside
+    assert "tf32" in before or choice in ("highest", "ieee")
+
+
+SETTINGS = """
+import torch
+from cjkclip.engines.torch.arithmetic import arithmetic
+places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+
+def look():
+    print([place.fp32_precision for place in places])
+
+CHOSEN
+places[0].fp32_precision = places[0].fp32_precision
+look()
+with arithmetic("fp32", "cuda:0"):
+    look()
+look()
+"""
+
+
+def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cjkclip.engines.torch as torch_engine
+
+    for ask in (torch_engine.fast, torch_engine.machine, torch_engine._there):
+        with pytest.raises(EngineError, match=r"device 'cuda' was asked for, but torch .* finds no CUDA device"):
+            ask("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert [torch_engine._there(name) for name in ("cuda", "cuda:0", "cpu", "mps")] == [
+        "cuda:1",
+        "cuda:0",
+        "cpu",
+        "mps",
+    ]
