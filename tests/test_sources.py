@@ -51,6 +51,31 @@ def test_the_scale_is_that_of_the_image_checkpoint() -> None:
     assert case.load().logit_scale == pytest.approx(float(case.expected()["logit_scale_exp"]), rel=1e-6)
 
 
+def rescaled(case: str, folder: Path, logarithm: float) -> Path:
+    """A copy of a checkpoint with another logit_scale."""
+    made = Path(shutil.copytree(GOLDEN / case, folder))
+    tensors = dict(weights.read(made / "model.safetensors"))
+    weights.write(made / "model.safetensors", tensors | {"logit_scale": np.array(logarithm, np.float32)})
+    return made
+
+
+def test_two_whole_checkpoints_are_joined_at_the_image_ones_scale(tmp_path: Path) -> None:
+    text, image = (rescaled("hf-clip-gelu", tmp_path / str(n), n) for n in (1.0, 4.0))
+    clip = cjkclip.load(text, image_tower=image, engine="numpy")
+    assert clip.logit_scale == pytest.approx(np.exp(4.0))
+    assert cjkclip.load(clip.save(tmp_path / "saved"), engine="numpy").logit_scale == clip.logit_scale
+
+
+def test_a_text_checkpoint_may_hold_more_than_its_tower() -> None:
+    """A scale beside an image source without one, or a pooler that the text is read without."""
+    cloob = cjkclip.load(GOLDEN / "rinna-clip", image_tower=GOLDEN / "rinna-cloob", engine="numpy")
+    assert cloob.logit_scale == 30.0
+    assert "logit_scale" not in cloob.params
+    whole = GOLDEN / "taiyi-clip-model"
+    clip = cjkclip.load(whole, image_tower=whole, engine="numpy", facts={"text.head": "project"})
+    assert clip.fingerprint == CASES["taiyi-clip-model"].load().fingerprint
+
+
 def test_cloob_has_a_scale_that_is_a_fact() -> None:
     clip = CASES["rinna-cloob"].load()
     assert clip.config.scale == clip.logit_scale == 30.0

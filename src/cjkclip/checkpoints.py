@@ -100,8 +100,8 @@ def _joined(text: Found, image: Found, source: str) -> Found:
             f"the text tower's are {ours.embed} wide: take the tower that it was trained against"
         )
     config = replace(ours, vision=theirs.vision, image=theirs.image, scale=theirs.scale)
-    params = {**image.params, **text.params}
-    layouts.check(params, shapes(config), source)
+    params = image.params | {name: array for name, array in text.params.items() if name != "logit_scale"}
+    layouts.check(params, shapes(config), source, spare(config))
     return replace(text, config=config, params=params)
 
 
