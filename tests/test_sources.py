@@ -76,6 +76,32 @@ def test_a_text_checkpoint_may_hold_more_than_its_tower() -> None:
     assert clip.fingerprint == CASES["taiyi-clip-model"].load().fingerprint
 
 
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [("hf-clip-gelu", "hf-clip-gelu"), ("taiyi-pooler-gelu/text", "taiyi-pooler-gelu/image")],
+)
+def test_facts_of_pictures_are_those_of_the_image_source(text: str, image: str) -> None:
+    facts = {"image.alpha": "drop", "image.crop": "half-even"}
+    clip = cjkclip.load(GOLDEN / text, image_tower=GOLDEN / image, engine="numpy", facts=facts)
+    assert clip.config.image is not None
+    assert (clip.config.image.alpha, clip.config.image.crop) == ("drop", "half-even")
+
+
+def test_a_stated_scale_is_that_of_the_image_source() -> None:
+    cloob, whole = GOLDEN / "rinna-cloob", GOLDEN / "hf-clip-gelu"
+    assert cjkclip.load(cloob, image_tower=cloob, engine="numpy", facts={"scale": 50.0}).logit_scale == 50.0
+    with pytest.raises(LayoutError, match=r"holds 1 that the config does not know \(logit_scale\)"):
+        cjkclip.load(whole, image_tower=whole, engine="numpy", facts={"scale": 50.0})  # as without image_tower
+
+
+def test_an_image_source_without_a_scale_asks_for_one() -> None:
+    """The text file's own was learnt beside other pictures."""
+    text, image = GOLDEN / "hf-clip-gelu", GOLDEN / "hf-clip-vision-projection"
+    with pytest.raises(FactsError, match=r"holds no logit_scale.*facts=\{'scale': 100\.0\}"):
+        cjkclip.load(text, image_tower=image)
+    assert cjkclip.load(text, image_tower=image, engine="numpy", facts={"scale": 100.0}).logit_scale == 100.0
+
+
 def test_cloob_has_a_scale_that_is_a_fact() -> None:
     clip = CASES["rinna-cloob"].load()
     assert clip.config.scale == clip.logit_scale == 30.0

@@ -23,6 +23,7 @@ from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe
 
 BUNDLED = Path(__file__).parent / "moji"
+SEEN = ("vision", "image", "scale")  # parts of a config that are the image source's: so are facts of them
 WRAP = "module."  # before every name in the files of torch's parallel training
 WRAPS = (
     re.compile(rf"{re.escape(WRAP)}(?P<name>.+)"),
@@ -55,7 +56,7 @@ def read(
     tower = image_tower or (known[1].image_tower if known else None)
     if tower is None:
         return _read(name, family=family, where=where, facts=facts, without="")
-    seen = {fact: value for fact, value in facts.items() if fact.startswith("vision.")}
+    seen = {fact: value for fact, value in facts.items() if fact.partition(".")[0] in SEEN}
     rest = {fact: value for fact, value in facts.items() if fact not in seen}
     text = _read(name, family=family, where=where, facts=rest, without="vision")
     own = replace(where, revision=None)  # the revision is that of the text
@@ -98,6 +99,11 @@ def _joined(text: Found, image: Found, source: str) -> Found:
         raise LayoutError(
             f"image_tower={source!r} has features {theirs.embed} wide{'' if theirs.vision else ' and no image tower'}; "
             f"the text tower's are {ours.embed} wide: take the tower that it was trained against"
+        )
+    if theirs.scale is None and "logit_scale" not in image.params:
+        raise FactsError(
+            f"image_tower={source!r} holds no logit_scale, and the scale is the image tower's: state what multiplies a "
+            "cosine, load(..., facts={'scale': 100.0})"
         )
     config = replace(ours, vision=theirs.vision, image=theirs.image, scale=theirs.scale)
     params = image.params | {name: array for name, array in text.params.items() if name != "logit_scale"}
