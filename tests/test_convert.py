@@ -93,19 +93,19 @@ def test_a_layout_that_cannot_hold_the_model_leaves_nothing(source: str, layout:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "layout", "why"),
+    ("source", "field", "value", "layout", "why"),
     [
-        ("hidden_act", "gelu", "open_clip", "text.act 'quick_gelu', not 'gelu'"),
-        ("layer_norm_eps", 1e-6, "open_clip", "text.eps 1e-05, not 1e-06"),
-        ("eos_token_id", 5, "openai", "text.pool 'largest-id', not 'first-eot'"),
-        ("hidden_act", "gelu", "transformers", None),
+        ("hf-clip-eos2", "hidden_act", "gelu", "open_clip", "text.act 'quick_gelu', not 'gelu'"),
+        ("hf-clip-eos2", "layer_norm_eps", 1e-6, "open_clip", "text.eps 1e-05, not 1e-06"),
+        ("koclip-naive-eos1", "eos_token_id", 1, "openai", "text.pool 'largest-id', not 'first-eot'"),
+        ("hf-clip-eos2", "hidden_act", "gelu", "transformers", None),
     ],
 )
 def test_a_layout_that_would_say_something_wrong_is_refused(
-    field: str, value: Any, layout: str, why: str | None, tmp_path: Path
+    source: str, field: str, value: Any, layout: str, why: str | None, tmp_path: Path
 ) -> None:
-    shutil.copytree(EOS2, tmp_path / "m")
-    config = json.loads((EOS2 / "config.json").read_text("utf-8"))
+    shutil.copytree(GOLDEN / source, tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text("utf-8"))
     config["text_config"][field] = value
     (tmp_path / "m" / "config.json").write_text(json.dumps(config), "utf-8")
     target = tmp_path / "out"

@@ -1,5 +1,6 @@
 """Traps of single families: two sources, an end token in the wrong place, a scale that is no parameter."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 import cjkclip
 from cjkclip import weights
+from cjkclip.config import Text
 from cjkclip.errors import FactsError, LayoutError
 from families import FAMILIES, GOLDEN
 
@@ -29,6 +31,28 @@ def test_a_retrained_tokenizer_whose_end_token_is_not_the_last_is_detected() -> 
     rows = (ids == 1).argmax(axis=1)
     assert (rows <= eos).all()
     np.testing.assert_array_equal(stages["text_pooled"], stages["text_final"][np.arange(len(ids)), rows])
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        (("tokenizer.json", "merges.txt"), r"first id 49407, and no text has it: the tower knows ids 0 to 799"),
+        ((), r"first id 49407, but its tokenizer's end token has id 1 of 0 to 799.*'text\.eot': 1"),
+    ],
+)
+def test_an_end_token_that_no_text_has_is_detected(files: tuple[str, ...], why: str, tmp_path: Path) -> None:
+    """By the default of a config without `eos_token_id`, each text is read at its start: all get one vector."""
+    folder = Path(shutil.copytree(GOLDEN / "koclip-naive-eos1", tmp_path / "m"))
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    del config["text_config"]["eos_token_id"]
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    for name in files:
+        (folder / name).unlink()
+    with pytest.raises(FactsError, match=why):
+        cjkclip.load(folder, family="koclip", engine="numpy")
+    clip = cjkclip.load(folder, family="koclip", engine="numpy", facts={"text.eot": 1})
+    assert isinstance(clip.config.text, Text)
+    assert (clip.config.text.pool, clip.config.text.eot) == ("first-eot", 1)
 
 
 def test_a_text_tower_alone_encodes_texts_and_no_pictures() -> None:

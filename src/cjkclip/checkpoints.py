@@ -189,13 +189,27 @@ def _tokenizer(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer
             f"{checkpoint.source}: its tokenizer makes rows of {tokenizer.context} ids, the text tower reads "
             f"{config.text.context}: they do not belong together"
         )
-    text = config.text
-    if isinstance(text, Text) and isinstance(tokenizer, Bpe) and text.pool == "largest-id":
-        last = tokenizer.vocab_size - 1
-        if tokenizer.eot != last:
-            raise FactsError(
-                f"{checkpoint.source}: its config pools text at the largest id, but its tokenizer's end token has id "
-                f"{tokenizer.eot} of 0 to {last}: the original reads an ordinary word there. To read the end token: "
-                f"load(..., facts={{'text.pool': 'first-eot', 'text.eot': {tokenizer.eot}}})"
-            )
+    if isinstance(config.text, Text):
+        _require_end(config.text, tokenizer, checkpoint.source)
     return tokenizer
+
+
+def _require_end(text: Text, tokenizer: Tokenizer | None, source: str) -> None:
+    """Raise FactsError unless the id that a text is read at is that of the end token, or may be."""
+    if not isinstance(tokenizer, Bpe):
+        if text.pool == "first-eot" and text.eot >= text.vocab:
+            raise FactsError(
+                f"{source}: its config pools text at the first id {text.eot}, and no text has it: the tower knows ids "
+                f"0 to {text.vocab - 1}. State the end token's: load(..., facts={{'text.eot': ID}})"
+            )
+        return
+    last = tokenizer.vocab_size - 1
+    where, instead = "the largest id", "an ordinary word there"
+    if text.pool == "first-eot":
+        where, instead = f"the first id {text.eot}", "that id where a text has it, else the start"
+    if tokenizer.eot != (last if text.pool == "largest-id" else text.eot):
+        raise FactsError(
+            f"{source}: its config pools text at {where}, but its tokenizer's end token has id {tokenizer.eot} of 0 to "
+            f"{last}: the original reads {instead}. To read the end token: "
+            f"load(..., facts={{'text.pool': 'first-eot', 'text.eot': {tokenizer.eot}}})"
+        )
