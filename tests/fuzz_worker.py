@@ -131,7 +131,7 @@ def _look(clip: cjkclip.Clip) -> None:
     """Everything that was accepted is there: arrays of the stated shapes, and a tokenizer that answers."""
     for name, shape in shapes(clip.config).items():
         array = clip.params[name]
-        assert array.shape in {shape, (1,) if shape == () else shape}, name
+        assert array.shape == shape, name
         array.tobytes()
     if clip.tokenizer is not None:
         with contextlib.suppress(cjkclip.errors.InputError):

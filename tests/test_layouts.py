@@ -64,7 +64,7 @@ def test_a_fused_tensor_that_is_no_multiple_of_three_is_an_error() -> None:
 
 def test_check_names_both_lists_and_shapes() -> None:
     expected = {"a": (2,), "b": (3,), "scale": ()}
-    good = {"a": np.zeros(2), "b": np.zeros(3), "scale": np.zeros(1)}
+    good = {"a": np.zeros(2), "b": np.zeros(3), "scale": np.zeros(())}
     layouts.check(good, expected, "f")
     with pytest.raises(LayoutError, match=r"1 parameters that the file lacks \(b\); the file holds 1 .* \(c\)"):
         layouts.check({"a": np.zeros(2), "c": np.zeros(3), "scale": np.zeros(())}, expected, "f")

@@ -100,6 +100,18 @@ def test_a_text_checkpoint_may_hold_more_than_its_tower() -> None:
     assert clip.fingerprint == CASES["taiyi-clip-model"].load().fingerprint
 
 
+@pytest.mark.parametrize("layout", ["cjkclip", "transformers", "flax"])
+def test_a_scale_in_a_list_of_one_is_saved_as_other_packages_read_it(layout: str, tmp_path: Path) -> None:
+    """transformers refuses the shape (1,) that some files of open_clip have."""
+    folder = Path(shutil.copytree(GOLDEN / "open-clip", tmp_path / "m"))
+    tensors = dict(weights.read(folder / "open_clip_model.safetensors"))
+    weights.write(folder / "open_clip_model.safetensors", tensors | {"logit_scale": tensors["logit_scale"].reshape(1)})
+    clip = cjkclip.load(folder, engine="numpy")
+    assert clip.logit_scale == CASES["open-clip"].load().logit_scale
+    saved = weights.read(weights.find(clip.save(tmp_path / "saved", layout)))
+    assert saved["logit_scale"].shape == ()
+
+
 @pytest.mark.parametrize(
     ("text", "image"),
     [("hf-clip-gelu", "hf-clip-gelu"), ("taiyi-pooler-gelu/text", "taiyi-pooler-gelu/image")],

@@ -171,8 +171,10 @@ def _config(record: Mapping[str, Any], source: str) -> Model:
 
 
 def _params(form: Format, checkpoint: Checkpoint, without: str) -> dict[str, np.ndarray]:
-    """Canonical parameters."""
+    """Canonical parameters. Some files of open_clip hold the scale in shape (1,), which transformers would refuse."""
     whole = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
+    if "logit_scale" in whole and whole["logit_scale"].shape == (1,):
+        whole["logit_scale"] = whole["logit_scale"].reshape(())
     return {name: array for name, array in whole.items() if not (without and name.startswith(without + "."))}
 
 

@@ -127,10 +127,7 @@ def check(
     source: str,
     spare: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError.
-
-    A scalar may be stored with shape (1,), as some open_clip files do.
-    """
+    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError."""
     missing = [name for name in expected if name not in params]
     surplus = [name for name in params if name not in expected and name not in (spare or {})]
     if missing or surplus:
@@ -140,9 +137,8 @@ def check(
             "Config and weights do not belong together, or a fact (depth, kind of tower) is wrong"
         )
     for name, shape in expected.items():
-        got = params[name].shape
-        if got != shape and not (shape == () and got == (1,)):
-            raise LayoutError(f"{source}: {name} has shape {got}, the config says {shape}")
+        if params[name].shape != shape:
+            raise LayoutError(f"{source}: {name} has shape {params[name].shape}, the config says {shape}")
 
 
 def _pattern(template: str) -> re.Pattern[str]:
