@@ -144,6 +144,15 @@ def test_cloob_has_a_scale_that_is_a_fact() -> None:
     assert "logit_scale" not in clip.params
 
 
+def test_a_clip_of_rinnas_without_its_scale_is_no_cloob(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GOLDEN / "rinna-clip-bert", tmp_path / "m"))
+    tensors = dict(weights.read(folder / "model.safetensors"))
+    del tensors["logit_scale"]
+    weights.write(folder / "model.safetensors", tensors)
+    with pytest.raises(LayoutError, match=r"1 parameters that the file lacks \(logit_scale\)"):
+        cjkclip.load(folder, engine="numpy")
+
+
 def test_pads_are_masked_and_card_parity_is_a_mask_of_ones() -> None:
     """The model cards pass no mask, so that a text's feature depends on its neighbours'; that can be had, knowingly."""
     case = CASES["taiyi-pooler"]

@@ -64,7 +64,7 @@ def _read(checkpoint: Checkpoint) -> dict[str, Any]:
     seen |= {"image_size": vision["image_size"], "patch": vision["patch_size"]}
     text = read_bert(whole.get("text_config", {}), "project")
     image = torchvision_rules(vision["image_size"], OPENAI_MEAN, OPENAI_STD) | {"filter": "bilinear"}
-    scale = None if "logit_scale" in checkpoint.tensors else float(whole.get("init_inv_tau", 30.0))
+    scale = float(whole.get("init_inv_tau", 30.0)) if whole.get("model_type") == "cloob" else None
     return {"vision": seen, "text": text, "image": image, "embed": whole.get("projection_dim", 512), "scale": scale}
 
 
