@@ -100,6 +100,15 @@ def test_a_text_checkpoint_may_hold_more_than_its_tower() -> None:
     assert clip.fingerprint == CASES["taiyi-clip-model"].load().fingerprint
 
 
+def test_whole_numbers_in_place_of_a_weight_are_refused(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GOLDEN / "hf-clip-gelu", tmp_path / "m"))
+    tensors = dict(weights.read(folder / "model.safetensors"))
+    name = "text_model.encoder.layers.0.mlp.fc1.weight"
+    weights.write(folder / "model.safetensors", tensors | {name: (tensors[name] * 127).astype(np.int8)})
+    with pytest.raises(LayoutError, match=r"text\.blocks\.0\.mlp\.fc1\.weight holds int8, expected floats"):
+        cjkclip.load(folder, engine="numpy")
+
+
 @pytest.mark.parametrize("layout", ["cjkclip", "transformers", "flax"])
 def test_a_scale_in_a_list_of_one_is_saved_as_other_packages_read_it(layout: str, tmp_path: Path) -> None:
     """transformers refuses the shape (1,) that some files of open_clip have."""

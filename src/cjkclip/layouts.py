@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from cjkclip.arrays import is_float
 from cjkclip.errors import LayoutError
 
 Arrays = dict[str, np.ndarray]
@@ -127,7 +128,10 @@ def check(
     source: str,
     spare: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError."""
+    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError.
+
+    They are floats, but for scalars: a counter is among them, which no tower reads.
+    """
     missing = [name for name in expected if name not in params]
     surplus = [name for name in params if name not in expected and name not in (spare or {})]
     if missing or surplus:
@@ -139,6 +143,11 @@ def check(
     for name, shape in expected.items():
         if params[name].shape != shape:
             raise LayoutError(f"{source}: {name} has shape {params[name].shape}, the config says {shape}")
+        if shape and not is_float(params[name]):
+            raise LayoutError(
+                f"{source}: {name} holds {params[name].dtype}, expected floats of 16, 32 or 64 bits. Take the "
+                "checkpoint as it was before it was quantised; precision='int8' makes int8 of that"
+            )
 
 
 def _pattern(template: str) -> re.Pattern[str]:
