@@ -139,7 +139,15 @@ def locate(name: str, where: Where) -> Path:
     if found is not None and found[1].name == "moji":
         return BUNDLED
     known = [n for each in families() for r in each.releases for n in (r.name, *r.aliases)]
-    return hub.locate(found[1].source if found else name, where, known=known)
+    return hub.locate(_source(name, found[1]) if found else name, where, known=known)
+
+
+def _source(name: str, release: Release) -> str:
+    """What the hub knows a release by; a revision that its name was given with stays."""
+    stated = hub.repository(name)
+    if stated is None or stated.casefold() != release.name.casefold():
+        return release.source
+    return name.replace(stated, release.name)
 
 
 def _open(path: Path, source: str) -> Checkpoint:

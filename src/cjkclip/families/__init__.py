@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from cjkclip import hub
 from cjkclip.errors import LayoutError, ModelNotFoundError
 from cjkclip.formats import Checkpoint, Facts, Format
 from cjkclip.layouts import homeless, published
@@ -72,11 +73,16 @@ def families() -> tuple[Family, ...]:
 
 
 def find_release(name: str) -> tuple[Family, Release] | None:
-    """The release with this name or alias (upper and lower case count as the same), or None."""
-    wanted = name.casefold()
+    """The release with this name or alias (upper and lower case count as the same), or None.
+
+    "hf-hub:" before a hub id and "@revision" behind it change nothing. ModelScope's ids are given to other owners, so
+    they name no release.
+    """
+    wanted, stated = name.casefold(), (hub.repository(name) or name).casefold()
     for each in families():
         for release in each.releases:
-            if wanted in {release.name.casefold(), *(alias.casefold() for alias in release.aliases)}:
+            known = release.name.casefold()
+            if stated == known or wanted in {known, *(alias.casefold() for alias in release.aliases)}:
                 return each, release
     return None
 

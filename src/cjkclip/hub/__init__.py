@@ -71,6 +71,16 @@ def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) 
         raise ModelNotFoundError(f"{error}. {suggest(name, known)}".removesuffix(". ")) from error
 
 
+def repository(name: str) -> str | None:
+    """The repository of Hugging Face's hub that a name states, bare; None where it states another place.
+
+    >>> repository("hf-hub:org/clip@v2"), repository("modelscope:org/clip")
+    ('org/clip', None)
+    """
+    plain = name.removeprefix("hf-hub:").partition("@")[0]
+    return plain if REPOSITORY.fullmatch(plain) and not plain.endswith(FILE_SUFFIXES) else None
+
+
 def file(repository: str, name: str, where: Where | None = None) -> Path:
     """One small file of a repository on the hub: a vocabulary that several models share. Raises HubError."""
     from cjkclip.hub import huggingface
@@ -160,8 +170,8 @@ def _fetch(name: str, where: Where, hint: str) -> Path:
 def _parse(name: str, revision: str | None) -> tuple[str, str | None]:
     """The repository and the revision that a name of a hub states."""
     bare = name.removeprefix("hf-hub:").removeprefix(MODELSCOPE)
-    plain, _, inside = bare.partition("@")
-    if REPOSITORY.fullmatch(plain) and not plain.endswith(FILE_SUFFIXES):
+    plain, inside = repository(bare), bare.partition("@")[2]
+    if plain is not None:
         if inside and revision not in {None, inside}:
             raise ModelNotFoundError(f"{name!r} names revision {inside!r}, but revision={revision!r} was asked for")
         return plain, inside or revision
