@@ -140,6 +140,17 @@ def test_weights_are_chosen_in_the_order_of_a_folder():
         assert later not in needed([later, earlier])
 
 
+def test_open_clips_weights_are_fetched_where_the_others_are_timms_image_encoder():
+    """By a listing alone: transformers' models have a processor beside them."""
+    both = ["config.json", "open_clip_config.json", "tokenizer.json"]
+    weights = ["model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin"]
+    assert needed([*both, *weights]) == sorted([*both, "open_clip_model.safetensors"])
+    assert needed([*both, *weights[2:]]) == sorted([*both, "open_clip_pytorch_model.bin"])
+    assert needed([*both, weights[0]]) == sorted([*both, "model.safetensors"])
+    for processor in ("preprocessor_config.json", "processor_config.json"):
+        assert needed([*both, *weights, processor]) == sorted([*both, processor, "model.safetensors"])
+
+
 def test_weights_in_parts_are_complete_with_every_part(tmp_path):
     parts = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     index = {"weight_map": dict(zip("ab", parts, strict=True))}

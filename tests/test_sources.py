@@ -201,3 +201,24 @@ def test_a_whole_file_gives_single_towers(tmp_path: Path) -> None:
     assert tower.config.text is None
     pixels = np.zeros((1, 3, 32, 32), np.float32)
     np.testing.assert_array_equal(tower.engine.image(pixels), whole.engine.image_stages(pixels)["image_pooled"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_open_clips_model_is_read_beside_timms_image_encoder(name: str, tmp_path: Path) -> None:
+    """As timm publishes it: its own config.json and weights are of the image encoder alone."""
+    folder = Path(shutil.copytree(GOLDEN / "open-clip", tmp_path / "m"))
+    weights.write(folder / name, {"stem.conv1.weight": np.zeros((8, 3, 3, 3), np.float32)})
+    (folder / "config.json").write_text(json.dumps({"architecture": "resnet50_clip", "num_classes": 0}), "utf-8")
+    assert cjkclip.load(folder, engine="numpy").fingerprint == CASES["open-clip"].load().fingerprint
+
+
+def test_transformers_model_is_read_beside_open_clips(tmp_path: Path) -> None:
+    """As LAION publishes it. Only a config.json that names no type of model is timm's."""
+    folder = Path(shutil.copytree(GOLDEN / "hf-clip-gelu", tmp_path / "m"))
+    shutil.copy(GOLDEN / "open-clip/open_clip_config.json", folder)
+    shutil.copy(GOLDEN / "open-clip/open_clip_model.safetensors", folder)
+    assert weights.find(folder).name == "model.safetensors"
+    (folder / "config.json").write_text("<html>", "utf-8")
+    assert weights.find(folder).name == "model.safetensors"
+    (folder / "config.json").unlink()
+    assert weights.find(folder).name == "model.safetensors"

@@ -30,6 +30,7 @@ WEIGHTS = (
     r"(?!optimizer|scheduler|scaler|rng_state)[^/]+\.(pt|pth)",  # only if there is but one
 )
 READABLE = "safetensors, pytorch_model.bin, flax_model.msgpack, tf_model.h5 or one .pt file alone"
+PROCESSORS = {"preprocessor_config.json", "processor_config.json"}  # beside every whole CLIP of transformers
 # Configurations and vocabularies, in the repository's top folder; not the indices of weights in other forms.
 SMALL = re.compile(r"[^/]+(?<!\.index)\.json|vocab\.txt|merges\.txt|[^/]+\.model|[^/]+\.txt\.gz")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -118,7 +119,7 @@ def needed(files: Iterable[str]) -> list[str]:
     ['config.json', 'model.safetensors']
     """
     names = sorted(files)
-    for pattern in WEIGHTS:
+    for pattern in _order(set(names)):
         weights = [name for name in names if re.fullmatch(pattern, name)]
         if len(weights) == 1 or (weights and pattern != WEIGHTS[-1]):
             return sorted({*weights, *(name for name in names if SMALL.fullmatch(name))})
@@ -141,6 +142,12 @@ def silence() -> Generator[None]:
         yield
     finally:
         SILENT.reset(token)
+
+
+def _order(names: set[str]) -> list[str]:
+    """`WEIGHTS`; open_clip's whole model first, where it lies beside timm's image encoder."""
+    timm = names >= {"config.json", "open_clip_config.json"} and not names & PROCESSORS
+    return sorted(WEIGHTS, key=lambda pattern: timm and not pattern.startswith("open_clip"))
 
 
 def _here(name: str) -> Path | None:

@@ -50,12 +50,14 @@ _SIGNS = (
 def find(folder: Path) -> Path:
     """The weight file in `folder`: the first of `FILES`, else the only one with one of `SUFFIXES`.
 
+    open_clip's come first where config.json is timm's: its image encoder lies beside them, under transformers' names.
     Raises ModelNotFoundError if there is none, WeightsError if only the caller can choose.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelNotFoundError(f"{folder} is not a folder")
-    for name in FILES:
+    timm = _is_timms(folder)
+    for name in sorted(FILES, key=lambda name: timm and not name.startswith("open_clip")):
         if (folder / name).is_file():
             return folder / name
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in NOT_WEIGHTS)
@@ -122,6 +124,17 @@ def write(
         write_flax(path, tensors)
     else:
         write_safetensors(path, tensors, metadata)
+
+
+def _is_timms(folder: Path) -> bool:
+    """Whether config.json beside open_clip's is no transformers', which all name a type of model."""
+    config = folder / "config.json"
+    if not ((folder / "open_clip_config.json").is_file() and config.is_file()):
+        return False
+    try:
+        return parse_json(config.read_bytes()).get("model_type") is None
+    except WeightsError:  # whoever needs it says that it is damaged
+        return False
 
 
 def _map(path: Path) -> MappedFile:
