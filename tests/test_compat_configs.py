@@ -9,7 +9,10 @@ import pytest
 
 import cjkclip
 import cjkclip.compat.transformers as compat
+from cjkclip.config import Model
 from cjkclip.errors import FactsError, InputError, LayoutError
+from cjkclip.families import chinese
+from cjkclip.formats.transformers import read_both
 from families import GOLDEN
 from peers import transformers
 
@@ -137,3 +140,25 @@ def test_what_is_not_known_is_refused() -> None:
             made()
     with pytest.raises(InputError, match="no model has a PretrainedConfig"):
         compat.AutoModel.from_config(compat.PretrainedConfig())
+
+
+OLDER = ({"hidden_size": 24, "num_attention_heads": 3}, {"num_hidden_layers": 3}, {}, None)
+
+
+@pytest.mark.parametrize("older", OLDER, ids=str)
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_older_form_of_a_tower_is_completed_before_it_counts(
+    name: str, part: str, older: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    """By the class's defaults, as transformers does: what the newer form says is lost, even to an empty table."""
+    record = {"text_config": {"hidden_act": "gelu", "eos_token_id": 2}, "vision_config": {"hidden_act": "gelu"}}
+    record |= {"model_type": theirs(name).model_type, f"{part}_dict": older}
+    (tmp_path / "config.json").write_text(json.dumps(record), "utf-8")
+    want, got = theirs(name).from_pretrained(tmp_path), ours(name).from_pretrained(tmp_path)
+    alike(got, want)
+    alike(ours(name)(**record), theirs(name)(**json.loads(json.dumps(record))))
+    both = chinese.read_both if name.startswith("Chinese") else read_both
+    assert Model.from_dict(both(record)) == got.to_model()
+    kind = name.replace("Config", "TextConfig" if part == "text_config" else "VisionConfig")
+    alike(ours(kind).from_pretrained(tmp_path), theirs(kind).from_pretrained(tmp_path))  # which never reads the older

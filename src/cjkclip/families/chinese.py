@@ -14,6 +14,7 @@ from cjkclip.config import Bert, Model, Vit
 from cjkclip.errors import LayoutError
 from cjkclip.families import NONE_KNOWN, Family, Release
 from cjkclip.formats import Checkpoint, Format, Parts, unnamed
+from cjkclip.formats.bert import DEFAULTS as BERT_DEFAULTS
 from cjkclip.formats.bert import bert_json, bert_rows, read_bert
 from cjkclip.formats.dual import wordpiece_tokenizer
 from cjkclip.formats.openai import (
@@ -93,7 +94,7 @@ def _write_cn_clip(parts: Parts, folder: Path) -> None:
 
 def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
     """ChineseCLIPModel's record from its config.json, without the rules for pictures."""
-    text = read_bert(tower_fields(whole, "text_config"), "project")
+    text = read_bert(tower_fields(whole, "text_config", BERT_DEFAULTS), "project")
     record = {"vision": read_vision(whole), "text": text, "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
 

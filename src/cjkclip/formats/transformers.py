@@ -66,6 +66,7 @@ VISION_DEFAULTS: dict[str, Any] = _SHARED | {
     "num_attention_heads": 12,
     "image_size": 224,
     "patch_size": 32,
+    "num_channels": 3,
 }
 TEXT_DEFAULTS: dict[str, Any] = _SHARED | {
     "hidden_size": 512,
@@ -89,26 +90,34 @@ def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tower_fields(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
+def tower_fields(whole: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A tower's fields in a config.json, nested or (a single tower's) flat; those of the older `name`_dict count."""
-    older: dict[str, Any] = whole.get(name + "_dict") or {}
-    inner: dict[str, Any] | None = whole.get(name, whole)
-    if inner is None and older:  # as the first files of CLIP have it
-        return older
-    return {**cast(dict[str, Any], inner), **older}
+    return {**defaults, **overridden(whole.get(name, whole), whole.get(name + "_dict"), defaults)}
+
+
+def overridden(
+    fields: Mapping[str, Any] | None, older: Mapping[str, Any] | None, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A tower's fields under those of the older form, which transformers completes first: its defaults count too.
+
+    >>> overridden({"hidden_act": "gelu", "hidden_size": 8}, {"hidden_size": 24}, {"hidden_act": "quick_gelu"})
+    {'hidden_act': 'quick_gelu', 'hidden_size': 24}
+    """
+    inner = cast(Mapping[str, Any], fields)
+    return {**inner} if older is None else {**(inner or {}), **defaults, **older}
 
 
 def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
     """The vision tower's record from a config.json."""
-    vision = VISION_DEFAULTS | tower_fields(whole, "vision_config")
-    if vision.get("num_channels", 3) != 3:
+    vision = tower_fields(whole, "vision_config", VISION_DEFAULTS)
+    if vision["num_channels"] != 3:
         raise FactsError(f"config.json: num_channels is {vision['num_channels']}; only 3 is read")
     return CLIP_VIT | {"image_size": vision["image_size"], "patch": vision["patch_size"]} | encoder(vision)
 
 
 def read_text(whole: Mapping[str, Any]) -> dict[str, Any]:
     """The text tower's record, likewise."""
-    text = TEXT_DEFAULTS | tower_fields(whole, "text_config")
+    text = tower_fields(whole, "text_config", TEXT_DEFAULTS)
     eos = text["eos_token_id"]
     read = CLIP_TEXT | {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
     return read | {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | encoder(text)

@@ -67,7 +67,7 @@ class CLIPVisionConfig(PretrainedConfig):
 
     model_type = "clip_vision_model"
     inside = ("clip", "vision_config")
-    defaults = VISION_DEFAULTS | _INIT | {"projection_dim": 512, "num_channels": 3, "attention_dropout": 0.0}
+    defaults = VISION_DEFAULTS | _INIT | {"projection_dim": 512, "attention_dropout": 0.0}
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:

@@ -16,7 +16,7 @@ from cjkclip.compat.sources import PLACES, where
 from cjkclip.config import Model
 from cjkclip.errors import InputError, LayoutError
 from cjkclip.formats import Checkpoint
-from cjkclip.formats.transformers import dump
+from cjkclip.formats.transformers import dump, overridden
 
 Fields = dict[str, Any]
 # what every configuration has, and files may leave out
@@ -77,7 +77,7 @@ class PretrainedConfig:
             given, legacy = fields.get(name), self.__dict__.pop(name + "_dict", None)
             if not isinstance(given, kind) or legacy is not None:
                 plain = given.to_dict() if isinstance(given, PretrainedConfig) else given
-                record: Fields = dict(plain or {}) | dict(legacy or {})
+                record = overridden(plain or {}, legacy, {**COMMON, **kind.defaults})
                 given = kind(**record) if checked else kind.from_dict(record)
             setattr(self, name, given)
         width, heads = self.__dict__.get("hidden_size"), self.__dict__.get("num_attention_heads")
@@ -113,7 +113,7 @@ class PretrainedConfig:
             return None if others else dict(record)
         found = record.get(field) if kind == cls.inside[0] else None
         mine = isinstance(found, dict) and cast(Fields, found).get("model_type", cls.model_type) == cls.model_type
-        return cast(Fields, found) | (record.get(field + "_dict") or {}) if mine else None
+        return cast(Fields, found) if mine else None
 
     @classmethod
     def from_pretrained(cls: type[_M], name: str | Path, **options: Any) -> _M:
