@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cjkclip.errors import ModelNotFoundError
+from cjkclip.errors import HubError, ModelNotFoundError
 from cjkclip.hub import Where, complete, locate, needed, suggest
 from cjkclip.weights import FILES
 from hubstub import REFUSALS, REPOSITORIES, SHA, ask
@@ -162,6 +162,31 @@ def test_weights_in_parts_are_complete_with_every_part(tmp_path):
     assert complete(tmp_path)
     (tmp_path / "model.safetensors").write_text("")
     assert complete(tmp_path)
+
+
+DAMAGED = (
+    "<html>",
+    "",
+    "\xff",
+    "[" * 100_000,
+    "{}",
+    "[]",
+    "3",
+    '{"weight_map": ["x"]}',
+    '{"weight_map": {"x": ["y"]}}',
+)
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: repr(content[:30]))
+def test_an_index_that_cannot_be_read_is_not_complete(content, tmp_path):
+    folder = tmp_path / "models--org--clip" / "snapshots" / SHA
+    folder.mkdir(parents=True)
+    (tmp_path / "models--org--clip/refs").mkdir()
+    (tmp_path / "models--org--clip/refs/main").write_text(SHA)
+    (folder / "model.safetensors.index.json").write_bytes(content.encode("latin-1"))
+    (folder / "model-00001-of-00001.safetensors").write_text("")
+    with pytest.raises(HubError, match="holds only a part of it"):
+        locate("org/clip", Where(cache=str(tmp_path), offline=True))
 
 
 def test_suggestions():

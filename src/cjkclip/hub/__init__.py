@@ -129,8 +129,11 @@ def needed(files: Iterable[str]) -> list[str]:
 def complete(folder: Path) -> bool:
     """Whether a folder holds weights that we read, with every part that their index names."""
     wanted = needed(each.name for each in folder.iterdir() if each.is_file())
-    indices = [json.loads((folder / name).read_bytes()) for name in wanted if name.endswith(".index.json")]
-    parts = {part for index in indices for part in index["weight_map"].values()}
+    try:
+        indices = [json.loads((folder / name).read_bytes()) for name in wanted if name.endswith(".index.json")]
+        parts = {part for index in indices for part in index["weight_map"].values()}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):  # a damaged index names none
+        return False
     return bool(wanted) and parts <= set(wanted)
 
 
