@@ -56,6 +56,20 @@ def test_only_what_is_needed_is_fetched_and_once(scope: Stub, tmp_path: Path, mo
     assert locate(CLIP).is_relative_to(tmp_path / "theirs" / "cjkclip")
 
 
+def test_two_repositories_never_share_a_folder(scope: Stub, tmp_path: Path) -> None:
+    """The last of these has the folder that names with one hyphen always had."""
+    names = ["org--a/b", "org/a--b", "org--a--b/c", "org/a--b--c", "org-/a", "org/a-b"]
+    for name in names:
+        scope.repositories[name] = REPOSITORIES["org/clip"] | {"model.safetensors": name.encode()}
+        assert (locate(f"modelscope:{name}") / "model.safetensors").read_bytes() == name.encode()
+    homes = [path.name for path in (tmp_path / ".cache/cjkclip/modelscope").iterdir()]
+    assert len(homes) == len(names)
+    assert {"org--a-b", "org---a"} < set(homes)
+    scope.status = 503
+    for name in names:
+        assert (locate(f"modelscope:{name}") / "model.safetensors").read_bytes() == name.encode()
+
+
 def test_a_changed_repository_is_another_snapshot(scope: Stub) -> None:
     before = locate(CLIP)
     scope.repositories["org/clip"] = REPOSITORIES["org/clip"] | {"model.safetensors": WEIGHTS[::-1]}

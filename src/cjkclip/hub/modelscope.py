@@ -61,7 +61,8 @@ def _home(repository: str, where: Where) -> Path:
     """The folder of a repository in the cache."""
     chosen = where.cache or os.environ.get("MODELSCOPE_CACHE")
     root = Path(chosen).expanduser() / "cjkclip" if chosen else cache.folder("modelscope")
-    return root / repository.replace("/", "--")
+    # "a--b/c" and "a/b--c" are two repositories; a percent sign is in the name of none
+    return root / (quote(repository, safe="") if "--" in repository else repository.replace("/", "--"))
 
 
 def _fetch(repository: str, revision: str, home: Path) -> Path:
