@@ -255,6 +255,18 @@ def test_find_takes_the_only_file_and_asks_when_there_are_two(tmp_path):
         find(tmp_path / "b.pth")
 
 
+@pytest.mark.parametrize("call", ["iterdir", "is_file", "is_dir"])
+def test_a_folder_that_may_not_be_read_is_said_to_be_so(call, tmp_path, monkeypatch):
+    """Tests may run as root, whom nothing is forbidden."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(WeightsError, match=r"cannot be read .*Permission denied"):
+        find(tmp_path)
+
+
 def test_find_looks_for_other_frameworks_files_last(tmp_path):
     """Arrays of all kinds are kept in .npz and .h5 beside a model."""
     (tmp_path / "features.npz").touch()

@@ -51,27 +51,13 @@ def find(folder: Path) -> Path:
     """The weight file in `folder`: the first of `FILES`, else the only one with one of `SUFFIXES`.
 
     open_clip's come first where config.json is timm's: its image encoder lies beside them, under transformers' names.
-    Raises ModelNotFoundError if there is none, WeightsError if only the caller can choose.
+    Raises ModelNotFoundError if there is none, WeightsError if only the caller can choose, or may not read the folder.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelNotFoundError(f"{folder} is not a folder")
-    timm = _is_timms(folder)
-    for name in sorted(FILES, key=lambda name: timm and not name.startswith("open_clip")):
-        if (folder / name).is_file():
-            return folder / name
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in NOT_WEIGHTS)
-    for suffixes in SUFFIXES:
-        left = [p for p in files if p.suffix in suffixes]
-        if len(left) > 1:
-            names = ", ".join(p.name for p in left[:20])
-            raise WeightsError(f"{folder} holds several weight files ({names}); name the one you mean")
-        if left:
-            return left[0]
-    endings = ", ".join(suffix for suffixes in SUFFIXES for suffix in suffixes)
-    raise ModelNotFoundError(
-        f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {endings}"
-    )
+    try:
+        return _find(folder)
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be read ({error}); whoever loads it must be allowed to") from error
 
 
 def read(path: Path) -> Tensors:
@@ -124,6 +110,27 @@ def write(
         write_flax(path, tensors)
     else:
         write_safetensors(path, tensors, metadata)
+
+
+def _find(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"{folder} is not a folder")
+    timm = _is_timms(folder)
+    for name in sorted(FILES, key=lambda name: timm and not name.startswith("open_clip")):
+        if (folder / name).is_file():
+            return folder / name
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in NOT_WEIGHTS)
+    for suffixes in SUFFIXES:
+        left = [p for p in files if p.suffix in suffixes]
+        if len(left) > 1:
+            names = ", ".join(p.name for p in left[:20])
+            raise WeightsError(f"{folder} holds several weight files ({names}); name the one you mean")
+        if left:
+            return left[0]
+    endings = ", ".join(suffix for suffixes in SUFFIXES for suffix in suffixes)
+    raise ModelNotFoundError(
+        f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {endings}"
+    )
 
 
 def _is_timms(folder: Path) -> bool:
