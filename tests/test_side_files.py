@@ -63,6 +63,11 @@ CASES: list[tuple[str, str, str, Any, str]] = [
     ("hf", PIXELS, "image_mean", 0.5, DAMAGED),
     ("hf", PIXELS, "image_mean", [10**400, 0, 0], "image.mean is"),
     ("hf", PIXELS, "image_std", [0, 1, 1], "std .* .not 0."),
+    ("hf", PIXELS, "rescale_factor", 1 / 127.5, "rescale_factor 0.00784.* only 1/255 is read"),
+    ("hf", PIXELS, "rescale_factor", 0, "rescale_factor 0; only 1/255 is read"),
+    ("hf", PIXELS, "rescale_factor", "1/255", DAMAGED),
+    ("hf", PIXELS, "rescale_factor", 10**400, DAMAGED),
+    ("hf", PIXELS, "do_center_crop", False, "size .'shortest_edge': 32. and no crop leaves pictures that are no sq"),
     ("chinese", CONFIG, "text_config", 3, DAMAGED),
     ("rinna", CONFIG, "text_config", 3, DAMAGED),
     ("rinna", CONFIG, "vision_config", True, DAMAGED),
@@ -104,6 +109,13 @@ def test_json_that_cannot_be_read(copied, name, content):
     (copied / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(CheckpointError, match=rf"{name}: (not readable as JSON|holds a list)"):
         cjkclip.load(copied, engine="numpy")
+
+
+@pytest.mark.parametrize("copied", ["hf"], indirect=True)
+@pytest.mark.parametrize("factor", [1 / 255, 0.00392156862745098, 0.003921568859368563])
+def test_the_factor_of_a_byte_is_read_with_the_digits_of_any_writer(copied: Path, factor: float) -> None:
+    change(copied / PIXELS, "rescale_factor", factor)
+    assert cjkclip.load(copied, engine="numpy").config.image is not None
 
 
 @pytest.mark.parametrize("copied", ["hf"], indirect=True)

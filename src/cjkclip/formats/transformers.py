@@ -6,6 +6,7 @@ and that are not read.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -145,15 +146,18 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
         record = (checkpoint.json("processor_config.json") or {}).get("image_processor")
     if record is None:
         return None
-    steps = ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")
-    off = [step for step in steps if record.get(step) is False]
-    if off or record.get("do_pad"):
-        raise FactsError(f"{checkpoint.source}: its preprocessing turns off {off or 'no padding'}; that is not read")
+    _check_steps(record, checkpoint.source)
     size, resample = record.get("size", 224), record.get("resample", 3)
     size = {"shortest_edge": size} if isinstance(size, int) else size
     short = "shortest_edge" in size
     side = size["shortest_edge"] if short else size["height"]
-    crop = record.get("crop_size", side) if record.get("do_center_crop", True) else side
+    cropped = record.get("do_center_crop", True)
+    if short and not cropped:
+        raise FactsError(
+            f"{checkpoint.source}: preprocessing with size {size} and no crop leaves pictures that are no squares; "
+            "that is not read. Known without a crop: a size of height and width"
+        )
+    crop = record.get("crop_size", side) if cropped else side
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     if resample not in _FILTERS or crop != {"height": side, "width": side} or size.get("width", side) != side:
         raise FactsError(
@@ -170,6 +174,17 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
         "mean": tuple(record.get("image_mean", OPENAI_MEAN)),
         "std": tuple(record.get("image_std", OPENAI_STD)),
     }
+
+
+def _check_steps(record: Mapping[str, Any], source: str) -> None:
+    """FactsError for a step that our rules for pictures cannot leave out, add or do in another way."""
+    steps = ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")
+    off = [step for step in steps if record.get(step) is False]
+    if off or record.get("do_pad"):
+        raise FactsError(f"{source}: its preprocessing turns off {off or 'no padding'}; that is not read")
+    factor = record.get("rescale_factor", 1 / 255)
+    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):  # as near as the digits of a float32 that a file may hold
+        raise FactsError(f"{source}: its preprocessing has rescale_factor {factor!r:.80}; only 1/255 is read")
 
 
 def bpe_tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
