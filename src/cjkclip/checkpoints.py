@@ -4,6 +4,8 @@ Refuses: names that are nothing, tensors left over or missing, facts that nobody
 """
 
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 
 from cjkclip import hub, layouts, weights
 from cjkclip.config import Model, Text, unknown
-from cjkclip.errors import FactsError, LayoutError
+from cjkclip.errors import CheckpointError, FactsError, LayoutError
 from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
 from cjkclip.families import family as family_named
 from cjkclip.formats import Checkpoint, Facts, Format, Parts, as_written, settle
@@ -21,6 +23,7 @@ from cjkclip.hub import Where
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe
+from cjkclip.text.unigram import Unigram
 
 BUNDLED = Path(__file__).parent / "moji"
 SEEN = ("vision", "image", "scale")  # parts of a config that are the image source's: so are facts of them
@@ -115,15 +118,41 @@ def write(found: Found, folder: Path, layout: str) -> Path:
     """Write a checkpoint in a layout. See `Clip.save`."""
     form = find_layout(layout, found.params)
     tensors = layouts.write(form.layout, found.params)
-    folder.mkdir(parents=True, exist_ok=True)
     release = found.release.name if found.release else None
-    form.write(Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release), folder)
+    parts = Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release)
+    with tempfile.TemporaryDirectory() as beside:  # what is refused must not lie among the files of an older model
+        form.write(parts, Path(beside))
+        _check_ids(parts, form, Checkpoint(source=str(folder), folder=Path(beside), tensors=tensors))
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path(beside).iterdir():
+            shutil.move(file, folder / file.name)
     if form.wrapped:
         wrapped = {WRAP + name: array for name, array in tensors.items()}
         weights.write(folder / form.weights_file, wrapped, under="state_dict")
     else:
         weights.write(folder / form.weights_file, tensors)
     return folder
+
+
+def _check_ids(parts: Parts, form: Format, written: Checkpoint) -> None:
+    """Raise LayoutError if the layout's own reader would give the symbols of the vocabulary other ids."""
+    ours: Any = parts.tokenizer
+    try:
+        kept: Any = None if ours is None else _tokenizer(form, written, parts.config)
+        if kept is None or (type(kept) is type(ours) and _under(ours, kept.rules).vocab == kept.vocab):
+            return
+        why = "its files give the ids by a rule of their own, and these are others"
+    except CheckpointError as error:
+        why = str(error)
+    raise LayoutError(
+        f"layout {form.layout.name!r} cannot hold this model's vocabulary of {ours.vocab_size} ids: {why}. "
+        "Layout 'cjkclip' holds every vocabulary"
+    )
+
+
+def _under(tokenizer: Any, rules: Any) -> Any:
+    """The tokenizer with its special tokens spelled as in other rules; sentencepiece's model spells its own."""
+    return tokenizer if isinstance(tokenizer, Unigram) else tokenizer.under(rules)
 
 
 def told(folder: Path) -> dict[str, Any]:

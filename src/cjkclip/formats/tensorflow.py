@@ -15,10 +15,10 @@ from cjkclip.layouts import Layout
 
 
 def _refuse(parts: Parts, folder: Path) -> None:
-    del parts
+    del parts, folder
     raise LayoutError(
-        f"{folder}: layout 'tensorflow' is only read here; save as 'transformers', from which transformers 4 makes a "
-        "TensorFlow model (TFCLIPModel.from_pretrained)"
+        "layout 'tensorflow' is only read here; save as 'transformers', from which transformers 4 makes a TensorFlow "
+        "model (TFCLIPModel.from_pretrained)"
     )
 
 

@@ -1,0 +1,50 @@
+"""Clip.save: the same ids when the folder is read again, or a refusal that leaves the folder as it was."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cjkclip
+from cjkclip.errors import LayoutError
+from families import GOLDEN
+
+EOS2 = GOLDEN / "hf-clip-eos2"
+
+
+def changed(folder: Path, name: str, change: dict[str, int]) -> Path:
+    """The small CLIP with another tokenizer file in the place of all that it has."""
+    shutil.copytree(EOS2, folder, ignore=shutil.ignore_patterns("images", "tokenizer.json", "*.h5", "*.msgpack"))
+    vocab = json.loads((EOS2 / name).read_text("utf-8"))
+    (folder / name).write_text(json.dumps(vocab | change), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "cjkclip", "transformers"])
+def test_a_vocabulary_keeps_its_ids_or_is_refused(layout: str, tmp_path: Path) -> None:
+    """open_clip's files hold merges alone: ids that do not follow from them have no place there."""
+    vocab = json.loads((EOS2 / "vocab.json").read_text("utf-8"))
+    swapped = {"a": vocab["b"], "b": vocab["a"]}
+    for source in (GOLDEN / "koclip", changed(tmp_path / "swapped", "vocab.json", swapped)):
+        clip, folder = cjkclip.load(source, engine="numpy"), tmp_path / source.name / layout
+        if layout == "open_clip":
+            with pytest.raises(LayoutError, match=f"'open_clip' cannot hold this model's vocabulary of {clip.config.text.vocab} ids"):
+                clip.save(folder, layout)
+            assert not folder.exists()
+        else:
+            assert tokens(cjkclip.load(clip.save(folder, layout))) == tokens(clip)
+
+
+def tokens(clip: cjkclip.Clip) -> list[list[int]]:
+    return clip.tokenize(["a b ab", "두 마리 고양이", "ＳＴＯＰ"]).ids.tolist()
+
+
+def test_what_is_refused_leaves_the_model_that_is_there(tmp_path: Path) -> None:
+    old = cjkclip.load(GOLDEN / "open-clip", engine="numpy")
+    old.save(tmp_path, "open_clip")
+    before: dict[str, Any] = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(LayoutError):
+        cjkclip.load(GOLDEN / "koclip").save(tmp_path, "open_clip")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
