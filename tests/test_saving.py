@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import cjkclip
-from cjkclip.errors import LayoutError
+from cjkclip.errors import LayoutError, LayoutWarning
 from families import GOLDEN
 
 EOS2 = GOLDEN / "hf-clip-eos2"
@@ -38,7 +38,31 @@ def test_a_vocabulary_keeps_its_ids_or_is_refused(layout: str, tmp_path: Path) -
 
 
 def tokens(clip: cjkclip.Clip) -> list[list[int]]:
-    return clip.tokenize(["a b ab", "두 마리 고양이", "ＳＴＯＰ"]).ids.tolist()
+    return clip.tokenize(["a b ab", "두 마리 고양이", "ＳＴＯＰ", "don’t", "猫" + 150 * "a", "ς"]).ids.tolist()
+
+
+RULES = {
+    ("open-clip", "transformers"): "cleaning 'hf', not 'openai'",
+    ("open-clip", "flax"): "cleaning 'hf', not 'openai'",
+    ("hf-clip-eos2", "open_clip"): "cleaning 'openai', not 'hf'",
+    ("hf-chinese-clip", "cn_clip"): "style 'cn_clip', not 'hf', max_chars 200, not 100",
+    ("open-clip", "open_clip_custom"): "",
+    ("open-clip", "cjkclip"): "",
+    ("hf-clip-eos2", "flax"): "",
+}
+
+
+@pytest.mark.parametrize(("case", "layout"), RULES)
+def test_other_rules_for_texts_are_told(case: str, layout: str, tmp_path: Path) -> None:
+    """Where nothing is told, nothing is read in another way."""
+    clip, why = cjkclip.load(GOLDEN / case, engine="numpy"), RULES[case, layout]
+    if not why:
+        assert tokens(cjkclip.load(clip.save(tmp_path, layout))) == tokens(clip)
+        return
+    with pytest.warns(LayoutWarning, match=f"layout '{layout}' reads texts by rules of its own .{why}"):
+        clip.save(tmp_path, layout)
+    facts = {"vision.heads": 4, "text.heads": 3} if layout == "cn_clip" else None
+    assert tokens(cjkclip.load(tmp_path, facts=facts)) != tokens(clip)
 
 
 def test_what_is_refused_leaves_the_model_that_is_there(tmp_path: Path) -> None:

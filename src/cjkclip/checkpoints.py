@@ -6,6 +6,7 @@ Refuses: names that are nothing, tensors left over or missing, facts that nobody
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from cjkclip import hub, layouts, weights
 from cjkclip.config import Model, Text, unknown
-from cjkclip.errors import CheckpointError, FactsError, LayoutError
+from cjkclip.errors import CheckpointError, FactsError, LayoutError, LayoutWarning
 from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
 from cjkclip.families import family as family_named
 from cjkclip.formats import Checkpoint, Facts, Format, Parts, as_written, settle
@@ -32,6 +33,7 @@ WRAPS = (
     re.compile(rf"{re.escape(WRAP)}(?P<name>.+)"),
     re.compile(r"(?P<layer>[^/]+)/[^/]+/(?P<name>(?P=layer)/.+):0"),  # Keras: layer, model, and the variable's own name
 )
+READING = ("cleaning", "style", "max_chars", "lower", "context")  # the rules of a tokenizer that tell one text's ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,7 @@ def write(found: Found, folder: Path, layout: str) -> Path:
     parts = Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release)
     with tempfile.TemporaryDirectory() as beside:  # what is refused must not lie among the files of an older model
         form.write(parts, Path(beside))
-        _check_ids(parts, form, Checkpoint(source=str(folder), folder=Path(beside), tensors=tensors))
+        kept = _kept(parts, form, Checkpoint(source=str(folder), folder=Path(beside), tensors=tensors))
         folder.mkdir(parents=True, exist_ok=True)
         for file in Path(beside).iterdir():
             shutil.move(file, folder / file.name)
@@ -131,16 +133,20 @@ def write(found: Found, folder: Path, layout: str) -> Path:
         weights.write(folder / form.weights_file, wrapped, under="state_dict")
     else:
         weights.write(folder / form.weights_file, tensors)
+    _tell_rules(found.tokenizer, kept, layout)
     return folder
 
 
-def _check_ids(parts: Parts, form: Format, written: Checkpoint) -> None:
-    """Raise LayoutError if the layout's own reader would give the symbols of the vocabulary other ids."""
+def _kept(parts: Parts, form: Format, written: Checkpoint) -> Tokenizer | None:
+    """The tokenizer that the layout's own reader makes of what was written.
+
+    Raises LayoutError if the symbols of the vocabulary have other ids in it.
+    """
     ours: Any = parts.tokenizer
     try:
         kept: Any = None if ours is None else _tokenizer(form, written, parts.config)
         if kept is None or (type(kept) is type(ours) and _under(ours, kept.rules).vocab == kept.vocab):
-            return
+            return kept
         why = "its files give the ids by a rule of their own, and these are others"
     except CheckpointError as error:
         why = str(error)
@@ -148,6 +154,21 @@ def _check_ids(parts: Parts, form: Format, written: Checkpoint) -> None:
         f"layout {form.layout.name!r} cannot hold this model's vocabulary of {ours.vocab_size} ids: {why}. "
         "Layout 'cjkclip' holds every vocabulary"
     )
+
+
+def _tell_rules(tokenizer: Any, kept: Any, layout: str) -> None:
+    """Warn with LayoutWarning at the caller of `Clip.save` if texts will be read by other rules."""
+    if tokenizer is None or kept is None:
+        return
+    rules = [(name, *(getattr(each.rules, name, None) for each in (kept, tokenizer))) for name in READING]
+    changed = [f"{name} {theirs!r}, not {ours!r}" for name, theirs, ours in rules if theirs != ours]
+    if changed:
+        warnings.warn(
+            f"layout {layout!r} reads texts by rules of its own ({', '.join(changed)}): some get other ids than this "
+            "model's, and other vectors. Layout 'cjkclip' keeps the rules",
+            LayoutWarning,
+            stacklevel=4,
+        )
 
 
 def _under(tokenizer: Any, rules: Any) -> Any:

@@ -240,10 +240,12 @@ class Clip:
         return made
 
     def save(self, folder: str | Path, layout: str = "cjkclip") -> Path:
-        """Write weights, tokenizer and preprocessing into `folder`; `load(folder)` gives the same vectors, offline.
+        """Write weights, tokenizer and preprocessing into `folder`; `load(folder)` gives the same towers, offline.
 
         layout: "cjkclip", "transformers", "flax", "openai", "open_clip", "cn_clip" and what else the families have;
-        LayoutError lists them for an unknown one. Raises LayoutError if it cannot hold this model.
+        LayoutError lists them for an unknown one. Layout "cjkclip" gives the same vectors of every picture and text;
+        each other one crops pictures and cleans texts as its own package does, and LayoutWarning tells if that makes
+        other ids of some texts. Raises LayoutError if it cannot hold this model.
         """
         return checkpoints.write(self._found, Path(folder), layout)
 

@@ -93,6 +93,10 @@ class TruncatedTextWarning(UserWarning):
     """A text was longer than the model reads and was cut; the message says which."""
 
 
+class LayoutWarning(UserWarning):
+    """A model was saved in a layout that reads some texts by other rules; the message says which rules."""
+
+
 class EngineWarning(UserWarning):
     """The best engine for this machine cannot be used; the message says why, and which one is."""
 
