@@ -30,7 +30,9 @@ def test_a_vocabulary_keeps_its_ids_or_is_refused(layout: str, tmp_path: Path) -
     for source in (GOLDEN / "koclip", changed(tmp_path / "swapped", "vocab.json", swapped)):
         clip, folder = cjkclip.load(source, engine="numpy"), tmp_path / source.name / layout
         if layout == "open_clip":
-            with pytest.raises(LayoutError, match=f"'open_clip' cannot hold this model's vocabulary of {clip.config.text.vocab} ids"):
+            with pytest.raises(
+                LayoutError, match=f"'open_clip' cannot hold this model's vocabulary of {clip.config.text.vocab} ids"
+            ):
                 clip.save(folder, layout)
             assert not folder.exists()
         else:

@@ -19,6 +19,7 @@ from cjkclip.text import Tokens, Truncate, check_texts, pack
 from cjkclip.text import bpe_files as files
 from cjkclip.text.bpe_rules import HF, OPEN_CLIP, OPENAI, BpeRules, Cleaning, build, word_pattern
 from cjkclip.text.clean import clean
+from cjkclip.text.files import stated_rules
 
 __all__ = ["HF", "OPENAI", "OPEN_CLIP", "Bpe", "BpeRules", "clip_bpe"]
 
@@ -57,9 +58,14 @@ class Bpe:
     def from_transformers(cls, folder: Path, *, cleaning: Cleaning = "hf", context: int | None = None) -> "Bpe":
         """Read a transformers folder: tokenizer.json, or vocab.json and merges.txt, and what names specials.
 
-        `cleaning="hf"` gives transformers' own ids. Raises FactsError if nothing tells the context length.
+        `cleaning="hf"` gives transformers' own ids, but where `save_transformers` was asked to keep other rules.
+        Raises FactsError if nothing tells the context length.
         """
         vocab, merges = files.read_vocab(folder)
+        own = stated_rules(folder)
+        if own is not None:
+            rules = BpeRules.from_dict(own)
+            return cls(vocab, merges, replace(rules, context=context or rules.context))
         specials = files.read_specials(folder)
         context = context or specials.context
         if context is None:
@@ -121,25 +127,32 @@ class Bpe:
         The file states transformers' cleaning and words, so that the tokenizers library can use it alone.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        # as padding "!" is an ordinary word: it must not be cut out of texts like a special token
-        pad = self.rules.pad if self.rules.cleaning == "hf" else self.rules.eot
-        stated = replace(self.rules, cleaning="hf", pad=pad, unk=self.rules.unk or self.rules.eot)
-        data = build(self.vocab, self.merges, stated).to_str(pretty=False)
+        data = build(self.vocab, self.merges, self._stated).to_str(pretty=False)
         files.write_text(folder / "tokenizer.json", data)
 
-    def save_transformers(self, folder: Path) -> None:
+    def save_transformers(self, folder: Path, *, keep: bool = False) -> None:
         """Write what transformers reads: tokenizer.json, vocab.json, merges.txt and tokenizer_config.json.
 
-        OpenAI's and open_clip's rules become transformers' own: its spelling of start and end, its padding.
+        OpenAI's and open_clip's rules become transformers' own: its spelling of start and end, its padding. With
+        `keep` they stand beside these, where `from_transformers` finds them and transformers looks for nothing.
         """
-        if self.rules.cleaning == "openai":
+        own = self.rules.cleaning == "openai"
+        if own and not keep:
             self.under(replace(HF, context=self.context)).save_transformers(folder)
             return
         self.save(folder)
         files.write_vocab(folder, self.vocab, self.merges)
-        roles = {"bos": self.rules.sot, "eos": self.rules.eot, "pad": self.rules.pad, "unk": self.rules.unk}
+        rules = self._stated if own else self.rules
+        roles = {"bos": rules.sot, "eos": rules.eot, "pad": rules.pad, "unk": rules.unk}
         named = {role: name for role, name in roles.items() if name is not None}
-        files.write_config(folder, named, self.rules.folded, self.context)
+        files.write_config(folder, named, rules.folded, self.context, self.rules.to_dict() if own else None)
+
+    @property
+    def _stated(self) -> BpeRules:
+        """The rules as far as files of transformers can say them."""
+        # as padding "!" is an ordinary word: it must not be cut out of texts like a special token
+        pad = self.rules.pad if self.rules.cleaning == "hf" else self.rules.eot
+        return replace(self.rules, cleaning="hf", pad=pad, unk=self.rules.unk or self.rules.eot)
 
     def _spelled(self, text: str) -> list[int]:
         """Ids of a cleaned text that spells a special token, which counts only where it is a whole word."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError
-from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, stated_length, write_text
+from cjkclip.text.files import OWN, added_tokens, read_json, read_lines, spelling, stated_length, write_text
 
 END = "</w>"
 CLIP_MERGES = 48_894  # OpenAI reads this many and leaves the rest of its file: 49,408 ids in all
@@ -173,10 +173,13 @@ def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge], *,
     return paths
 
 
-def write_config(folder: Path, roles: dict[str, str], folded: Sequence[str], context: int) -> None:
-    """Write tokenizer_config.json: which token is "bos", "eos", "pad", "unk", and how long a row may be."""
+def write_config(
+    folder: Path, roles: dict[str, str], folded: Sequence[str], context: int, own: dict[str, Any] | None
+) -> None:
+    """Write tokenizer_config.json: which token is "bos", "eos", "pad", "unk", how long a row may be, our own rules."""
     record = {"__type": "AddedToken", "normalized": True} | dict.fromkeys(("lstrip", "rstrip", "single_word"), False)
     config = {
         f"{role}_token": {"content": name, **record} if name in folded else name for role, name in roles.items()
     } | {"model_max_length": context, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
+    config |= {} if own is None else {OWN: own}
     write_text(folder / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=2))

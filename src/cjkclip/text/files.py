@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from cjkclip.errors import CheckpointError
 
+OWN = "cjkclip"  # the key of a tokenizer_config.json under which rules stand that transformers has no words for
 _MOST = 1 << 26  # bytes of a vocabulary: the whole of OpenAI's merge table has 3 million
 
 
@@ -69,6 +70,15 @@ def stated_length(config: dict[str, Any]) -> int | None:
     length = config.get("model_max_length")
     # transformers writes 10**30 where nobody said a length
     return int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None
+
+
+def stated_rules(folder: Path) -> dict[str, Any] | None:
+    """The rules under `OWN` in a tokenizer_config.json; None in a folder that states none of ours."""
+    path = folder / "tokenizer_config.json"
+    rules: Any = read_json(path).get(OWN) if path.exists() else None
+    if rules is not None and not isinstance(rules, dict):
+        raise CheckpointError(f"{path}: {OWN!r} is {rules!r:.100}, expected the rules of a tokenizer")
+    return cast(dict[str, Any] | None, rules)
 
 
 def write_text(path: Path, text: str) -> None:

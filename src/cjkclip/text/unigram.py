@@ -131,11 +131,13 @@ class Unigram:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _FILE).write_bytes(self.model)
 
-    def save_transformers(self, folder: Path) -> None:
+    def save_transformers(self, folder: Path, *, keep: bool = False) -> None:
         """Write what rinna's package reads: spiece.model, tokenizer_config.json and special_tokens_map.json.
 
-        transformers 4 reads them as a slow T5Tokenizer; transformers 5 ignores do_lower_case.
+        transformers 4 reads them as a slow T5Tokenizer; transformers 5 ignores do_lower_case. There is nothing more to
+        `keep`.
         """
+        del keep
         self.save(folder)
         named = {f"{role}_token": name for role, name in self.roles.items()}
         config = {"do_lower_case": self.rules.lower, "extra_ids": 0, "tokenizer_class": "T5Tokenizer"}

@@ -17,7 +17,7 @@ from typing import Any
 from cjkclip.errors import CheckpointError, TextError
 from cjkclip.text import Tokens, Truncate, check_texts, pack
 from cjkclip.text import wordpiece_files as files
-from cjkclip.text.files import write_text
+from cjkclip.text.files import stated_rules, write_text
 from cjkclip.text.wordpiece_rules import CN_CLIP, HF, WordPieceRules, build, words
 
 __all__ = ["CN_CLIP", "HF", "WordPiece", "WordPieceRules", "chinese_bert"]
@@ -53,9 +53,14 @@ class WordPiece:
     def from_transformers(cls, folder: Path, *, context: int | None = None) -> "WordPiece":
         """Read a transformers folder: tokenizer.json, or vocab.txt, and what tokenizer_config.json says.
 
-        Gives BertTokenizer's own ids. Raises CheckpointError on options that would change ids and are not read,
-        FactsError if nothing tells the context length.
+        Gives BertTokenizer's own ids, but where `save_transformers` was asked to keep other rules. Raises
+        CheckpointError on options that would change ids and are not read, FactsError if nothing tells the context
+        length.
         """
+        own = stated_rules(folder)
+        if own is not None:
+            rules = WordPieceRules.from_dict(own)
+            return cls(files.read_vocab(folder), replace(rules, context=context or rules.context))
         return cls(*files.read_transformers(folder, context))
 
     @classmethod
@@ -103,12 +108,16 @@ class WordPiece:
         data = build(self.vocab, replace(self.rules, style="hf")).to_str(pretty=False)
         write_text(folder / "tokenizer.json", data)
 
-    def save_transformers(self, folder: Path) -> None:
+    def save_transformers(self, folder: Path, *, keep: bool = False) -> None:
         """Write what transformers reads: vocab.txt, tokenizer_config.json and special_tokens_map.json.
 
         cn_clip's rules become transformers' own, which the files cannot change: style "hf", 100 characters a word.
+        With `keep` they stand beside these, where `from_transformers` finds them, and a tokenizer.json with them.
         """
-        files.write_transformers(folder, self.vocab, self.rules)
+        own = keep and (self.rules.style, self.rules.max_chars) != (HF.style, HF.max_chars)
+        files.write_transformers(folder, self.vocab, self.rules, own=own)
+        if own:
+            self.save(folder)  # in the place of one that another tokenizer may have left
 
     @functools.cached_property
     def _rust(self) -> Any:

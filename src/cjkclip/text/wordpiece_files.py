@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError, FactsError
-from cjkclip.text.files import added_tokens, read_json, read_lines, spelling, stated_length, write_text
+from cjkclip.text.files import OWN, added_tokens, read_json, read_lines, spelling, stated_length, write_text
 from cjkclip.text.wordpiece_rules import HF, WordPieceRules
 
 ROLES = ("cls", "sep", "pad", "unk", "mask")
@@ -79,13 +79,14 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
     return vocab, rules
 
 
-def write_transformers(folder: Path, vocab: Mapping[str, int], rules: WordPieceRules) -> None:
-    """Write vocab.txt, tokenizer_config.json and special_tokens_map.json."""
+def write_transformers(folder: Path, vocab: Mapping[str, int], rules: WordPieceRules, *, own: bool = False) -> None:
+    """Write vocab.txt, special_tokens_map.json and tokenizer_config.json, which states our `own` rules too if asked."""
     write_vocab(folder, vocab)
     named = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}
     write_text(folder / "special_tokens_map.json", json.dumps(named, ensure_ascii=False, indent=2))
     config: dict[str, Any] = {"do_lower_case": rules.lower, "model_max_length": rules.context}
     config |= {"strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer"}
+    config |= {OWN: rules.to_dict()} if own else {}
     write_text(folder / "tokenizer_config.json", json.dumps(config | named, ensure_ascii=False, indent=2))
 
 

@@ -214,10 +214,14 @@ class PreTrainedTokenizer:
         return [self.decode(row, skip_special_tokens, **options) for row in sequences]
 
     def save_pretrained(self, save_directory: PathLike) -> tuple[str, ...]:
-        """Write files that `from_pretrained` reads again; their paths."""
+        """Write files that `from_pretrained` reads again, and `cjkclip.load`, with the same ids; their paths.
+
+        Of rules that transformers has no words for (OpenAI's, open_clip's and cn_clip's way to clean a text) it knows
+        nothing: it reads such files by its own.
+        """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        self.core.save_transformers(folder)
+        self.core.save_transformers(folder, keep=True)
         return tuple(str(folder / name) for name in FILES if (folder / name).is_file())
 
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
