@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import cjkclip
-from cjkclip.errors import LayoutError, LayoutWarning
+from cjkclip.errors import InputError, LayoutError, LayoutWarning
 from families import GOLDEN
 
 EOS2 = GOLDEN / "hf-clip-eos2"
@@ -74,3 +74,23 @@ def test_what_is_refused_leaves_the_model_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(LayoutError):
         cjkclip.load(GOLDEN / "koclip").save(tmp_path, "open_clip")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_weights_that_would_be_read_first_are_not_written_beside(tmp_path: Path) -> None:
+    """Or else the older model would come back. Its own layout again, and one that is read first, have room."""
+    old, new = (cjkclip.load(GOLDEN / case, engine="numpy") for case in ("hf-clip-eos2", "hf-clip-trueeos"))
+    old.save(tmp_path, "transformers")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for layout in ("flax", "open_clip", "openai"):
+        with pytest.raises(InputError, match=r"holds model.safetensors, .* in the place of the .* remove that file"):
+            new.save(tmp_path, layout)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    new.save(tmp_path, "transformers")
+    assert cjkclip.load(tmp_path).fingerprint == new.fingerprint
+    old.save(tmp_path / "two", "flax")
+    new.save(tmp_path / "two", "cjkclip")
+    assert cjkclip.load(tmp_path / "two").fingerprint == new.fingerprint
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "clip_cn.pt").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"holds clip_cn\.pt"):
+        new.save(tmp_path / "three", "openai")

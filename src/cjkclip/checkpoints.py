@@ -16,7 +16,7 @@ import numpy as np
 
 from cjkclip import hub, layouts, weights
 from cjkclip.config import Model, Text, unknown
-from cjkclip.errors import CheckpointError, FactsError, LayoutError, LayoutWarning
+from cjkclip.errors import CheckpointError, FactsError, InputError, LayoutError, LayoutWarning
 from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
 from cjkclip.families import family as family_named
 from cjkclip.formats import Checkpoint, Facts, Format, Parts, as_written, settle
@@ -120,6 +120,7 @@ def write(found: Found, folder: Path, layout: str) -> Path:
     """Write a checkpoint in a layout. See `Clip.save`."""
     form = find_layout(layout, found.params)
     tensors = layouts.write(form.layout, found.params)
+    _require_first(folder, form.weights_file)
     release = found.release.name if found.release else None
     parts = Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release)
     with tempfile.TemporaryDirectory() as beside:  # what is refused must not lie among the files of an older model
@@ -135,6 +136,17 @@ def write(found: Found, folder: Path, layout: str) -> Path:
         weights.write(folder / form.weights_file, tensors)
     _tell_rules(found.tokenizer, kept, layout)
     return folder
+
+
+def _require_first(folder: Path, file: str) -> None:
+    """Raise InputError if `load(folder)` would read other weights than those that are to be written there."""
+    there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set[str]()
+    others = [name for name in weights.wanted(there | {file}) if name != file]
+    if others:
+        raise InputError(
+            f"{str(folder)!r} holds {others[0]}, which would be read in the place of the {file} that this layout "
+            "writes: name a new folder, or remove that file first"
+        )
 
 
 def _kept(parts: Parts, form: Format, written: Checkpoint) -> Tokenizer | None:

@@ -245,7 +245,8 @@ class Clip:
         layout: "cjkclip", "transformers", "flax", "openai", "open_clip", "cn_clip" and what else the families have;
         LayoutError lists them for an unknown one. Layout "cjkclip" gives the same vectors of every picture and text;
         each other one crops pictures and cleans texts as its own package does, and LayoutWarning tells if that makes
-        other ids of some texts. Raises LayoutError if it cannot hold this model.
+        other ids of some texts. Raises LayoutError if it cannot hold this model, InputError if `folder` holds weights
+        that would be read in the place of these.
         """
         return checkpoints.write(self._found, Path(folder), layout)
 

@@ -8,7 +8,7 @@ about their sizes. All of these are WeightsError.
 """
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +19,7 @@ from cjkclip.mapped import MappedFile
 from cjkclip.weights.safetensors import parse_json, read_safetensors, write_safetensors
 from cjkclip.weights.tensors import Tensors, short
 
-__all__ = ["Tensors", "find", "read", "write"]
+__all__ = ["Tensors", "find", "read", "wanted", "write"]
 
 # In this order a folder is searched; after these, its only file with one of the first suffixes, or else the second.
 FILES = (
@@ -55,9 +55,35 @@ def find(folder: Path) -> Path:
     """
     folder = Path(folder)
     try:
-        return _find(folder)
+        if not folder.is_dir():
+            raise ModelNotFoundError(f"{folder} is not a folder")
+        left = wanted((path.name for path in folder.iterdir() if path.is_file()), timms=_is_timms(folder))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read ({error}); whoever loads it must be allowed to") from error
+    if len(left) > 1:
+        raise WeightsError(f"{folder} holds several weight files ({', '.join(left[:20])}); name the one you mean")
+    if left:
+        return folder / left[0]
+    endings = ", ".join(suffix for suffixes in SUFFIXES for suffix in suffixes)
+    raise ModelNotFoundError(
+        f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {endings}"
+    )
+
+
+def wanted(names: Iterable[str], *, timms: bool = False) -> list[str]:
+    """Which of a folder's files it is read from; several where only the caller can choose.
+
+    timms: transformers' names are those of timm's image encoder there, so that open_clip's come first.
+
+    >>> wanted(["model.safetensors", "flax_model.msgpack"]), wanted(["b.pt", "a.pt", "c.npz"])
+    (['model.safetensors'], ['a.pt', 'b.pt'])
+    """
+    files = set(names)
+    for name in sorted(FILES, key=lambda name: timms and not name.startswith("open_clip")):
+        if name in files:
+            return [name]
+    found = ([n for n in sorted(files - {*NOT_WEIGHTS}) if Path(n).suffix in suffixes] for suffixes in SUFFIXES)
+    return next(filter(None, found), [])
 
 
 def read(path: Path) -> Tensors:
@@ -110,27 +136,6 @@ def write(
         write_flax(path, tensors)
     else:
         write_safetensors(path, tensors, metadata)
-
-
-def _find(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise ModelNotFoundError(f"{folder} is not a folder")
-    timm = _is_timms(folder)
-    for name in sorted(FILES, key=lambda name: timm and not name.startswith("open_clip")):
-        if (folder / name).is_file():
-            return folder / name
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in NOT_WEIGHTS)
-    for suffixes in SUFFIXES:
-        left = [p for p in files if p.suffix in suffixes]
-        if len(left) > 1:
-            names = ", ".join(p.name for p in left[:20])
-            raise WeightsError(f"{folder} holds several weight files ({names}); name the one you mean")
-        if left:
-            return left[0]
-    endings = ", ".join(suffix for suffixes in SUFFIXES for suffix in suffixes)
-    raise ModelNotFoundError(
-        f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {endings}"
-    )
 
 
 def _is_timms(folder: Path) -> bool:
