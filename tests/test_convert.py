@@ -154,6 +154,43 @@ def test_a_model_is_not_written_over_itself_nor_into_nowhere(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_that_appears_while_it_runs_is_left_alone(
+    force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = tmp_path / "out", checkpoints.told
+
+    def meanwhile(folder: Path) -> dict[str, Any]:
+        out.mkdir()
+        (out / "album.txt").write_text("mine")
+        return told(folder)
+
+    monkeypatch.setattr(checkpoints, "told", meanwhile)
+    more = ("--force",) if force else ()
+    data = answer("convert", EOS2, out, "--layout", "cjkclip", *more, code=4)
+    assert ("nothing else" if force else "is there already") in data["error"]["message"]
+    assert (out / "album.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_may_be_called_as_a_release_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "moji").mkdir()
+    monkeypatch.chdir(tmp_path / "moji")
+    answer("convert", "moji", tmp_path / "moji" / "moji", "--layout", "cjkclip")
+    assert cjkclip.load(tmp_path / "moji" / "moji").fingerprint == cjkclip.load("moji").fingerprint
+    data = answer("convert", "moji", checkpoints.BUNDLED, "--layout", "cjkclip", "--force", code=4)
+    assert "holds" in data["error"]["message"]
+
+
+def test_places_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for target in (tmp_path / "loop", tmp_path / "loop" / "out", tmp_path / ("n" * 300), Path("/proc/out")):
+        data = answer("convert", EOS2, target, "--layout", "cjkclip", code=4)
+        assert "cannot be written" in data["error"]["message"]
+    (tmp_path / "loop").unlink()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_write_that_fails_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = ("convert", EOS2, tmp_path / "out", "--layout", "cjkclip")
     answer(*convert)

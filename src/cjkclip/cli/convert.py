@@ -20,6 +20,7 @@ from cjkclip.cli.screen import SOME_FAILED, Report, cell, safe
 from cjkclip.cli.verify import record, show
 from cjkclip.config import unknown
 from cjkclip.errors import InputError, LayoutError, ModelNotFoundError
+from cjkclip.hub import Where
 from cjkclip.verify import compare
 from cjkclip.weights import find
 
@@ -52,13 +53,13 @@ def convert(
     """
     facts, same = read_facts(fact or []), True
     with Report("convert", as_json=json) as report:
-        folder = folder.resolve()
-        _require_room(folder, force)
+        folder = _room(folder, force)
         clip = open_model(model, facts=facts, image_tower=image_tower, precision="fp32")
         for source in (model, image_tower or model):
-            if folder in (Path(source).resolve(), *Path(source).resolve().parents):
+            home = checkpoints.locate(source, Where(offline=True)).resolve()  # it has just been loaded from there
+            if folder in (home, *home.parents):
                 raise InputError(f"{str(folder)!r} holds the model that is converted: name another folder")
-        lacks = _write(clip, folder, layout)
+        lacks = _write(clip, folder, layout, force)
         if lacks:
             report.note(f"layout {layout!r} does not keep every fact; state them: load(..., facts={lacks!r})")
         report.answer |= {"model": model, "folder": str(folder), "layout": layout, "facts": lacks, **_written(folder)}
@@ -70,6 +71,16 @@ def convert(
             show(report, found)
     if not same:
         raise typer.Exit(SOME_FAILED)
+
+
+def _room(folder: Path, force: bool) -> Path:
+    """The folder's own path. Raises InputError unless it may be written; see `_require_room`."""
+    try:
+        folder = folder.resolve()
+        _require_room(folder, force)
+    except (OSError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError
+        raise InputError(f"{str(folder)!r} cannot be written: {error}") from error
+    return folder
 
 
 def _require_room(folder: Path, force: bool) -> None:
@@ -88,14 +99,15 @@ def _require_room(folder: Path, force: bool) -> None:
         raise InputError(f"{str(folder)!r} holds other folders: --force replaces a model's folder and nothing else")
 
 
-def _write(clip: "cjkclip.Clip", folder: Path, layout: str) -> dict[str, Any]:
+def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict[str, Any]:
     """Write the folder, whole or not at all; returns the facts that the layout does not keep."""
     beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
         clip.save(beside, layout)
         lacks = _lacking(clip, checkpoints.told(beside), layout)
+        _require_room(folder, force)  # once more: another program may have written there in the meantime
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(folder) if force else folder.rmdir()
         beside.rename(folder)
     except OSError as error:
         raise InputError(f"{str(folder)!r} cannot be written: {error}") from error
