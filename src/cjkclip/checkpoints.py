@@ -154,16 +154,18 @@ def _kept(parts: Parts, form: Format, written: Checkpoint) -> Tokenizer | None:
 
     Raises LayoutError if the symbols of the vocabulary have other ids in it.
     """
+    if parts.tokenizer is None:
+        return None
     ours: Any = parts.tokenizer
     try:
-        kept: Any = None if ours is None else _tokenizer(form, written, parts.config)
+        kept: Any = _tokenizer(form, written, parts.config)
         if kept is None or (type(kept) is type(ours) and _under(ours, kept.rules).vocab == kept.vocab):
             return kept
         why = "its files give the ids by a rule of their own, and these are others"
     except CheckpointError as error:
         why = str(error)
     raise LayoutError(
-        f"layout {form.layout.name!r} cannot hold this model's vocabulary of {ours.vocab_size} ids: {why}. "
+        f"layout {form.layout.name!r} cannot hold this model's vocabulary of {parts.tokenizer.vocab_size} ids: {why}. "
         "Layout 'cjkclip' holds every vocabulary"
     )
 

@@ -82,8 +82,10 @@ def wanted(names: Iterable[str], *, timms: bool = False) -> list[str]:
     for name in sorted(FILES, key=lambda name: timms and not name.startswith("open_clip")):
         if name in files:
             return [name]
-    found = ([n for n in sorted(files - {*NOT_WEIGHTS}) if Path(n).suffix in suffixes] for suffixes in SUFFIXES)
-    return next(filter(None, found), [])
+    for suffixes in SUFFIXES:
+        if left := [name for name in sorted(files - {*NOT_WEIGHTS}) if Path(name).suffix in suffixes]:
+            return left
+    return []
 
 
 def read(path: Path) -> Tensors:
