@@ -1,11 +1,14 @@
 """`cjkclip classify`: which label fits a picture best."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 import cjkclip
 from cjkclip.cli.inputs import gather_labels, picture_paths, skipping_bad
@@ -84,13 +87,27 @@ def _result(path: Path, found: list[cjkclip.Prediction]) -> dict[str, Any]:
     return {"picture": str(path), "predictions": [{"label": one.label, "score": one.score} for one in found]}
 
 
+class _Bar:
+    """A bar for a probability: shorter where there is less room, never in the way of the label."""
+
+    def __init__(self, score: float) -> None:
+        self._score = score
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """How wide it may become."""
+        return Measurement(0, min(BAR, options.max_width))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """What rich prints."""
+        yield Text("█" * round(min(BAR, options.max_width) * self._score), style="cyan")
+
+
 def _table(result: dict[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("label", header_style="dim", overflow="fold")
-    table.add_column("probability", header_style="dim", justify="right")
-    table.add_column("", no_wrap=True)
+    table.add_column("probability", header_style="dim", justify="right", no_wrap=True)
+    table.add_column("")
     for rank, found in enumerate(result["predictions"][:BEST]):
-        bar = "█" * round(BAR * found["score"])
         label = cell(found["label"], "bold" if rank == 0 else "")
-        table.add_row(label, f"{found['score']:.1%}", cell(bar, "cyan"))
+        table.add_row(label, f"{found['score']:.1%}", _Bar(found["score"]))
     return table

@@ -1,9 +1,14 @@
 """`cjkclip models`: the families and releases that are known by name."""
 
+from collections.abc import Iterator
+
+from rich.console import Console, ConsoleOptions
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from cjkclip.cli.options import Json
-from cjkclip.cli.screen import Report, cell
+from cjkclip.cli.screen import NO_EDGE, Report, cell
 from cjkclip.families import Family, Release, families
 
 BUNDLED = "moji"
@@ -19,15 +24,39 @@ def models(*, json: Json = False) -> None:
     with Report("models", as_json=json) as report:
         known = [(family, release) for family in families() for release in family.releases]
         report.answer["models"] = [_record(family, release) for family, release in known]
+        report.show(_Listing([release for _, release in known]))
+
+
+class _Listing:
+    """A row for each release where all of it fits. Else each name on a line of its own, the rest below.
+
+    A name is never broken by us, so that it can be copied; a terminal goes on in the next line by itself.
+    """
+
+    def __init__(self, releases: list[Release]) -> None:
+        self._rows = [
+            (
+                release.name,
+                "bundled" if release.name == BUNDLED else "".join(release.aliases[:1]),
+                " ".join(release.languages),
+                release.licence,
+            )
+            for release in releases
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | Text | Padding]:
+        """What rich prints."""
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
-        for heading in ("name", "short name"):
+        for heading in ("name", "short name", "languages", "licence"):
             table.add_column(heading, no_wrap=True)
-        for heading in ("languages", "licence"):
-            table.add_column(heading)
-        for _, release in known:
-            short = "bundled" if release.name == BUNDLED else "".join(release.aliases[:1])
-            table.add_row(cell(release.name, "bold"), short, " ".join(release.languages), release.licence)
-        report.show(table)
+        for name, *rest in self._rows:
+            table.add_row(cell(name, "bold"), *rest)
+        if console.measure(table, options=options.update(width=NO_EDGE)).maximum <= options.max_width:
+            yield table
+            return
+        for name, *rest in self._rows:
+            yield Text(name, style="bold", no_wrap=True, overflow="ignore")
+            yield Padding("   ".join(filter(None, rest)), (0, 0, 0, 2), expand=False)
 
 
 def _record(family: Family, release: Release) -> dict[str, object]:

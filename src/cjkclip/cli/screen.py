@@ -25,6 +25,7 @@ from cjkclip import hub
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
 
 LONGEST_TITLE = 120
+NO_EDGE = 1_000_000  # columns of a pipe or a file
 SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
@@ -77,7 +78,12 @@ def exit_code(error: CjkclipError) -> int:
 
 
 class _Screen(Console):
-    """rich's console, but for its way to leave when the reader has gone."""
+    """rich's console, but for its way to leave when the reader has gone. Only a terminal has an edge to fold at."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, markup=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = NO_EDGE
 
     def on_broken_pipe(self) -> None:
         """rich would exit with 1, which here means that some inputs failed."""
@@ -162,9 +168,9 @@ class Report:
     def show(self, *shown: RenderableType) -> None:
         """Print lines and tables for people; nothing with --json."""
         if not self.as_json:
-            console = _Screen(highlight=False, markup=False)
+            console = _Screen()
             for one in shown:
-                console.print(one)
+                console.print(one, crop=False)
 
     def show_titled(self, title: str, table: Table) -> None:
         """A table under its title, and a blank line. Of a very long title the beginning is shown."""
