@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cjkclip
-from cjkclip.cli.inputs import open_model, read_facts
+from cjkclip.cli.inputs import is_folder, open_model, read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
 from cjkclip.cli.screen import Report, cell, json_text, safe
 from cjkclip.errors import EngineError, InputError, WeightsError
@@ -77,7 +77,7 @@ def bench(
 
 
 def _require_place(out: Path | None) -> None:
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+    if out is not None and (is_folder(str(out)) or not is_folder(str(out.parent))):
         raise InputError(f"--out {str(out)!r} has to be a file in a folder that exists: make {str(out.parent)!r} first")
 
 

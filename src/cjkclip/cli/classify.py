@@ -55,7 +55,7 @@ def classify(
         words = gather_labels(labels or [], label_file or [])
         if not words:
             raise InputError("no labels: there is nothing between the commas, or no line in the file")
-        paths = picture_paths(pictures)
+        paths = picture_paths(report, pictures)
         clip = run.load()
 
         report.answer |= {"model": run.model, "labels": words, "language": language, "results": []}

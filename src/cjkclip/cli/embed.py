@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 import cjkclip
-from cjkclip.cli.inputs import is_folder, read_lines, sort_inputs, worded
+from cjkclip.cli.inputs import is_folder, read_lines, sort_input, worded
 from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
@@ -72,8 +72,8 @@ def embed(
         raise typer.BadParameter("nothing to embed: name pictures, folders or texts, or pass --lines FILE")
     _require_sense(out, batch_size)
     with Report("embed", as_json=json) as report:
-        wanted = _sorted(inputs or [], kind, [line for path in lines or [] for line in read_lines(path)])
-        if not out.parent.is_dir():
+        wanted = _sorted(report, inputs or [], kind, [line for path in lines or [] for line in read_lines(path)])
+        if not is_folder(str(out.parent)):
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
         clip = run.load()
         with Rows(out, clip.embed_dim) as rows:
@@ -150,7 +150,7 @@ class Wanted:
     pictures: list[int]
 
 
-def _sorted(inputs: list[str], kind: Kind, lines: list[str]) -> Wanted:
+def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> Wanted:
     """A folder stands for the pictures in it, unless everything is a text."""
     wanted = Wanted(names=[], texts=[], pictures=[])
 
@@ -160,9 +160,9 @@ def _sorted(inputs: list[str], kind: Kind, lines: list[str]) -> Wanted:
 
     for word in inputs:
         if kind != "text" and is_folder(word):
-            add(picture_names(Path(word)), wanted.pictures)
+            add(picture_names(Path(word), report.problem), wanted.pictures)
         else:
-            [one] = sort_inputs([word], kind)
+            one = sort_input(word, kind)
             add([str(one)], wanted.pictures if isinstance(one, Path) else wanted.texts)
     add(lines, wanted.texts)
     return wanted

@@ -5,6 +5,7 @@ Refuses: folders without pictures, label files that are not UTF-8, facts without
 
 import json
 import re
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,21 +52,19 @@ def gather_labels(typed: Sequence[str], files: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys([*labels, *(line for path in files for line in read_lines(path))]))
 
 
-def picture_paths(words: Sequence[str]) -> list[Path]:
+def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
     """The pictures named; a folder stands for all in it. Raises InputError for a folder without any."""
     paths: list[Path] = []
     for word in words:
-        paths += find_pictures(Path(word)) if is_folder(word) else [Path(word)]
+        paths += find_pictures(Path(word), report.problem) if is_folder(word) else [Path(word)]
     return paths
 
 
-def sort_inputs(words: Sequence[str], kind: Kind) -> list[Asked]:
-    """Pictures as paths, texts as they are. auto: files and picture-like names are pictures."""
-    if kind == "text":
-        return list(words)
-    if kind == "picture":
-        return list(picture_paths(words))
-    return [Path(word) if is_picture_name(word) or _is_file(word) else word for word in words]
+def sort_input(word: str, kind: Kind) -> Asked:
+    """A picture as a path, a text as it is. auto: files and picture-like names are pictures."""
+    if kind == "picture" or (kind == "auto" and (is_picture_name(word) or is_file(word))):
+        return Path(word)
+    return word
 
 
 def skipping_bad(run: Callable[[list[int]], list[_T]], count: int) -> tuple[list[_T | None], dict[int, str]]:
@@ -102,17 +101,22 @@ def worded(report: Report, query: str) -> bool:
 
 def is_folder(word: str) -> bool:
     """Whether a word names a folder. What cannot be a name (too long, or with a NUL) does not."""
-    try:
-        return Path(word).is_dir()
-    except (OSError, ValueError):
-        return False
+    return stat.S_ISDIR(_mode(word))
 
 
-def _is_file(word: str) -> bool:
+def is_file(word: str) -> bool:
+    """Whether a word names a file, likewise."""
+    return stat.S_ISREG(_mode(word))
+
+
+def _mode(word: str) -> int:
+    """The kind of what a word names, 0 for nothing. Raises InputError where nobody may look whether it is there."""
     try:
-        return Path(word).is_file()
+        return Path(word).stat().st_mode
+    except PermissionError as error:
+        raise InputError(f"{word!r} cannot be read: {error.strerror or error}") from error
     except (OSError, ValueError):
-        return False
+        return 0
 
 
 def read_facts(typed: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip import moji
-from cjkclip.cli.inputs import Asked, skipping_bad, sort_inputs, worded
+from cjkclip.cli.inputs import Asked, is_file, is_folder, skipping_bad, sort_input, worded
 from cjkclip.cli.options import Json, Run, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.cli.sheets import check_sheet, write_sheet
@@ -57,7 +57,7 @@ def search(
     Example: cjkclip search "笑う猫" --in photos/ -k 10 --sheet found.png
     """
     with Report("search", as_json=json) as report:
-        asked = sort_inputs(queries, "auto")
+        asked = [sort_input(query, "auto") for query in queries]
         if sheet is not None:
             check_sheet(sheet)
         clip = run.load()
@@ -80,13 +80,13 @@ def search(
 
 def _place(report: Report, clip: "cjkclip.Clip", inside: str) -> Place:
     path = Path(inside)
-    if inside in moji.DESIGNS and not path.exists():
+    if inside in moji.DESIGNS and not is_folder(inside) and not is_file(inside):
         with report.progress("reading the package's pictures", len(moji.concepts())) as progress:
             whole = bundled(clip, inside, progress=progress)
         return Place(gallery=whole.gallery, package=whole)
-    if path.is_file():
+    if is_file(inside):
         return Place(gallery=Gallery.load(path))
-    paths = find_pictures(path)
+    paths = find_pictures(path, report.problem)
     names = [each.relative_to(path).as_posix() for each in paths]
 
     def heard(index: int, error: ImageError) -> None:

@@ -1,13 +1,17 @@
 """From what a person points at to a list of picture files.
 
-Refuses: a folder that does not exist or holds no picture. Looks into folders below, skips hidden ones, and
-does not follow links to folders, so no folder is walked twice.
+Refuses: a folder that does not exist, cannot be read or holds no picture. Looks into folders below, skips hidden
+ones, and does not follow links to folders, so no folder is walked twice.
 """
 
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from cjkclip.errors import InputError
+
+OnFolder = Callable[[str, InputError], None]  # a folder that cannot be read, and why
 
 ENDINGS = frozenset(
     {
@@ -38,24 +42,42 @@ def is_picture_name(name: str) -> bool:
     return Path(name).suffix.lower() in ENDINGS
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_pictures(folder: Path, on_error: OnFolder | None = None) -> list[Path]:
     """All files in and below `folder` whose names end like pictures, in the order of their names.
 
-    Whether they are pictures is found out when they are read. Raises InputError when there is none.
+    Whether they are pictures is found out when they are read. A folder below that cannot be read is handed to
+    `on_error(name, error)` and left out. Raises InputError when there is none, or without `on_error` for that folder.
     """
-    return [Path(name) for name in picture_names(folder)]
+    return [Path(name) for name in picture_names(folder, on_error)]
 
 
-def picture_names(folder: Path) -> list[str]:
+def picture_names(folder: Path, on_error: OnFolder | None = None) -> list[str]:
     """The same as text, which takes a quarter of the memory of Path objects."""
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise InputError(f"{str(folder)!r} {what}: name a folder of pictures")
+    _require_folder(folder)
+
+    def refused(error: OSError) -> None:
+        name = str(error.filename)
+        why = InputError(f"{name!r} cannot be read: {error.strerror or error}")
+        if on_error is None or name == str(folder):
+            raise why from error
+        on_error(name, why)
+
     found: list[str] = []
-    for top, folders, names in os.walk(folder):
+    for top, folders, names in os.walk(folder, onerror=refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [str(Path(top, name)) for name in names if is_picture_name(name) and not name.startswith(".")]
     if not found:
         raise InputError(f"{str(folder)!r} holds no picture (looked for {' '.join(sorted(ENDINGS))})")
     return sorted(found, key=lambda name: name.replace(os.sep, "\0"))  # what a folder holds comes together
+
+
+def _require_folder(folder: Path) -> None:
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise InputError(f"{str(folder)!r} does not exist: name a folder of pictures") from error
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be read: {error.strerror or error}") from error
+    if not is_folder:
+        raise InputError(f"{str(folder)!r} is a file, not a folder: name a folder of pictures")

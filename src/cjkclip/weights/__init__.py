@@ -59,7 +59,7 @@ def find(folder: Path) -> Path:
             raise ModelNotFoundError(f"{folder} is not a folder")
         left = wanted((path.name for path in folder.iterdir() if path.is_file()), timms=_is_timms(folder))
     except OSError as error:
-        raise WeightsError(f"{folder} cannot be read ({error}); whoever loads it must be allowed to") from error
+        raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from error
     if len(left) > 1:
         raise WeightsError(f"{folder} holds several weight files ({', '.join(left[:20])}); name the one you mean")
     if left:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +15,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 
     Nothing is left behind when the writing fails. Raises WeightsError if the disk refuses.
     """
-    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
+    beside = path.with_name(f".{os.urandom(8).hex()}.part")  # short: the longest name that `path` may have fits
     try:
         with beside.open("xb") as file:
             yield file
@@ -25,4 +25,5 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     except OSError as error:
         raise WeightsError(f"{path} cannot be written: {error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be made cannot be unlinked either
+            beside.unlink(missing_ok=True)
