@@ -1,13 +1,17 @@
 """What the command line shows: in a terminal of any width, in a pipe, and where it cannot be written."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tests.test_cli import IMAGES, MODEL, answer
+from tests.test_cli import IMAGES, MODEL, ROOT, answer, run
 from typer.testing import CliRunner, Result
 
 from cjkclip.cli import app
+from cjkclip.errors import MESSAGE, ImageError, InputError
 
 
 def narrow(columns: int | None, *args: str | Path) -> Result:
@@ -55,3 +59,59 @@ def test_bars_are_as_long_as_the_probabilities_say() -> None:
 def test_long_labels_are_not_broken_in_a_pipe() -> None:
     label = "a label of many words " * 12
     assert label.strip() in narrow(None, "classify", IMAGES / "a.png", "-l", f"cat,{label}", *MODEL).stdout
+
+
+def piped(words: str, ends: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """A run in a shell that closes or joins its streams as `ends` says."""
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **env}
+    command = f"{sys.executable} -m cjkclip {words} {ends}"
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=surroundings, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["models", "models --json", "models --help", "--version"])
+def test_a_full_disk_behind_standard_output(words: str, unbuffered: str) -> None:
+    done = piped(words, ">/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 5
+    assert done.stderr == "cjkclip: error: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such shell")
+def test_closed_streams(tmp_path: Path) -> None:
+    for words in ("models", "models --json"):
+        done = piped(words, ">&-")
+        assert done.returncode == 5
+        assert done.stderr == "cjkclip: error: standard output is closed: open it, as with >/dev/null\n"
+        assert piped(words, ">&- 2>&-").returncode == 5
+    done = piped(f"embed --lines - -o {tmp_path}/v.npz", "<&-")
+    assert done.returncode == 4
+    assert done.stderr == "cjkclip: error: '-' is standard input, which is closed: name a file, or pipe the lines in\n"
+
+
+def test_another_failure_of_the_system_is_not_put_down_to_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("cjkclip.load", failing)
+    assert isinstance(run("search", "cat").exception, OSError)
+
+
+def test_what_an_error_lists_stands_on_lines_of_its_own(tmp_path: Path) -> None:
+    """A line feed in a name stays an escape."""
+    pairs = tmp_path / "a\nb.tsv"
+    pairs.write_text("one\ntwo\n", encoding="utf-8")
+    shown = run("train", pairs, "-o", tmp_path / "out")
+    assert shown.exit_code == 4
+    first, *lines = shown.stderr.splitlines()
+    assert first.endswith("a\\x0ab.tsv: 0 good pairs, 2 bad lines")
+    assert lines == [f"  line {n}: 1 fields, expected picture<TAB>caption, neither empty" for n in (1, 2)]
+
+
+def test_a_long_list_is_cut_between_its_lines() -> None:
+    error = InputError("bad:", listed=["x" * 100] * 1000)
+    assert str(error).splitlines() == list(error.lines)
+    assert len(str(error)) <= MESSAGE + 50
+    assert error.lines[:2] == ("bad:", f"  {'x' * 100}")
+    assert error.lines[-1] == f"  ... and {1000 - len(error.lines) + 2} more"
+    assert ImageError("bad", [(0, "why")]).lines == ("bad",)

@@ -24,10 +24,15 @@ MESSAGE = 4000  # characters: what a damaged file holds in the place of a word m
 
 
 class CjkclipError(Exception):
-    """Base of every error that cjkclip raises on purpose. A very long message loses its middle."""
+    """Base of every error that cjkclip raises on purpose. A very long message loses its middle.
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*(_shortened(arg) for arg in args))
+    What it lists comes behind the message, a line each; `lines` holds them apart, since names may hold line feeds.
+    """
+
+    def __init__(self, *args: object, listed: Sequence[str] = ()) -> None:
+        args = tuple(_shortened(arg) for arg in args)
+        self.lines = (" ".join(map(str, args)), *_fitting([f"  {line}" for line in listed]))
+        super().__init__(*(["\n".join(self.lines)] if listed else args))
 
 
 class InputError(CjkclipError, ValueError):
@@ -40,8 +45,8 @@ class ImageError(InputError):
     `problems` holds (index, message) of every bad picture of a batch.
     """
 
-    def __init__(self, message: str, problems: Sequence[tuple[int, str]] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, problems: Sequence[tuple[int, str]] = (), *, listed: Sequence[str] = ()) -> None:
+        super().__init__(message, listed=listed)
         self.problems = tuple(problems)
 
 
@@ -105,3 +110,13 @@ def _shortened(arg: object) -> object:
     if not isinstance(arg, str) or len(arg) <= MESSAGE:
         return arg
     return f"{arg[: MESSAGE - 1010]} [...] {arg[-1000:]}"
+
+
+def _fitting(lines: Sequence[str]) -> Sequence[str]:
+    """The first lines, as many as a message has room for, and how many more there are."""
+    room = MESSAGE
+    for at, line in enumerate(lines):
+        room -= len(line) + 1
+        if room < 0:
+            return [*lines[:at], f"  ... and {len(lines) - at} more"]
+    return lines

@@ -18,10 +18,12 @@ from cjkclip.cli.options import spread
 from cjkclip.cli.screen import (
     EXIT_CODES,
     INTERRUPTED,
+    MISSING,
     TERMINATED,
     USAGE,
-    forgive_streams,
     leave_broken_pipe,
+    leave_full,
+    ready_streams,
     safe,
 )
 
@@ -49,7 +51,8 @@ class _Group(TyperGroup):
     ) -> Any:
         """Run, and leave with an exit code."""
         del standalone_mode
-        forgive_streams()
+        if not ready_streams():
+            sys.exit(MISSING)
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             sys.stdout.flush()
@@ -61,6 +64,8 @@ class _Group(TyperGroup):
             code = TERMINATED
         except BrokenPipeError:
             code = leave_broken_pipe()
+        except OSError as error:
+            code = leave_full(error)
         if code in _SAID:
             sys.stderr.write(f"cjkclip: {_SAID[code]}\n")
         sys.exit(code if isinstance(code, int) else 0)

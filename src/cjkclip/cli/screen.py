@@ -4,6 +4,7 @@ Results go to standard output, everything else to standard error. With --json, s
 object and nothing else. Control characters in names and queries are shown as escapes, never sent as they are.
 """
 
+import errno
 import json
 import logging
 import os
@@ -12,8 +13,9 @@ import sys
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import typer
 from rich.console import Console, RenderableType
@@ -26,6 +28,7 @@ from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputErro
 
 LONGEST_TITLE = 120
 NO_EDGE = 1_000_000  # columns of a pipe or a file
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
@@ -63,9 +66,9 @@ def cell(text: str, style: str = "") -> Text:
     return Text(safe(text), style=style, overflow="fold")
 
 
-def say(message: str) -> None:
-    """One line to standard error."""
-    sys.stderr.write(safe(f"cjkclip: {message}") + "\n")
+def say(*lines: str) -> None:
+    """Lines to standard error, as a rule one. A line feed within a line comes from a name, and is escaped."""
+    sys.stderr.write("\n".join(map(safe, (f"cjkclip: {lines[0]}", *lines[1:]))) + "\n")
 
 
 def exit_code(error: CjkclipError) -> int:
@@ -135,7 +138,7 @@ class Report:
         for text in dict.fromkeys(str(warning.message) for warning in self._seen):
             self.note(text)
         if error is not None:
-            say(f"error: {error}")
+            say(f"error: {error.lines[0]}", *error.lines[1:])
             self._emit({"error": {"kind": type(error).__name__, "message": str(error)}})
             raise typer.Exit(exit_code(error)) from None
         self._emit(self.answer)
@@ -150,8 +153,8 @@ class Report:
     def problem(self, name: str, error: CjkclipError) -> None:
         """An input that could not be used, while others could."""
         self.problems.append({"input": name, "kind": type(error).__name__, "message": str(error)})
-        message = str(error)
-        say(message if name in message else f"{name}: {message}")
+        said = error.lines[0]
+        say(said if name in said else f"{name}: {said}", *error.lines[1:])
 
     def take(self, kind: type[Warning]) -> int:
         """How many warnings of a kind have come; they are the caller's to tell now."""
@@ -226,15 +229,40 @@ def write_json(answer: dict[str, Any]) -> None:
         raise typer.Exit(leave_broken_pipe()) from None
 
 
-def forgive_streams() -> None:
-    """Print escapes where the terminal's encoding lacks a character, in place of failing half-way."""
+def ready_streams() -> bool:
+    """Whether there is somewhere to print. Escapes stand where the terminal's encoding lacks a character."""
+    if cast(TextIO | None, sys.stderr) is None:  # closed, as by a shell's 2>&-
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if cast(TextIO | None, sys.stdout) is None:
+        say("error: standard output is closed: open it, as with >/dev/null")
+        return False
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+    return True
 
 
 def leave_broken_pipe() -> int:
     """The reader has gone (`cjkclip ... | head`): say nothing, not even when Python closes the stream."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _leave_output()
     return BROKEN_PIPE
+
+
+def leave_full(error: OSError) -> int:
+    """Standard output takes no more, as on a full disk: say so. Raises `error` if it was about something else."""
+    full = error if error.errno in NO_ROOM and error.filename is None else None
+    try:
+        sys.stdout.flush()  # what could not be written is still held, if it ever is, and fails again
+    except OSError as again:
+        full = again
+    if full is None:
+        raise error
+    _leave_output()
+    say(f"error: standard output cannot be written: {full.strerror or full}")
+    return MISSING
+
+
+def _leave_output() -> None:
+    """Let Python close standard output without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -88,8 +88,8 @@ def _in_threads(load: Callable[[int], str | None], count: int) -> list[str | Non
 def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | None) -> None:
     """Each bad picture to `on_error`; without it, one ImageError that names every one of `total`."""
     if problems and on_error is None:
-        lines = "".join(f"\n  picture {index}: {problem}" for index, problem in problems)
-        raise ImageError(f"{len(problems)} of {total} pictures cannot be used:{lines}", problems)
+        listed = [f"picture {index}: {problem}" for index, problem in problems]
+        raise ImageError(f"{len(problems)} of {total} pictures cannot be used:", problems, listed=listed)
     for index, why in problems:
         cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
 

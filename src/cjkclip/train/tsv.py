@@ -57,9 +57,10 @@ def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
         else:
             pairs.append((path.parent / fields[0], fields[1]))
     if problems or not pairs:
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        raise InputError(f"{path}: {len(pairs)} good pairs, {len(problems)} bad lines{listed}{more}")
+        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise InputError(
+            f"{path}: {len(pairs)} good pairs, {len(problems)} bad lines", listed=[*problems[:SHOWN], *more]
+        )
     return pairs
 
 
