@@ -1,13 +1,17 @@
 """`cjkclip verify`: whether two checkpoints are the same model, and if not, from which stage on."""
 
+import math
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+import cjkclip
 from cjkclip.cli.inputs import open_model, read_facts
 from cjkclip.cli.options import Engine, Facts, Json, Tower
 from cjkclip.cli.screen import SOME_FAILED, Report, cell
+from cjkclip.errors import FactsError, OptionError
 from cjkclip.verify import TOLERANCE, Stage, compare
 from cjkclip.verify import Report as Comparison
 
@@ -32,21 +36,43 @@ def verify(
     """Compare two checkpoints: tokens and pixels first, then every stage of both towers.
 
     What is asked comes with the package. Both towers get A's tokens and pixels. A --fact or an --image-tower
-    serves whichever of the two does not have its own.
+    serves whichever of the two does not have its own; a --fact that neither needs is refused.
 
     Example: cjkclip verify openai/clip-vit-base-patch32 converted/
     """
     facts = read_facts(fact or [])
+    if not math.isfinite(tolerance):
+        raise typer.BadParameter(f"--tolerance {tolerance} must be a finite number that is not negative, as 1e-4")
     with Report("verify", as_json=json) as report:
-        clips = [
-            open_model(name, facts=facts, image_tower=image_tower, engine=engine, precision="fp32")
-            for name in (first, second)
-        ]
+        clips = _open_both((first, second), facts, image_tower, engine)
         found = compare(*clips, tolerance=tolerance)
         report.answer |= {"models": [first, second], **record(found)}
         show(report, found)
     if not found.same:
         raise typer.Exit(SOME_FAILED)
+
+
+def _open_both(
+    names: tuple[str, str], facts: dict[str, Any], image_tower: str | None, engine: str
+) -> list[cjkclip.Clip]:
+    """Each model as its files tell, since what they tell is what is compared; the options serve one that does not."""
+    clips, served = list[cjkclip.Clip](), False
+    for name in names:
+        load = partial(open_model, name, engine=engine, precision="fp32")
+        own: dict[str, Any] = {}
+        try:
+            clip = load(facts=own)
+        except FactsError:
+            if not facts:
+                raise
+            own, served = facts, True
+            clip = load(facts=own)
+        if image_tower is not None and clip.config.vision is None:
+            clip = load(facts=own, image_tower=image_tower)
+        clips.append(clip)
+    if facts and not served:
+        raise OptionError(f"--fact {', '.join(facts)}: both models tell their own facts, so leave it out")
+    return clips
 
 
 def record(found: Comparison) -> dict[str, Any]:

@@ -6,7 +6,7 @@ checkpoints come in. Refuses: facts that neither the files nor the caller tell.
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +19,7 @@ from cjkclip.text import Tokenizer
 from cjkclip.text.files import read_json
 
 Facts = Mapping[str, Any]  # dotted field name of the config -> value
+WHOLE = {field.name for field in fields(Model)}  # those without a dot
 
 # what every tower of OpenAI's kind has in common, as config records
 CLIP_VIT: dict[str, Any] = {"kind": "vit", "patch_bias": False, "pre_norm": True, "project": True}
@@ -107,8 +108,10 @@ def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
     settled = {k: dict(cast(dict[str, Any], v)) if isinstance(v, dict) else v for k, v in record.items()}
     for name, value in facts.items():
         part, _, field = name.partition(".")
-        if not field:
-            settled[part] = value
+        if name in WHOLE:
+            settled[name] = value
+        elif not field:
+            raise FactsError(f"facts state {name!r}, which no config has: expected a dotted name, as 'vision.act'")
         elif isinstance(settled.get(part), dict):
             settled[part][field] = value
         else:
