@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import MODEL, TINY, answer
+from tests.test_cli import MODEL, TINY, answer, run
 from tests.test_cli_bad import bad_run, picture
 
+import cjkclip
 from cjkclip import weights
-from cjkclip.errors import InputError, WeightsError
+from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.gallery import find_pictures
 from cjkclip.weights.replace import replacing
+
+GELU = TINY.parent / "hf-clip-gelu"
 
 
 @pytest.fixture
@@ -96,3 +99,88 @@ def test_a_name_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     with pytest.raises(WeightsError, match="cannot be written"), replacing(tmp_path / name) as file:
         file.write(b"1")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+ODD = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"  # where str.splitlines breaks, and files of lines do not
+
+
+def test_lines_end_at_line_feeds_and_carriage_returns_alone(tmp_path: Path) -> None:
+    (tmp_path / "u.txt").write_bytes(f"a{ODD}b\r\nc\rd\ne".encode())
+    data = answer("embed", "--lines", tmp_path / "u.txt", "-o", tmp_path / "v.npz", *MODEL)
+    assert data["names"] == [f"a{ODD}b", "c", "d", "e"]
+    data = answer("classify", TINY / "images" / "a.png", "--label-file", tmp_path / "u.txt", *MODEL)
+    assert data["labels"] == [f"a{ODD}b", "c", "d", "e"]
+
+
+def test_a_blank_line_is_reported_with_its_number(tmp_path: Path) -> None:
+    lines = tmp_path / "u.txt"
+    lines.write_bytes("one\n\nthree\n\u3000\n".encode())
+    data = answer("embed", "--lines", lines, "-o", tmp_path / "v.npy", *MODEL, code=1)
+    assert data["names"] == ["one", "three"]
+    assert [(each["input"], each["message"]) for each in data["problems"]] == [
+        (str(lines), "line 2 is blank"),
+        (str(lines), "line 4 is blank"),
+    ]
+    assert answer("classify", TINY / "images" / "a.png", "--label-file", lines, *MODEL)["labels"] == ["one", "three"]
+
+
+def test_files_without_lines(tmp_path: Path) -> None:
+    (tmp_path / "u.txt").touch()
+    said = bad_run("embed", "--lines", tmp_path / "u.txt", "-o", tmp_path / "v.npz", *MODEL, code=4).stderr
+    assert "nothing to embed: the files of --lines are empty" in said
+    (tmp_path / "u.txt").write_text("\n", encoding="utf-8")
+    said = bad_run("embed", "--lines", tmp_path / "u.txt", "-o", tmp_path / "v.npz", *MODEL, code=4).stderr
+    assert said.index("line 1 is blank") < said.index("nothing is left to embed: see above")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("embed", "", "-o", "v.npz"),
+        ("embed", "cat", "", "-o", "v.npz"),
+        ("embed", "", "--as", "picture", "-o", "v.npz"),
+        ("classify", "", "-l", "cat"),
+        ("search", "cat", "--in", ""),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    picture().save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert "an argument is empty" in bad_run(*command, *MODEL, code=4).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_no_advice_to_write_over_what_is_no_gallery() -> None:
+    said = bad_run("search", "cat", "--in", TINY / "model.safetensors", *MODEL, code=3).stderr
+    assert "is not a gallery" in said
+    assert said.count("model.safetensors") == 1
+
+
+def test_facts_go_before_what_the_files_tell(tmp_path: Path) -> None:
+    stated = ("--fact", "vision.act=quick_gelu", "--fact", "text.act=quick_gelu")
+    assert run("convert", GELU, tmp_path / "out", "--layout", "transformers", *stated).exit_code == 0
+    facts = {"vision.act": "quick_gelu", "text.act": "quick_gelu"}
+    assert cjkclip.load(tmp_path / "out").fingerprint == cjkclip.load(GELU, facts=facts).fingerprint
+    found = {each["name"]: each["found"] for each in answer("doctor", GELU, "--engine", "numpy", *stated)["checks"]}
+    assert "vision.act quick_gelu" in found["activation"]
+
+
+@pytest.mark.parametrize("name", ["typo", "vision.typo"])
+def test_a_fact_that_no_config_has(tmp_path: Path, name: str) -> None:
+    said = bad_run("convert", GELU, tmp_path / "out", "--layout", "transformers", "--fact", f"{name}=1", code=3).stderr
+    assert "typo" in said
+    with pytest.raises(FactsError, match="typo"):
+        cjkclip.load(GELU, facts={name: 1})
+
+
+def test_verify_refuses_a_fact_that_neither_model_needs() -> None:
+    """It compares what the files tell; a fact that goes before them would hide the difference."""
+    said = bad_run("verify", GELU, GELU, "--fact", "vision.act=quick_gelu", code=4).stderr
+    assert "both models tell their own facts" in said
+
+
+@pytest.mark.parametrize("tolerance", ["inf", "nan", "-1"])
+def test_a_tolerance_that_is_none(tolerance: str) -> None:
+    bad_run("verify", GELU, GELU, "--tolerance", tolerance, "--json", code=2)

@@ -16,10 +16,10 @@ import numpy as np
 import typer
 
 import cjkclip
-from cjkclip.cli.inputs import is_folder, read_lines, sort_input, worded
+from cjkclip.cli.inputs import is_folder, read_lines, require_filled, sort_input, worded
 from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
-from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
+from cjkclip.errors import ImageError, InputError, TextError, TruncatedTextWarning
 from cjkclip.gallery.files import picture_names
 from cjkclip.gallery.rows import ENDINGS, Rows
 
@@ -72,9 +72,11 @@ def embed(
         raise typer.BadParameter("nothing to embed: name pictures, folders or texts, or pass --lines FILE")
     _require_sense(out, batch_size)
     with Report("embed", as_json=json) as report:
-        wanted = _sorted(report, inputs or [], kind, [line for path in lines or [] for line in read_lines(path)])
+        wanted = _sorted(report, inputs or [], kind, _lines(report, lines or []))
         if not is_folder(str(out.parent)):
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
+        if not wanted.names and not report.problems:
+            raise InputError("nothing to embed: the files of --lines are empty, expected one text per line")
         clip = run.load()
         with Rows(out, clip.embed_dim) as rows:
             spent = _fill(rows, report, clip, wanted, fast, batch_size)
@@ -159,6 +161,8 @@ def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> 
         wanted.names.extend(names)
 
     for word in inputs:
+        if kind != "text":
+            require_filled(word)
         if kind != "text" and is_folder(word):
             add(picture_names(Path(word), report.problem), wanted.pictures)
         else:
@@ -166,6 +170,18 @@ def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> 
             add([str(one)], wanted.pictures if isinstance(one, Path) else wanted.texts)
     add(lines, wanted.texts)
     return wanted
+
+
+def _lines(report: Report, files: list[Path]) -> list[str]:
+    """The lines of the files. Blank ones are reported, since who counts lines must know that a row is missing."""
+    found: list[str] = []
+    for path in files:
+        for number, line in enumerate(read_lines(path), start=1):
+            if line:
+                found.append(line)
+            else:
+                report.problem(str(path), TextError(f"line {number} is blank"))
+    return found
 
 
 def _fill(

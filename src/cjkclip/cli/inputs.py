@@ -9,14 +9,14 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import typer
 
 import cjkclip
 from cjkclip.cli.options import Kind
 from cjkclip.cli.screen import Report
-from cjkclip.errors import FactsError, ImageError, InputError, TextError
+from cjkclip.errors import ImageError, InputError, TextError
 from cjkclip.gallery.files import find_pictures, is_picture_name
 from cjkclip.text import require_words
 
@@ -35,27 +35,38 @@ def split_labels(text: str) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file that are not blank; '-' is standard input. Raises InputError."""
+    r"""The lines of a UTF-8 file, blank ones too, each without the space around it; '-' is standard input.
+
+    They end at \n, \r\n or \r alone: str.splitlines would break texts at U+2028 and at controls. Raises InputError.
+    """
     try:
-        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        raw = _typed() if str(path) == "-" else path.read_bytes()
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{str(path)!r} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    return lines if lines[-1] else lines[:-1]  # what follows the last end of a line is no line
+
+
+def _typed() -> bytes:
+    if cast(TextIO | None, sys.stdin) is None:  # closed, as by a shell's <&-
+        raise InputError("'-' is standard input, which is closed: name a file, or pipe the lines in")
+    return sys.stdin.buffer.read()
 
 
 def gather_labels(typed: Sequence[str], files: Sequence[Path]) -> list[str]:
-    """All labels in the order given, each once. Lines of a file are whole labels, commas and all."""
+    """All labels in the order given, each once. Lines of a file are whole labels, commas and all; blank ones none."""
     labels = [label for text in typed for label in split_labels(text)]
-    return list(dict.fromkeys([*labels, *(line for path in files for line in read_lines(path))]))
+    return list(dict.fromkeys([*labels, *(line for path in files for line in read_lines(path) if line)]))
 
 
 def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
     """The pictures named; a folder stands for all in it. Raises InputError for a folder without any."""
     paths: list[Path] = []
     for word in words:
+        require_filled(word)
         paths += find_pictures(Path(word), report.problem) if is_folder(word) else [Path(word)]
     return paths
 
@@ -99,8 +110,14 @@ def worded(report: Report, query: str) -> bool:
     return True
 
 
+def require_filled(word: str) -> None:
+    """Raise InputError for an empty argument, which as a path would mean the current folder."""
+    if not word:
+        raise InputError("an argument is empty: name a picture or a folder; is a variable of the shell not set?")
+
+
 def is_folder(word: str) -> bool:
-    """Whether a word names a folder. What cannot be a name (too long, or with a NUL) does not."""
+    """Whether a word names a folder. What cannot be a name (nothing, too long, or with a NUL) does not."""
     return stat.S_ISDIR(_mode(word))
 
 
@@ -112,7 +129,7 @@ def is_file(word: str) -> bool:
 def _mode(word: str) -> int:
     """The kind of what a word names, 0 for nothing. Raises InputError where nobody may look whether it is there."""
     try:
-        return Path(word).stat().st_mode
+        return Path(word).stat().st_mode if word else 0
     except PermissionError as error:
         raise InputError(f"{word!r} cannot be read: {error.strerror or error}") from error
     except (OSError, ValueError):
@@ -138,17 +155,5 @@ def read_facts(typed: Sequence[str]) -> dict[str, Any]:
 
 
 def open_model(name: str, *, facts: dict[str, Any], image_tower: str | None = None, **asked: Any) -> "cjkclip.Clip":
-    """Load a model. `facts` and `image_tower` are for those that do not tell or hold them; others keep their own."""
-    clip = _open(name, facts, **asked)
-    if image_tower is not None and clip.config.vision is None:
-        clip = _open(name, facts, **asked, image_tower=image_tower)
-    return clip
-
-
-def _open(name: str, facts: dict[str, Any], **asked: Any) -> "cjkclip.Clip":
-    try:
-        return cjkclip.load(name, **asked)
-    except FactsError:
-        if not facts:
-            raise
-        return cjkclip.load(name, facts=facts, **asked)
+    """Load a model as `cjkclip.load` does: `facts` and `image_tower` go before what its files tell and hold."""
+    return cjkclip.load(name, facts=facts, image_tower=image_tower, **asked)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip import moji
-from cjkclip.cli.inputs import Asked, is_file, is_folder, skipping_bad, sort_input, worded
+from cjkclip.cli.inputs import Asked, is_file, is_folder, require_filled, skipping_bad, sort_input, worded
 from cjkclip.cli.options import Json, Run, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.cli.sheets import check_sheet, write_sheet
@@ -79,6 +79,7 @@ def search(
 
 
 def _place(report: Report, clip: "cjkclip.Clip", inside: str) -> Place:
+    require_filled(inside)
     path = Path(inside)
     if inside in moji.DESIGNS and not is_folder(inside) and not is_file(inside):
         with report.progress("reading the package's pictures", len(moji.concepts())) as progress:

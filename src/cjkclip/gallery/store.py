@@ -118,7 +118,7 @@ class Gallery:
             raise CheckpointError(f"{path} is not a gallery, nor anything that can be searched: {error}") from error
         metadata = tensors.metadata or {}
         if metadata.get("format") != _KIND["format"] or set(tensors) != {"vectors", "names"}:
-            raise CheckpointError(f"{path} is not a gallery: write one with 'cjkclip embed PICTURES --out {path}'")
+            raise CheckpointError(f"{path} is not a gallery: 'cjkclip embed PICTURES --out NEW.safetensors' writes one")
         if metadata.get("version") != _KIND["version"]:
             raise CheckpointError(
                 f"{path} is a gallery of version {metadata.get('version')!r}, this cjkclip reads version 1: "
