@@ -75,8 +75,6 @@ def embed(
         wanted = _sorted(report, inputs or [], kind, _lines(report, lines or []))
         if not is_folder(str(out.parent)):
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
-        if not wanted.names and not report.problems:
-            raise InputError("nothing to embed: the files of --lines are empty, expected one text per line")
         clip = run.load()
         with Rows(out, clip.embed_dim) as rows:
             spent = _fill(rows, report, clip, wanted, fast, batch_size)
@@ -169,6 +167,8 @@ def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> 
             one = sort_input(word, kind)
             add([str(one)], wanted.pictures if isinstance(one, Path) else wanted.texts)
     add(lines, wanted.texts)
+    if not wanted.names and not report.problems:
+        raise InputError("nothing to embed: the files of --lines are empty, expected one text per line")
     return wanted
 
 
