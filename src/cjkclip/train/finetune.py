@@ -40,7 +40,7 @@ def finetune(
 ) -> Clip:
     """Go on training `model` on the pairs of a TSV file (see `read_pairs`) and write the folder `out`.
 
-    Everything is checked before the first step: the file, the pictures' paths, the captions. `listen` hears of the
+    Everything is checked before the first step: the file, the pictures, the captions. `listen` hears of the
     progress every `every` steps. The result is loaded from `out` and returned; it keeps its tokenizer, its rules for
     pictures and its layout "cjkclip". Raises InputError, ImageError, TextError, and what `cjkclip.load` raises.
     """

@@ -2,10 +2,12 @@
 
 A picture may stand on several lines, one caption each, and a caption beside several pictures: all are right answers.
 Paths are relative to the file. Refuses: lines without exactly one tab, empty fields, pictures that cannot be read;
-every problem is told with its line number before any training starts.
+every problem is told with its line number before any training starts: each picture is decoded once to know.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +15,12 @@ import numpy as np
 
 from cjkclip.arrays import UInt8
 from cjkclip.config import Image
-from cjkclip.errors import InputError
-from cjkclip.image import load_pixels
+from cjkclip.errors import ImageError, InputError
+from cjkclip.image import load_pixels, open_picture
 from cjkclip.train.data import Corpus, Rows, Thing
 
 SHOWN = 10  # problems that a message lists
+AT_ONCE = 256  # pictures that wait to be looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class Files:
 
 
 def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
-    """The pairs of a TSV file. Raises InputError that lists the bad lines."""
+    """The pairs of a TSV file, every picture decoded once. Raises InputError that lists the bad lines."""
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -44,24 +47,42 @@ def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
         raise InputError(f"{path}: no such file; expected a text file of picture<TAB>caption lines") from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise InputError(f"{path}: not a UTF-8 text file ({error}); save it as UTF-8") from error
-    pairs: list[tuple[Path, str]] = []
-    problems: list[str] = []
+    pairs: dict[int, tuple[Path, str]] = {}
+    problems: dict[int, str] = {}
     for number, line in enumerate(lines, start=1):
         fields = [field.strip() for field in line.rstrip("\r").split("\t")]
         if fields == [""]:
             continue
         if len(fields) != 2 or not all(fields):
-            problems.append(f"line {number}: {len(fields)} fields, expected picture<TAB>caption, neither empty")
-        elif not (path.parent / fields[0]).is_file():
-            problems.append(f"line {number}: no file {fields[0]!r} beside {path.name}")
+            problems[number] = f"{len(fields)} fields, expected picture<TAB>caption, neither empty"
         else:
-            pairs.append((path.parent / fields[0], fields[1]))
-    if problems or not pairs:
-        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise InputError(
-            f"{path}: {len(pairs)} good pairs, {len(problems)} bad lines", listed=[*problems[:SHOWN], *more]
-        )
-    return pairs
+            pairs[number] = path.parent / fields[0], fields[1]
+    bad = _unreadable(list(dict.fromkeys(picture for picture, _ in pairs.values())))
+    problems |= {number: bad[picture] for number, (picture, _) in pairs.items() if picture in bad}
+    good = [pair for pair in pairs.values() if pair[0] not in bad]
+    if problems or not good:
+        listed = [f"line {number}: {problems[number]}" for number in sorted(problems)[:SHOWN]]
+        listed += [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise InputError(f"{path}: {len(good)} good pairs, {len(problems)} bad lines", listed=listed)
+    return good
+
+
+def _unreadable(pictures: Sequence[Path]) -> dict[Path, str]:
+    """What is wrong with which pictures. Each is decoded on whichever core is free, then let go."""
+
+    def look(picture: Path) -> str | None:
+        try:
+            open_picture(picture)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    bad: dict[Path, str] = {}
+    with ThreadPoolExecutor(os.cpu_count(), "cjkclip-pictures") as pool:
+        for start in range(0, len(pictures), AT_ONCE):
+            part = pictures[start : start + AT_ONCE]
+            bad |= {picture: why for picture, why in zip(part, pool.map(look, part), strict=True) if why is not None}
+    return bad
 
 
 def corpus_of(pairs: Sequence[tuple[Path, str]], rules: Image) -> Corpus:
