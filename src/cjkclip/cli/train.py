@@ -39,8 +39,6 @@ def train(
     Example: cjkclip train pairs.tsv --from moji --out my-model --steps 500
     """
     with Report("train", as_json=json) as report:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"--out {str(out)!r} is there already: name a new folder, nothing is overwritten")
         if not pairs.is_file():
             raise InputError(f"{str(pairs)!r} is no file: name a text file of picture<TAB>text lines")
         began, heard = time.perf_counter(), list[dict[str, Any]]()

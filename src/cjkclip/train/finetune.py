@@ -1,9 +1,10 @@
 """From a model and pairs to a model folder, and between towers and folders. S pixels a side.
 
-Refuses: models without a tokenizer or without rules for pictures, pairs that cannot be read, sizes the picture tower
-cannot have.
+Refuses: models without a tokenizer or without rules for pictures, pairs that cannot be read, folders that cannot be
+written or hold something, sizes the picture tower cannot have.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from cjkclip.text import Tokenizer
 from cjkclip.train.loop import Progress, fit
 from cjkclip.train.recipe import Recipe
 from cjkclip.train.tsv import corpus_of, read_pairs
+from cjkclip.weights.replace import new_folder, require_place
 
 
 def finetune(
@@ -38,12 +40,14 @@ def finetune(
     listen: Callable[[Progress], None] | None = None,
     every: int = 10,
 ) -> Clip:
-    """Go on training `model` on the pairs of a TSV file (see `read_pairs`) and write the folder `out`.
+    """Go on training `model` on the pairs of a TSV file (see `read_pairs`) and write the new folder `out`.
 
-    Everything is checked before the first step: the file, the pictures, the captions. `listen` hears of the
+    Everything is checked before the first step: the place, the file, the pictures, the captions. `listen` hears of the
     progress every `every` steps. The result is loaded from `out` and returned; it keeps its tokenizer, its rules for
     pictures and its layout "cjkclip". Raises InputError, ImageError, TextError, and what `cjkclip.load` raises.
     """
+    folder = Path(os.path.realpath(out))
+    require_place(folder)
     clip = load(model)
     if clip.config.image is None:
         raise FactsError(f"{model}: no rules for pictures are known, so it cannot be trained on pictures")
@@ -57,7 +61,9 @@ def finetune(
             listen(progress)
 
     trained = fit(towers, corpus, tokens, recipe, listen=heard, every=every)
-    return load(write_model(trained, clip.tokenizer, out, owner=clip.family))
+    with new_folder(folder) as part:
+        write_model(trained, clip.tokenizer, part, owner=clip.family)
+    return load(folder)
 
 
 def towers_of(clip: Clip) -> Towers:

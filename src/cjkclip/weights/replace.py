@@ -1,12 +1,13 @@
-"""Writing a file whole or not at all."""
+"""Writing a file, or a new folder, whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from cjkclip.errors import WeightsError
+from cjkclip.errors import InputError, WeightsError
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 
     Nothing is left behind when the writing fails. Raises WeightsError if the disk refuses.
     """
-    beside = path.with_name(f".{os.urandom(8).hex()}.part")  # short: the longest name that `path` may have fits
+    beside = path.parent / _unused()
     try:
         with beside.open("xb") as file:
             yield file
@@ -27,3 +28,51 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     finally:
         with suppress(OSError):  # what cannot be made cannot be unlinked either
             beside.unlink(missing_ok=True)
+
+
+def require_place(folder: Path) -> None:
+    """Raise InputError unless a new folder can be written there. Tried out, but nothing is left behind."""
+    with _aside(folder) as part:
+        (part / "probe").touch()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Generator[Path]:
+    """A folder to fill, moved to `folder` at the end, which is new or empty; its parents are made.
+
+    Nothing is left behind when the filling fails. Raises InputError if the disk refuses or something is there already.
+    """
+    with _aside(folder) as part:
+        yield part
+        if folder.is_dir():
+            for entry in sorted(part.iterdir()):
+                entry.rename(folder / entry.name)
+        else:
+            part.rename(folder)
+
+
+@contextmanager
+def _aside(folder: Path) -> Generator[Path]:
+    """A folder beside `folder`; inside it if it is there, for that may be all that can be written. Gone at the end."""
+    made: list[Path] = []
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{str(folder)!r} is there already: name a new folder, nothing is overwritten")
+        place = folder if folder.exists() else folder.parent
+        part = place / _unused()
+        made = [each for each in (part, *part.parents) if not each.exists()]
+        part.mkdir(parents=True)
+        yield part
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be written ({error}): name another folder") from error
+    finally:
+        for each in made[:1]:
+            shutil.rmtree(each, ignore_errors=True)
+        for each in made[1:]:
+            with suppress(OSError):  # it holds something now
+                each.rmdir()
+
+
+def _unused() -> str:
+    """A name of something unfinished, short however long that of the finished one is."""
+    return f".{os.urandom(8).hex()}.part"
