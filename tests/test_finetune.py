@@ -1,14 +1,17 @@
 """What a user's training run is refused for, before its first step, and what it leaves behind."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+from typer.testing import CliRunner
 
 import cjkclip
 from cjkclip import checkpoints
+from cjkclip.cli import app
 from cjkclip.errors import InputError
 from cjkclip.train import Recipe, finetune, read_pairs
 from drawn import OFF
@@ -95,3 +98,62 @@ def test_a_model_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert np.isfinite(clip.encode_text(["猫"])).all()
     assert {each.name for each in out.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
     assert everything(out.parent) == [out, *everything(out)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"steps": 0}, "steps is 0, expected at least 1"),
+        ({"batch": 1}, "batch is 1, expected at least 2"),
+        ({"batch": 7, "views": 4}, "batch is 7, expected at least 8"),
+        ({"views": 0}, "views is 0, expected at least 1"),
+        ({"lr": 0.0}, "lr is 0.0, expected more than 0"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"warmup": -1}, "warmup is -1, expected 0 or more"),
+        ({"decay": -0.1}, "decay is -0.1, expected 0 to 1"),
+        ({"decay": 1.5}, "decay is 1.5, expected 0 to 1"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan, expected 0 or more"),
+        ({"blend_chance": 2.0}, "blend_chance is 2.0, expected 0 to 1"),
+        ({"same_thing": -1.0}, "same_thing is -1.0, expected 0 or more"),
+        ({"anchors": -1.0}, "anchors is -1.0, expected 0 or more"),
+        ({"average": 1.0}, "average is 1.0, expected 0 to below 1"),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0, expected more than 0"),
+        ({"scale_limit": 0.5}, "scale_limit is 0.5, expected at least 1"),
+        ({"seed": -1}, "seed is -1, expected 0 to"),
+        ({"seed": 2**64}, "seed is 18446744073709551616, expected 0 to"),
+    ],
+    ids=str,
+)
+def test_a_recipe_that_cannot_work_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=re.escape(says)):
+        Recipe(**{"steps": 1, **wrong})
+
+
+def test_a_precision_that_nobody_computes_is_refused() -> None:
+    recipe = Recipe(steps=1)
+    object.__setattr__(recipe, "precision", "fp16")  # the types that run in tests would refuse it first
+    with pytest.raises(InputError, match=re.escape("precision is 'fp16', expected 'auto', 'bf16' or 'fp32'")):
+        recipe.__post_init__()
+
+
+@pytest.mark.parametrize("text", ["red.png\t赤\n", "red.png\t赤\nred.png\tred\n", "red.png\t赤\nblue.png\t赤\n"])
+def test_pairs_without_a_wrong_answer_are_refused(tmp_path: Path, text: str) -> None:
+    pairs_file(tmp_path).write_text(text, "utf-8")
+    with pytest.raises(InputError, match="every text is right for every picture"):
+        finetune(START, tmp_path / "pairs.tsv", tmp_path / "out", RECIPE)
+
+
+@pytest.mark.parametrize("wrong", [["--lr", "nan"], ["--lr", "-1"], ["--lr", "inf"]])
+def test_train_tells_a_rate_that_cannot_work(tmp_path: Path, wrong: list[str]) -> None:
+    command = ["train", str(pairs_file(tmp_path)), "-o", str(tmp_path / "out"), *wrong]
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert "recipe: lr is" in done.stderr
+
+
+@pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--batch", "1"], ["--steps", "0"]])
+def test_train_takes_no_count_that_cannot_work(tmp_path: Path, wrong: list[str]) -> None:
+    done = CliRunner().invoke(app, ["train", str(pairs_file(tmp_path)), "-o", str(tmp_path / "out"), *wrong])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"Invalid value for '{wrong[0]}'" in done.stderr

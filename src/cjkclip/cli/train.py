@@ -16,9 +16,9 @@ Pairs = Annotated[
 Start = Annotated[str, typer.Option("--from", metavar="MODEL", help="The model to start from.")]
 Folder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new folder for the trained model.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="How many steps to train.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Pictures per step.")]
+Batch = Annotated[int, typer.Option("--batch", min=2, metavar="N", help="Pictures per step.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="The highest learning rate.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same model again.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The same seed gives the same model again.")]
 
 
 def train(

@@ -77,6 +77,11 @@ class Corpus:
         found = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         return self._keys[found] == keys
 
+    def has_wrong_answers(self) -> bool:
+        """Is any caption wrong for any thing? If none is, there is nothing to learn."""
+        used = np.unique(self._keys % len(self.texts))
+        return len(self._keys) < len(self.things) * len(used)
+
     def batches(self, size: int, *, views: int, captions: int, seed: int) -> Iterator[Batch]:
         """Batches of `size` pictures without end: `views` pictures and `captions` texts of each thing drawn.
 

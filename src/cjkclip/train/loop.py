@@ -1,8 +1,8 @@
 """`fit`: the training loop. N pictures, M texts, L tokens.
 
 AdamW, a linear warm-up and a cosine, an average of the weights as the result, bfloat16 where the processor has it.
-A seed gives the same weights again on the same machine with the same number of threads. Refuses: a loss that is not
-a number.
+A seed gives the same weights again on the same machine with the same number of threads. Refuses: a corpus in which
+nothing is wrong, a loss that is not a number.
 """
 
 import time
@@ -53,12 +53,10 @@ def fit(
     """Train `towers` on `corpus`, on the device they are on; the averaged weights come back as new towers.
 
     `tokens` are those of `corpus.texts`. `listen` hears of the progress every `every` steps and at the end, and gets
-    the averaged towers as they are then. Raises FactsError for towers that lack a part, InputError when the loss
-    stops being a number.
+    the averaged towers as they are then. Raises FactsError for towers that lack a part, InputError for a corpus that
+    asks nothing and when the loss stops being a number.
     """
-    image = towers.config.image
-    if image is None or towers.vision is None or towers.text is None or towers.logit_scale is None:
-        raise FactsError("training needs both towers, a logit scale and the rules for pictures; this model lacks one")
+    image = _rules(towers, corpus)
     learner = Learner(towers, corpus, tokens, recipe)
     ids, mask = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.mask)
     prepared = _prepared(corpus, image, recipe)
@@ -81,6 +79,16 @@ def fit(
                     listen(progress, learner.average)
                 losses, since = [], time.perf_counter()
     return learner.average
+
+
+def _rules(towers: Towers, corpus: Corpus) -> Image:
+    """Of the pictures that these towers learn from. Raises FactsError, InputError if they could learn nothing."""
+    image = towers.config.image
+    if image is None or towers.vision is None or towers.text is None or towers.logit_scale is None:
+        raise FactsError("training needs both towers, a logit scale and the rules for pictures; this model lacks one")
+    if not corpus.has_wrong_answers():
+        raise InputError("every text is right for every picture; expected at least two pictures with different texts")
+    return image
 
 
 def _progress(learner: Learner, losses: list[Tensor], speed: float) -> Progress:

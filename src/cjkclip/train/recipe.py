@@ -1,5 +1,6 @@
 """`Recipe`: everything that decides what comes out of a training run, as data. Refuses: values that cannot work."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,12 +31,30 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises InputError for counts below one and rates that are not positive."""
-        for name in ("steps", "batch", "views", "captions"):
-            if getattr(self, name) < 1:
-                raise InputError(f"recipe: {name} is {getattr(self, name)}, expected at least 1")
-        if not (self.lr > 0 and 0 <= self.average < 1 and self.scale_limit >= 1 and self.warmup >= 0):
-            raise InputError(
-                f"recipe: lr {self.lr}, average {self.average}, scale_limit {self.scale_limit}, warmup {self.warmup}; "
-                "expected lr > 0, 0 <= average < 1, scale_limit >= 1, warmup >= 0"
-            )
+        """Raises InputError that names the first value that cannot work."""
+        for name, (works, expected) in self._sense().items():
+            if not works:
+                raise InputError(f"recipe: {name} is {getattr(self, name)!r}, expected {expected}")
+
+    def _sense(self) -> dict[str, tuple[bool, str]]:
+        """Does each value work, and what does? Of NaN every comparison is false."""
+        some, share, above = "0 or more", "0 to 1", "more than 0"
+        least = 2 * self.views
+        return {
+            "steps": (self.steps >= 1, "at least 1"),
+            "views": (self.views >= 1, "at least 1"),
+            "captions": (self.captions >= 1, "at least 1"),
+            "batch": (self.batch >= least, f"at least {least}: two things, for one alone has no wrong answer"),
+            "lr": (0 < self.lr < math.inf, f"{above}, and finite"),
+            "warmup": (self.warmup >= 0, some),
+            "decay": (0 <= self.decay <= 1, share),
+            "weight_decay": (0 <= self.weight_decay < math.inf, some),
+            "blend_chance": (0 <= self.blend_chance <= 1, share),
+            "same_thing": (0 <= self.same_thing < math.inf, some),
+            "anchors": (0 <= self.anchors < math.inf, some),
+            "average": (0 <= self.average < 1, "0 to below 1"),
+            "clip_norm": (self.clip_norm > 0, above),
+            "scale_limit": (self.scale_limit >= 1, "at least 1"),
+            "precision": (self.precision in ("auto", "bf16", "fp32"), "'auto', 'bf16' or 'fp32'"),
+            "seed": (0 <= self.seed < 1 << 64, "0 to 2 ** 64 - 1"),
+        }
