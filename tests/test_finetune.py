@@ -1,6 +1,7 @@
 """What a user's training run is refused for, before its first step, and what it leaves behind."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,11 @@ def test_train_takes_no_count_that_cannot_work(tmp_path: Path, wrong: list[str])
     done = CliRunner().invoke(app, ["train", str(pairs_file(tmp_path)), "-o", str(tmp_path / "out"), *wrong])
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"Invalid value for '{wrong[0]}'" in done.stderr
+
+
+@pytest.mark.parametrize("lr", [1e20, 1e38, 3e38])
+def test_a_model_that_answers_no_numbers_is_not_written(tmp_path: Path, lr: float) -> None:
+    """The last update comes after the last loss: weights that are finite, but so large that features overflow."""
+    with pytest.raises(InputError, match="lower the recipe's lr"):
+        finetune(START, pairs_file(tmp_path), tmp_path / "out", replace(RECIPE, steps=1, lr=lr))
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@
 
 AdamW, a linear warm-up and a cosine, an average of the weights as the result, bfloat16 where the processor has it.
 A seed gives the same weights again on the same machine with the same number of threads. Refuses: a corpus in which
-nothing is wrong, a loss that is not a number.
+nothing is wrong, losses and features that are no numbers.
 """
 
 import time
@@ -54,7 +54,7 @@ def fit(
 
     `tokens` are those of `corpus.texts`. `listen` hears of the progress every `every` steps and at the end, and gets
     the averaged towers as they are then. Raises FactsError for towers that lack a part, InputError for a corpus that
-    asks nothing and when the loss stops being a number.
+    asks nothing, and when the loss or the features stop being numbers.
     """
     image = _rules(towers, corpus)
     learner = Learner(towers, corpus, tokens, recipe)
@@ -69,12 +69,14 @@ def fit(
             pixels, batch = ready.result()
             kept = mask[torch.from_numpy(batch.captions)]
             longest = int(kept.sum(dim=1).max())
-            rows = ids[torch.from_numpy(batch.captions), :longest]
+            rows, kept = ids[torch.from_numpy(batch.captions), :longest], kept[:, :longest]
             ready = ahead.submit(next, prepared)
-            losses.append(learner.step(pixels, rows, kept[:, :longest], batch, side))
+            losses.append(learner.step(pixels, rows, kept, batch, side))
             if step % every == 0 or step == recipe.steps:
                 speed = len(losses) * len(batch.rows) / (time.perf_counter() - since)
                 progress = _progress(learner, losses, speed)
+                if step == recipe.steps:
+                    learner.require_numbers(pixels, rows, kept)
                 if listen is not None:
                     listen(progress, learner.average)
                 losses, since = [], time.perf_counter()

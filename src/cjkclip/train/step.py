@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from cjkclip.arrays import Float, Int
 from cjkclip.engines.torch.towers import Towers
+from cjkclip.errors import InputError
 from cjkclip.text import Tokens
 from cjkclip.train.data import Batch, Corpus
 from cjkclip.train.loss import contrastive, same_thing, soft_cross_entropy
@@ -80,6 +81,23 @@ class Learner:
         assert tower is not None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=uses_bf16(self.recipe, self.device)):
             return tower(*(tensor.to(self.device) for tensor in inputs)).float()
+
+    @torch.no_grad()
+    def require_numbers(
+        self, pixels: Float[Tensor, "N 3 S S"], ids: Int[Tensor, "M L"], mask: Int[Tensor, "M L"]
+    ) -> None:
+        """Raise InputError unless the average holds finite numbers and its features of this batch have directions.
+
+        A loss is older than the last update, and finite weights can be so large that the features overflow.
+        """
+        sound = all(bool(part.isfinite().all()) for part in self.average.state_dict().values())
+        features = self.encode(self.average.vision, pixels), self.encode(self.average.text, ids, mask)
+        lengths = torch.cat(features).square().sum(dim=1).sqrt()
+        sound = sound and bool(((lengths > 0) & lengths.isfinite()).all())
+        if not sound:
+            raise InputError(
+                f"the features are no numbers after step {self.steps} of {self.recipe.steps}: lower the recipe's lr"
+            )
 
     def loss(self, image: Float[Tensor, "N E"], text: Float[Tensor, "M E"], batch: Batch) -> Float[Tensor, ""]:
         """The weighted sum of the recipe's losses; features need no unit length."""
