@@ -167,6 +167,7 @@ def test_statistics_are_those_of_the_pictures_themselves(words):
     assert torch.allclose(settled.vision.stem1.bn.running_mean, first.mean(dim=(0, 2, 3)), atol=1e-5)
     assert torch.allclose(settled.vision.stem1.bn.running_var, first.var(dim=(0, 2, 3)), atol=1e-5)
     assert not settled.training
+    assert settled.vision.stem1.bn.momentum == towers.vision.stem1.bn.momentum == 0.1  # for a run that goes on with it
     assert torch.equal(settled.text.token.weight, towers.text.token.weight)
     assert torch.equal(towers.vision.stem1.bn.running_mean, torch.zeros(4))
 

@@ -24,6 +24,7 @@ def measure_statistics(towers: Towers, corpus: Corpus, *, batch: int = 256, batc
     image, vision = settled.config.image, settled.vision
     if not norms or image is None or vision is None:
         return settled
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for the mean over all batches
@@ -33,4 +34,6 @@ def measure_statistics(towers: Towers, corpus: Corpus, *, batch: int = 256, batc
     for _ in range(batches):
         pictures: Tensor = torch.from_numpy(corpus.pictures.read(next(drawn).rows)).float() / 255
         vision(((plain(pictures) - mean) / std).to(next(settled.parameters()).device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum  # a later run would never forget
     return settled.eval()
