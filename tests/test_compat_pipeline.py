@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +81,38 @@ def test_the_scores_are_transformers_own(case: str, picture: Path) -> None:
             close(one, other)
     one = mine(images=str(picture), candidate_labels=LABELS)  # transformers 5.23 breaks on `images=`
     close(one, theirs(str(picture), candidate_labels=LABELS))
+
+
+def see_through(folder: Path, mode: str, clear: Any) -> str:
+    """A picture with one transparent colour, or a palette with alpha bytes."""
+    levels = np.random.default_rng(6).integers(0, 8, (41, 67), dtype=np.uint8) * 30
+    image = PIL.Image.fromarray(levels).convert("RGB")
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    image.save(folder / f"{mode}.png", transparency=clear)
+    return str(folder / f"{mode}.png")
+
+
+@pytest.mark.parametrize(
+    ("mode", "clear"), [("P", 2), ("P", b"\0\x80\xff"), ("L", 30), ("RGB", (60, 60, 60)), ("1", 0), ("RGBA", None)]
+)
+def test_one_transparent_colour_is_laid_on_white(mode: str, clear: Any, tmp_path: Path) -> None:
+    path, case = see_through(tmp_path, mode, clear), "hf-clip-trueeos"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of alpha bytes that are lost; here there is none
+        want = peers_pipeline(case)(path, candidate_labels=LABELS)
+    parts = {"tokenizer": GOLDEN / case, "image_processor": GOLDEN / case}
+    for mine in (pipeline(TASK, model=GOLDEN / case), pipeline(TASK, model=GOLDEN / case, **parts)):
+        close(mine(path, candidate_labels=LABELS), want)
+
+
+@pytest.mark.parametrize("size", [(40, 1), (37, 3), (50, 4), (3, 50)])
+def test_a_flat_picture_keeps_its_channels_last(size: tuple[int, int], tmp_path: Path) -> None:
+    levels = np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    PIL.Image.fromarray(levels).save(tmp_path / "flat.png")
+    case, path = "hf-clip-trueeos", str(tmp_path / "flat.png")
+    parts = {"tokenizer": GOLDEN / case, "image_processor": GOLDEN / case}
+    mine = pipeline(TASK, model=transformers().CLIPModel.from_pretrained(str(GOLDEN / case)).eval(), **parts)
+    close(mine(path, candidate_labels=LABELS), peers_pipeline(case)(path, candidate_labels=LABELS))
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_pictures_are_turned_once_as_their_exif_says(orientation: int, kind: str
     stored = PIL.Image.fromarray(np.ascontiguousarray(STORED[orientation]))
     seen = open_picture(encode(stored, kind, exif=exif, **options))
     assert np.array_equal(np.asarray(seen), SCENE)
+    assert np.array_equal(np.asarray(open_picture(seen)), SCENE)  # and not once more
     if kind == "PNG":  # Pillow itself turns a TIFF
         raw = open_picture(encode(stored, kind, exif=exif), published=True)
         assert np.array_equal(np.asarray(raw), STORED[orientation])

@@ -40,6 +40,7 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+_TELL_TURNS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow looks for the orientation
 LONGEST_NAME = 400  # of a picture, in messages
 
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
@@ -221,12 +222,17 @@ def _levels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
 
 
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture turned as its EXIF says."""
+    """The picture turned as its EXIF says, which the result no longer says: it may be opened again."""
     try:
         turn = _TURNS.get(cast(int, image.getexif().get(_ORIENTATION)))
     except _DAMAGE:
         turn = None  # as viewers do: EXIF that cannot be read states no orientation
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    image = image.transpose(turn)
+    for told in _TELL_TURNS:
+        image.info.pop(told, None)
+    return image
 
 
 def _plain(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -251,12 +257,12 @@ def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def to_rgb(image: PIL.Image.Image, *, white: bool) -> PIL.Image.Image:
-    """The picture in RGB, on white or with its transparency dropped."""
+    """The picture in RGB, on white or with its alpha dropped. A colour that is seen through stays told in `info`."""
     if white:
         seen = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         paper = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
         return PIL.Image.alpha_composite(paper, seen).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.copy()
         del image.info["transparency"]  # the same colours, without Pillow's warning that it is lost
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,7 +1,8 @@
 """pipeline("zero-shot-image-classification") over `cjkclip.load`: every family, and no torch where none is wanted.
 
-Labels are encoded once for all pictures of a call. A picture is turned as its EXIF says and its transparency is
-dropped, as transformers' own pipeline does. Labels that are too long are cut, with a TruncatedTextWarning.
+Labels are encoded once for all pictures of a call. A picture is turned as its EXIF says, its alpha is dropped, and
+one transparent colour (GIF, some PNG) lies on white, all as in transformers' own pipeline. Labels that are too long
+are cut, with a TruncatedTextWarning.
 Refuses: other tasks, labels that are no list or an empty one, pictures given twice, options that nobody reads.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
+import PIL.Image
 
 from cjkclip import zeroshot
 from cjkclip.arrays import Float32
@@ -124,7 +126,7 @@ class ZeroShotImageClassificationPipeline:
             return self.model.encode_tokens(tokens)
         return _features(self.model, "text", self.tokenizer(texts, padding=True, return_tensors="pt"))
 
-    def _images(self, pictures: list[np.ndarray]) -> Features:
+    def _images(self, pictures: list[PIL.Image.Image]) -> Features:
         if self.image_processor is None:
             return cast(Clip, self.model).encode_image(pictures)
         if isinstance(self.model, Clip):
@@ -169,11 +171,11 @@ def _sentences(labels: Any, template: Any) -> list[str]:
     return zeroshot.sentences(check_texts(labels), [template])
 
 
-def _opened(source: Any, timeout: float) -> np.ndarray:
-    """A picture upright and in RGB, without its transparency, (H, W, 3)."""
+def _opened(source: Any, timeout: float) -> PIL.Image.Image:
+    """A picture upright and in RGB, without its alpha; a transparent colour stays told, so it will lie on white."""
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         source = fetch(source, timeout)
-    return np.asarray(to_rgb(upright(open_picture(source, published=True)), white=False))
+    return to_rgb(upright(open_picture(source, published=True)), white=False)
 
 
 def _features(model: Model, part: str, batch: Any) -> Features:
