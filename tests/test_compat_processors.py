@@ -93,6 +93,44 @@ def test_the_parts() -> None:
         batch["labels"]
 
 
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        (("meta",), {}),
+        ((torch.device("meta"),), {"non_blocking": True}),
+        ((torch.float16,), {}),
+        (("meta", torch.float16), {}),
+        (("meta",), {"dtype": torch.bfloat16}),
+        ((), {"device": "meta"}),
+        ((), {"dtype": torch.float16}),
+        ((), {"device": "cpu", "dtype": torch.float16, "non_blocking": True}),
+    ],
+)
+def test_batches_move_and_change_type_as_in_transformers(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """The meta device stands for another one: it is on every computer."""
+
+    def moved(kind: Any) -> list[tuple[torch.device, torch.dtype]]:
+        data = {"input_ids": torch.tensor([[5, 6]]), "pixel_values": torch.ones(1, 3), "masks": [torch.ones(2)]}
+        batch = kind(data)
+        assert batch.to(*args, **options) is batch
+        return [(each.device, each.dtype) for each in (batch["input_ids"], batch["pixel_values"], *batch["masks"])]
+
+    want = moved(transformers().BatchFeature)
+    assert moved(BatchFeature) == moved(BatchEncoding) == want
+
+
+def test_batches_go_nowhere_unknown() -> None:
+    for args, options, words in (
+        ((), {}, "neither a device nor a dtype"),
+        (("cpu",), {"device": "cpu"}, "device came twice"),
+        ((torch.float16, torch.float32), {}, "dtype came twice"),
+        ((torch.ones(1),), {}, "got device"),
+        (("cpu", "float16"), {}, "and dtype 'float16'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            BatchFeature({"pixel_values": torch.ones(1)}).to(*args, **options)
+
+
 def test_texts_and_pictures_in_either_order() -> None:
     """Version 4 took (text, images), version 5 takes (images, text)."""
     processor = CLIPProcessor.from_pretrained(GOLDEN / "hf-clip-eos2")

@@ -5,7 +5,7 @@ Refuses: rows of different lengths where a tensor is asked for, and kinds of ten
 
 from collections import UserDict
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -38,13 +38,33 @@ class _Batch(UserDict[str, Any]):
             self.data[name] = as_tensor([value] if prepend_batch_axis else value, str(tensor_type), name)
         return self
 
-    def to(self: _B, target: Any, *, non_blocking: bool = False) -> _B:
-        """Tensors on a device, or (floating point only) of a type, in place."""
+    def to(self: _B, target: Any = None, dtype: Any = None, *, device: Any = None, non_blocking: bool = False) -> _B:
+        """Tensors on a device, those of floating point also of a type, in place. `target` is either. Raises InputError.
+
+        to("cuda"), to(torch.float16), to("cuda", torch.float16), to(device="cuda", dtype=torch.float16).
+        """
         torch = need("torch", extra="torch")
         kind = isinstance(target, torch.dtype)
-        for name, value in self.data.items():
-            if isinstance(value, torch.Tensor) and (not kind or value.is_floating_point()):
-                self.data[name] = value.to(target, non_blocking=non_blocking)
+        if target is not None and (dtype if kind else device) is not None:
+            raise InputError(f"the {'dtype' if kind else 'device'} came twice, {target!r} first: pass it once")
+        dtype, device = (target, device) if kind else (dtype, device if target is None else target)
+        if not isinstance(device, str | int | torch.device | None) or not isinstance(dtype, torch.dtype | None):
+            raise InputError(
+                f"got device {device!r} and dtype {dtype!r}, expected 'cpu' and torch.float16, or the like"
+            )
+        if device is None and dtype is None:
+            raise InputError("got neither a device nor a dtype: pass 'cuda', torch.float16, or both")
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                several = cast(list[Any], value)
+                return type(several)(map(moved, several))
+            if not isinstance(value, torch.Tensor):
+                return value
+            kept = dtype if value.is_floating_point() else None  # ids of half precision would be no ids
+            return value.to(device=device, dtype=kept, non_blocking=non_blocking)
+
+        self.data = {name: moved(value) for name, value in self.data.items()}
         return self
 
 
