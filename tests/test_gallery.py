@@ -189,6 +189,17 @@ def test_bad_pictures_are_told_and_the_others_kept(clip: cjkclip.Clip, folder: P
     assert best.score == pytest.approx(1, abs=1e-6)
 
 
+def test_one_picture_is_a_list_of_one(clip: cjkclip.Clip, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    Path("x").write_bytes(Path("a.webp").read_bytes())  # as long as a list of one
+    whole = Gallery.from_pictures(clip, [Path("a.webp")])
+    for one, name in (("a.webp", "a.webp"), (Path("x"), "x"), (Path("x").read_bytes(), "0"), (Image.open("x"), "0")):
+        gallery = Gallery.from_pictures(clip, one)
+        assert gallery.names == (name,)
+        assert np.array_equal(gallery.vectors, whole.vectors)
+        assert gallery.search_pictures(clip, one)[0][0].name == name
+
+
 def test_without_on_error_a_bad_picture_stops_it(clip: cjkclip.Clip, folder: Path) -> None:
     with pytest.raises(ImageError, match=r"none\.png"):
         Gallery.from_pictures(clip, [folder / "a.webp", folder / "none.png"])

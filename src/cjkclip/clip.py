@@ -15,7 +15,7 @@ from cjkclip.checkpoints import Found
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.formats import Facts
-from cjkclip.image import OnError, Picture, load_pixels, tell
+from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.text import Tokens, Truncate, check_texts
 from cjkclip.text.batches import by_length
 from cjkclip.zeroshot import Prediction
@@ -91,7 +91,7 @@ class Clip:
         self, images: Picture | Sequence[Picture], *, published: bool = False, on_error: OnError | None = None
     ) -> Float32[np.ndarray, "n 3 S S"]:
         """Pictures to pixels. published=True: the original's own pipeline to the bit (no EXIF turn, its alpha rule)."""
-        return load_pixels(_listed(images), self._rules(), published=published, on_error=on_error)
+        return load_pixels(listed(images), self._rules(), published=published, on_error=on_error)
 
     def tokenize(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
         """Texts to ids and mask, (n, L); `truncated` lists the texts that were cut. Raises TextError."""
@@ -146,11 +146,11 @@ class Clip:
         A bad picture: with `on_error` it is told by index, its row is NaN and the others are answered; without,
         ImageError names every bad one when all have been tried.
         """
-        listed = _listed(images)
-        features = np.zeros((len(listed), self.embed_dim), np.float32)
-        batches = self.encode_image_batches(listed, normalize=normalize, batch_size=batch_size, exact=exact)
+        pictures = listed(images)
+        features = np.zeros((len(pictures), self.embed_dim), np.float32)
+        batches = self.encode_image_batches(pictures, normalize=normalize, batch_size=batch_size, exact=exact)
         problems = stream.fill(features, batches, progress)
-        tell(problems, len(listed), on_error)
+        tell(problems, len(pictures), on_error)
         return features
 
     def encode_image_batches(
@@ -166,9 +166,8 @@ class Clip:
         Each has `start`, `features` (n, E) with NaN for a bad picture, `problems` as (index, why), and the seconds
         that its pixels were `waited` for and that it was `encoded`. Close the generator to stop early.
         """
-        listed = _listed(images)
         at_once = _at_once(batch_size, 32 if self._chosen[2] == "cpu" else 256)
-        made = stream.ahead(listed, self._rules(), at_once, exact)
+        made = stream.ahead(listed(images), self._rules(), at_once, exact)
         return stream.batches(made, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
 
     def encode_text(
@@ -226,7 +225,7 @@ class Clip:
         labels, templates = check_texts(labels), check_texts(templates)
         self.engine.prepare()
         classes = self._classes(zeroshot.sentences(labels, templates), len(templates))
-        scores = np.float32(self.logit_scale) * (self.encode_image(_listed(images)) @ classes.T)
+        scores = np.float32(self.logit_scale) * (self.encode_image(listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)
 
     def quantize(self, images: Sequence[Picture] = (), texts: Sequence[str] = ()) -> "Clip":
@@ -265,13 +264,6 @@ class Clip:
                 "no preprocessing is known for this checkpoint: put its preprocessor_config.json beside it"
             )
         return self.config.image
-
-
-def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
-    """One picture is a list of one."""
-    if isinstance(images, Sequence) and not isinstance(images, str | bytes):
-        return list(images)
-    return [images]
 
 
 def _at_once(batch_size: int | None, usual: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from cjkclip import weights
 from cjkclip.arrays import Float, Float32, Float64
 from cjkclip.errors import CheckpointError, ImageError, InputError, WeightsError
-from cjkclip.image import Picture
+from cjkclip.image import Picture, listed
 
 if TYPE_CHECKING:
     from cjkclip.clip import Clip
@@ -56,19 +56,20 @@ class Gallery:
     def from_pictures(
         cls,
         clip: "Clip",
-        pictures: Sequence[Picture],
+        pictures: Picture | Sequence[Picture],
         names: Sequence[str] | None = None,
         *,
         on_error: Callable[[int, ImageError], None] | None = None,
         progress: Callable[[int], None] | None = None,
         batch_size: int | None = None,
     ) -> "Gallery":
-        """Encode `pictures`. Names default to the paths, or to the place in the list.
+        """Encode `pictures`; one counts as a list of one. Names default to the paths, or to the place in the list.
 
         A bad picture is handed to `on_error(index, error)` and left out; without `on_error`, ImageError names
         the bad ones. `progress(n)` hears after each batch how many pictures are done. Raises InputError when
         none is left.
         """
+        pictures = listed(pictures)
         if names is None:
             names = [_name(i, picture) for i, picture in enumerate(pictures)]
         if len(names) != len(pictures):
@@ -100,7 +101,7 @@ class Gallery:
         self._same_model(clip.fingerprint)
         return self.search(clip.encode_text(texts), k)
 
-    def search_pictures(self, clip: "Clip", pictures: Sequence[Picture], k: int = 5) -> list[list[Hit]]:
+    def search_pictures(self, clip: "Clip", pictures: Picture | Sequence[Picture], k: int = 5) -> list[list[Hit]]:
         """The `k` best pictures for each picture. Raises CheckpointError for another model's gallery."""
         self._same_model(clip.fingerprint)
         return self.search(clip.encode_image(pictures), k)

@@ -4,7 +4,7 @@
 pictures, as ImageErrors that name them.
 """
 
-from cjkclip.image.picture import Picture, open_picture
+from cjkclip.image.picture import Picture, listed, open_picture
 from cjkclip.image.pixels import OnError, load_pixels, tell
 
-__all__ = ["OnError", "Picture", "load_pixels", "open_picture", "tell"]
+__all__ = ["OnError", "Picture", "listed", "load_pixels", "open_picture", "tell"]

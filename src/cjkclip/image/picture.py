@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -77,6 +77,13 @@ def open_picture(picture: Picture, *, published: bool = False) -> PIL.Image.Imag
     """
     with named(picture):
         return decode(picture, published)
+
+
+def listed(pictures: Picture | Sequence[Picture]) -> list[Picture]:
+    """One picture is a list of one."""
+    if isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes):
+        return list(pictures)
+    return [pictures]
 
 
 @contextmanager
