@@ -116,6 +116,41 @@ def test_rows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+ADDED = """
+import sys
+from pathlib import Path
+import numpy as np
+from cjkclip.errors import InputError
+from cjkclip.gallery import Rows
+
+vectors = np.load(sys.argv[1])
+with Rows(Path(sys.argv[2]), 4) as rows:
+    rows.add(list("abc"), vectors)
+    for bad in (np.ones((1, 4), int), np.ones(4, vectors.dtype), np.ones((1, 4), complex)):
+        try:
+            rows.add(["e"], bad)
+        except InputError as error:
+            print(error)
+    rows.save("")
+"""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("kind", ["<f8", "<f2", ">f4"])
+def test_any_floating_point_becomes_single_precision(tmp_path: Path, ending: str, kind: str) -> None:
+    """In a process without jaxtyping, as users have it. The middle row is left out."""
+    vectors = np.array([[0.1, 0.7, 0.1, 0.7], [np.nan, 0, 0, 0], [0.5, 0.5, 0.5, -0.5]], kind)
+    np.save(tmp_path / "in.npy", vectors)
+    words = [sys.executable, "-c", ADDED, str(tmp_path / "in.npy"), str(tmp_path / f"v{ending}")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("expected (n, 4) of floating point") == 3
+    want = vectors[[0, 2]].astype("<f4")
+    in_memory(tmp_path / f"want{ending}", ["a", "c"], want, "")
+    assert (tmp_path / f"v{ending}").read_bytes() == (tmp_path / f"want{ending}").read_bytes()
+
+
 def test_where_the_time_goes(tmp_path: Path) -> None:
     data = answer("embed", *IMAGES, "猫", "-o", tmp_path / "v.npy", *MODEL)
     assert data["pictures"] == 3

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from cjkclip.arrays import Float32
+from cjkclip.arrays import Float, is_float
 from cjkclip.errors import InputError, WeightsError
 from cjkclip.gallery.store import write_gallery
 from cjkclip.weights.replace import replacing
@@ -51,12 +51,16 @@ class Rows:
         """Number of rows."""
         return len(self.names)
 
-    def add(self, names: Sequence[str], vectors: Float32[np.ndarray, "n E"]) -> None:
+    def add(self, names: Sequence[str], vectors: Float[np.ndarray, "n E"]) -> None:
         """Append rows; those with a number that is not finite are left out. Raises InputError when the disk is full."""
-        if len(names) != len(vectors) or vectors.shape[1] != self.width:
-            raise InputError(f"got {len(names)} names and vectors of shape {vectors.shape}, expected (n, {self.width})")
-        good = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        self._append(self._file, vectors[good])
+        if not is_float(vectors) or vectors.shape != (len(names), self.width):
+            raise InputError(
+                f"got {len(names)} names and vectors of shape {vectors.shape} and type {vectors.dtype}, expected "
+                f"(n, {self.width}) of floating point: give one name per vector, as the model gave it"
+            )
+        single = vectors.astype("<f4", copy=False)  # what `save` reads
+        good = np.flatnonzero(np.isfinite(single).all(axis=1))
+        self._append(self._file, single[good])
         self.names += [names[int(i)] for i in good]
 
     def save(self, fingerprint: str) -> None:
