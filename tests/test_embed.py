@@ -30,8 +30,7 @@ def in_memory(path: Path, names: list[str], vectors: np.ndarray, fingerprint: st
     if path.suffix == ".npy":
         np.save(path, vectors)
     elif path.suffix == ".npz":
-        short = np.array([name[:LONGEST_NAME] for name in names])
-        np.savez(path, vectors=vectors, names=short, fingerprint=np.array(fingerprint))
+        np.savez(path, vectors=vectors, names=np.array(names), fingerprint=np.array(fingerprint))
     else:
         Gallery(names, vectors, fingerprint=fingerprint).save(path)
 
@@ -41,7 +40,7 @@ def test_the_file_is_that_of_arrays_in_memory(tmp_path: Path, ending: str) -> No
     """Pictures, bad pictures and texts in turn, over several batches."""
     (tmp_path / "bad.png").write_bytes(b"none")
     pictures = [str(path) for path in [*IMAGES * 20, tmp_path / "bad.png", *IMAGES * 3]]
-    far = f"{IMAGES[0].parent}{'/../images' * 40}/a.png"  # longer than a name may be in .npz
+    far = f"{IMAGES[0].parent}{'/../images' * 40}/a.png"
     pictures.append(far)
     words = ["猫", *pictures[:40], "a cat", *pictures[40:], "犬", "고양이"]
     answer("embed", *words, "--out", tmp_path / f"got{ending}", *MODEL, code=1)
@@ -149,6 +148,26 @@ def test_any_floating_point_becomes_single_precision(tmp_path: Path, ending: str
     want = vectors[[0, 2]].astype("<f4")
     in_memory(tmp_path / f"want{ending}", ["a", "c"], want, "")
     assert (tmp_path / f"v{ending}").read_bytes() == (tmp_path / f"want{ending}").read_bytes()
+
+
+def test_names_are_kept_whole_or_refused(tmp_path: Path) -> None:
+    out = tmp_path / "v.npz"
+    names, bad = ["猫" * (LONGEST_NAME - 1) + end for end in "ab"], ["猫" * (LONGEST_NAME + 1), "cat\0"]
+    with Rows(out, 1) as rows:
+        rows.add(names, np.ones((2, 1), np.float32))
+        for name in bad:
+            with pytest.raises(InputError, match=r"expected for \.npz up to 1,024 and no NUL at the end"):
+                rows.add([name], np.ones((1, 1), np.float32))
+        rows.save("")
+    with np.load(out) as arrays:
+        assert arrays["names"].tolist() == names
+    with Rows(tmp_path / "v.safetensors", 1) as rows:
+        rows.add(names + bad, np.ones((4, 1), np.float32))
+        rows.save("")
+    assert Gallery.load(tmp_path / "v.safetensors").names == tuple(names + bad)
+    found = run("embed", bad[0], "--out", out, "--model", tmp_path / "none")  # before the model is looked for
+    assert found.exit_code == 4
+    assert "has 1,025 characters" in found.stderr
 
 
 def test_where_the_time_goes(tmp_path: Path) -> None:

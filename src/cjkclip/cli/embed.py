@@ -21,7 +21,7 @@ from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError, TextError, TruncatedTextWarning
 from cjkclip.gallery.files import picture_names
-from cjkclip.gallery.rows import ENDINGS, Rows
+from cjkclip.gallery.rows import ENDINGS, Rows, check_names
 
 Vectors = tuple[list[int], np.ndarray]  # places among the inputs, and a row for each
 NONE: Vectors = [], np.zeros((0, 0), np.float32)
@@ -75,6 +75,7 @@ def embed(
         wanted = _sorted(report, inputs or [], kind, _lines(report, lines or []))
         if not is_folder(str(out.parent)):
             raise InputError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
+        check_names(out, wanted.names)
         clip = run.load()
         with Rows(out, clip.embed_dim) as rows:
             spent = _fill(rows, report, clip, wanted, fast, batch_size)

@@ -1,7 +1,8 @@
 """Names and vectors on their way into a file: the vectors lie on the disk from the start, the names in memory.
 
 n rows, E joint width. Written: a gallery (.safetensors), NumPy's .npz (names, vectors, fingerprint) and .npy (vectors
-alone), whole or not at all. Refuses: other endings, a file without rows, vectors that are not of unit length.
+alone), whole or not at all. Refuses: other endings, a file without rows, names that .npz cannot hold whole,
+in a gallery vectors that are not of unit length.
 """
 
 import tempfile
@@ -18,8 +19,19 @@ from cjkclip.gallery.store import write_gallery
 from cjkclip.weights.replace import replacing
 
 ENDINGS = (".npz", ".npy", ".safetensors")
-LONGEST_NAME = 300  # of the names in .npz, which all take as much room as the longest
-PIECE = 4096  # names that are made fixed-width at once
+SHOWN = 60  # characters of a name in messages
+LONGEST_NAME = 1024  # characters in .npz, where every name takes the room of the longest: at most that of a vector
+PIECE = 1 << 20  # characters of names that are made fixed-width at once
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Raise InputError for a name that the file `path` could not hold whole."""
+    for name in names if path.suffix == ".npz" else ():
+        if len(name) > LONGEST_NAME or name.endswith("\0"):  # NumPy pads with NUL, and so drops it at the end
+            raise InputError(
+                f"the name {name[:SHOWN]!r}{'...' * (len(name) > SHOWN)} has {len(name):,} characters, expected for "
+                f".npz up to {LONGEST_NAME:,} and no NUL at the end: write .safetensors, which holds any name"
+            )
 
 
 class Rows:
@@ -58,6 +70,7 @@ class Rows:
                 f"got {len(names)} names and vectors of shape {vectors.shape} and type {vectors.dtype}, expected "
                 f"(n, {self.width}) of floating point: give one name per vector, as the model gave it"
             )
+        check_names(self.path, names)
         single = vectors.astype("<f4", copy=False)  # what `save` reads
         good = np.flatnonzero(np.isfinite(single).all(axis=1))
         self._append(self._file, single[good])
@@ -84,9 +97,10 @@ class Rows:
 
     def _fixed(self, file: BinaryIO) -> np.ndarray:
         """The names as NumPy keeps text: each in the room of the longest, so not in memory."""
-        kind = f"<U{max(1, min(LONGEST_NAME, max(map(len, self.names))))}"
-        for start in range(0, len(self), PIECE):
-            self._append(file, np.array(self.names[start : start + PIECE], kind))
+        longest = max(map(len, self.names)) or 1
+        kind, piece = f"<U{longest}", PIECE // longest
+        for start in range(0, len(self), piece):
+            self._append(file, np.array(self.names[start : start + piece], kind))
         return _mapped(file, kind, (len(self),))
 
     def _beside(self) -> BinaryIO:
