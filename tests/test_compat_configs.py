@@ -120,6 +120,12 @@ def test_fields_are_set_while_reading() -> None:
     assert isinstance(model(torch.full((1, 3), 5), torch.zeros(1, 3, 32, 32)), tuple)
 
 
+@pytest.mark.parametrize("kind", ["CLIPConfig", "AutoConfig", "CLIPModel", "AutoModel"])
+def test_code_is_never_run_whatever_is_said(kind: str) -> None:
+    for said in (True, False):
+        getattr(compat, kind).from_pretrained(GOLDEN / "hf-clip-eos2", trust_remote_code=said)
+
+
 def test_what_is_not_known_is_refused() -> None:
     with pytest.raises(TypeError, match=r"CLIPTextConfig has no fields \['hiden_size'\]"):
         compat.CLIPTextConfig(hiden_size=3)

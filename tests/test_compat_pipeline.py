@@ -222,6 +222,15 @@ def test_devices(device: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert asked == [name]
 
 
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_types_are_precisions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(engines, "choose", lambda e, p, d: asked.append(p) or ("numpy", "fp32", "cpu"))
+    for dtype in ("auto", None, torch.float32, "bfloat16", torch.float16):
+        pipeline(TASK, model="moji", trust_remote_code=True, use_fast=True, **{name: dtype})
+    assert asked == ["auto", "auto", "fp32", "bf16", "auto"]
+
+
 def test_tokens_pixels_and_the_pipeline_need_no_torch(tmp_path: Path) -> None:
     (tmp_path / "panda.webp").write_bytes(PANDA)
     code = """
@@ -277,6 +286,8 @@ def test_bad_pipelines() -> None:
         (TASK, {}, InputError, "model is missing"),
         (TASK, {"model": "moji", "colour": 1}, OptionError, "'colour'"),
         (TASK, {"model": cjkclip.load("moji"), "family": "moji"}, OptionError, "this one is loaded"),
+        (TASK, {"model": "moji", "dtype": torch.int8}, InputError, "expected one of"),
+        (TASK, {"model": "moji", "dtype": "auto", "precision": "fp32"}, OptionError, "one thing"),
         (TASK, {"model": "moji", "image_processor": 1, "feature_extractor": 2}, OptionError, "one thing"),
     ):
         with pytest.raises(error, match=words):

@@ -214,7 +214,9 @@ def test_where_files_may_come_from(kind: Any, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(sources.checkpoints, "locate", locate)
     with pytest.raises(ModelNotFoundError, match="seen"):
-        kind.from_pretrained("org/name", revision="v1", cache_dir=tmp_path, local_files_only=True, use_fast=False)
+        kind.from_pretrained(
+            "org/name", revision="v1", cache_dir=tmp_path, local_files_only=True, use_fast=False, trust_remote_code=True
+        )
     assert seen == [("org/name", Where(revision="v1", cache=str(tmp_path), offline=True, small=True))]
 
 
@@ -242,6 +244,7 @@ def test_bad_makings() -> None:
     with pytest.raises(OptionError, match="one thing under two names"):
         CLIPProcessor(parts.image_processor, parts.tokenizer, parts.image_processor)
     for auto in (AutoProcessor, AutoTokenizer, AutoImageProcessor):
+        auto.from_pretrained("moji", trust_remote_code=False)
         with pytest.raises(OptionError, match="'colour'"):
             auto.from_pretrained("moji", colour=1)
         with pytest.raises(ModelNotFoundError, match="Did you mean 'moji'"):

@@ -14,6 +14,7 @@ from cjkclip.clip import Clip
 from cjkclip.errors import OptionError
 
 PLACES = ("revision", "cache_dir", "local_files_only")  # which snapshot of a repository, and where it may come from
+IGNORED = ("trust_remote_code", "use_fast")  # taken and mean nothing: no code is run, and there is one tokenizer
 LOAD = (*PLACES, "family", "image_tower", "facts")  # of `cjkclip.load`
 
 

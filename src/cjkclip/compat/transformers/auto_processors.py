@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.clip import Clip
-from cjkclip.compat.sources import LOAD, folder_of, known, loaded
+from cjkclip.compat.sources import IGNORED, LOAD, folder_of, known, loaded
 from cjkclip.compat.transformers.images import (
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
@@ -66,7 +66,7 @@ class _Source:
     """A name, its folder, and the model where that has to be asked."""
 
     def __init__(self, name: str | Path, options: dict[str, Any], where: str) -> None:
-        known(options, (*LOAD, "use_fast"), where)
+        known(options, (*LOAD, *IGNORED), where)
         self.name, self.options = str(name), options
 
     @cached_property

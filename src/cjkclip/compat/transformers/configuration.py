@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from cjkclip import checkpoints
 from cjkclip.checkpoints import Where
-from cjkclip.compat.sources import PLACES, where
+from cjkclip.compat.sources import IGNORED, PLACES, where
 from cjkclip.config import Model
 from cjkclip.errors import InputError, LayoutError
 from cjkclip.formats import Checkpoint
@@ -31,7 +31,8 @@ TOLERATED = frozenset(
 
 def places(options: Fields) -> tuple[Where, Fields]:
     """What `from_pretrained` may say of where a repository lies, and the other options."""
-    return where(options), {name: value for name, value in options.items() if name not in PLACES}
+    read = (*PLACES, *IGNORED)
+    return where(options), {name: value for name, value in options.items() if name not in read}
 
 
 def config_record(name: str | Path, where: Where) -> Fields | None:

@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 
 from cjkclip import config
-from cjkclip.compat.sources import PLACES, folder_of, known
+from cjkclip.compat.sources import IGNORED, PLACES, folder_of, known
 from cjkclip.compat.transformers.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD
@@ -60,10 +60,10 @@ class CLIPImageProcessor:
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
         """What preprocessor_config.json (or processor_config.json) of a folder or hub repository says.
 
-        Options override the file; revision, cache_dir and local_files_only are the hub's; use_fast is taken and means
-        nothing.
+        Options override the file; revision, cache_dir and local_files_only are the hub's; use_fast and
+        trust_remote_code are taken and mean nothing.
         """
-        folder = folder_of(name, {key: options.pop(key, None) for key in (*PLACES, "use_fast")})
+        folder = folder_of(name, {key: options.pop(key, None) for key in (*PLACES, *IGNORED)})
         record = read_record(folder)
         if record is None:
             raise FactsError(f"{name}: holds no {FILE}, so nothing tells how its pictures are prepared")

@@ -18,7 +18,7 @@ import PIL.Image
 from cjkclip import zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.clip import Clip
-from cjkclip.compat.sources import LOAD, known, loaded
+from cjkclip.compat.sources import IGNORED, LOAD, known, loaded
 from cjkclip.compat.transformers.auto_processors import AutoImageProcessor, AutoTokenizer
 from cjkclip.compat.transformers.images import listed
 from cjkclip.errors import ImageError, InputError, OptionError
@@ -29,6 +29,8 @@ from cjkclip.text import Tokens, check_texts
 
 TASK = "zero-shot-image-classification"
 TEMPLATE = "This is a photo of {}."
+# dtype -> precision; no engine computes in float16, so who asks for it gets what is fast and close enough
+PRECISIONS = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16", "float16": "auto"}
 SECONDS = 30.0  # until a server has to answer, if the caller does not say
 LARGEST = 1 << 26  # bytes of a picture that is fetched
 Features = Float32[np.ndarray, "n E"]
@@ -61,18 +63,20 @@ def pipeline(
 
     model: what `cjkclip.load` takes, a loaded Clip, or a model of compat.transformers, which needs a tokenizer and an
     image_processor (objects, or names to find them by). feature_extractor is the older name of image_processor. device:
-    "cpu", "cuda:0", a number (-1 is the CPU), or a torch device. Options: engine, precision and `sources.LOAD`.
+    "cpu", "cuda:0", a number (-1 is the CPU), or a torch device. Options: engine, precision or dtype (torch_dtype), see
+    `PRECISIONS`, and `sources.LOAD`.
     """
     if task != TASK:
         raise InputError(f"task {task!r} is not built; the one there is: {TASK!r}")
-    known(options, (*LOAD, "engine", "precision"), "pipeline")
+    known(options, (*LOAD, *IGNORED, "engine", "precision", "dtype", "torch_dtype"), "pipeline")
+    options = {name: value for name, value in options.items() if name not in IGNORED}
     if image_processor is not None and feature_extractor is not None:
         raise OptionError("image_processor and feature_extractor are one thing under two names: pass one of them")
     if model is None:
         raise InputError("model is missing: pass a name such as 'Bingsu/clip-vit-base-patch32-ko', or a loaded model")
     if isinstance(model, str | Path):
-        chosen = {key: options.pop(key) for key in ("engine", "precision") if key in options}
-        model = loaded(model, options, device=device, **chosen)
+        engine, precision = options.get("engine", "auto"), _precision(options)
+        model = loaded(model, options, engine=engine, precision=precision, device=device)
     elif options:
         raise OptionError(f"{sorted(options)} belong to loading a model, but this one is loaded")
     image_processor = image_processor or feature_extractor
@@ -161,6 +165,19 @@ def fetch(address: str, timeout: float = SECONDS) -> bytes:
             f"{address}: has more than {LARGEST:,} bytes; save the picture, make it smaller, pass its path"
         )
     return data
+
+
+def _precision(options: dict[str, Any]) -> str:
+    """The precision that a caller asks for, under whichever name."""
+    dtype = options.get("dtype", options.get("torch_dtype"))
+    if dtype is None:
+        return options.get("precision", "auto")
+    if "precision" in options:
+        raise OptionError("dtype and precision are one thing under two names: pass one of them")
+    name = str(dtype).removeprefix("torch.")
+    if name not in PRECISIONS:
+        raise InputError(f"dtype is {dtype!r}, expected one of {list(PRECISIONS)} or such a torch.dtype")
+    return PRECISIONS[name]
 
 
 def _sentences(labels: Any, template: Any) -> list[str]:

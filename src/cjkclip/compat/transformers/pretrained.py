@@ -27,7 +27,7 @@ from cjkclip.weights.tensors import dtype_of
 
 ATTENTION = ("sdpa", "eager")
 # options of from_pretrained that change nothing here: no code of a checkpoint ever runs, weights are always mapped
-HARMLESS = ("trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "weights_only")
+HARMLESS = ("use_safetensors", "low_cpu_mem_usage", "weights_only")
 _M = TypeVar("_M", bound="PreTrainedModel")
 
 

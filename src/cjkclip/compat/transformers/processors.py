@@ -6,7 +6,7 @@ Refuses: neither text nor images, options that neither part reads.
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from cjkclip.compat.sources import PLACES, known
+from cjkclip.compat.sources import IGNORED, PLACES, known
 from cjkclip.compat.transformers.batches import BatchFeature
 from cjkclip.compat.transformers.images import (
     CALL,
@@ -47,8 +47,8 @@ class CLIPProcessor:
 
     @classmethod
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
-        """Both parts from the files of a folder or hub repository. Options: revision, cache_dir, local_files_only."""
-        known(options, (*PLACES, "use_fast"), f"{cls.__name__}.from_pretrained")
+        """Both parts from the files of a folder or hub repository. Options: `sources.PLACES`, and `sources.IGNORED`."""
+        known(options, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
         image_processor = cls.image_processor_class.from_pretrained(name, **options)
         return cls(image_processor, cls.tokenizer_class.from_pretrained(name, **options))
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from cjkclip.compat.sources import PLACES, folder_of, known
+from cjkclip.compat.sources import IGNORED, PLACES, folder_of, known
 from cjkclip.compat.transformers.batches import BatchEncoding
 from cjkclip.compat.transformers.rows import read_rows
 from cjkclip.errors import InputError
@@ -65,9 +65,10 @@ class PreTrainedTokenizer:
     def from_pretrained(cls: type[_T], name: PathLike, **options: Any) -> _T:
         """The tokenizer files of a folder or a hub repository. model_max_length= overrides what they say.
 
-        revision, cache_dir and local_files_only are the hub's; use_fast is taken and means nothing.
+        revision, cache_dir and local_files_only are the hub's; use_fast and trust_remote_code are taken and mean
+        nothing.
         """
-        known(options, (*PLACES, "model_max_length", "use_fast"), f"{cls.__name__}.from_pretrained")
+        known(options, (*PLACES, *IGNORED, "model_max_length"), f"{cls.__name__}.from_pretrained")
         folder = folder_of(name, options)
         path = folder / "tokenizer_config.json"
         told = stated_length(read_json(path)) if path.is_file() else None
