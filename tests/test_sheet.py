@@ -2,11 +2,14 @@
 
 import random
 import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.test_cli import IMAGES, MODEL, run
 from tests.tinyfont import tiny_collection, tiny_font
 
 from cjkclip.errors import InputError
@@ -204,3 +207,35 @@ def test_an_empty_or_endless_sheet_is_refused() -> None:
             draw_sheet(rows, nothing())
     with pytest.raises(InputError, match="fewer queries"):
         draw_sheet([row()] * 1000, nothing())
+
+
+def test_a_sheet_too_tall_for_its_format_is_refused(tmp_path: Path) -> None:
+    """WebP ends at 16,383 pixels. What was in the file stays there."""
+    out = tmp_path / "old.webp"
+    out.write_bytes(b"what was there")
+    asked = ["search", *(f"cat {n}" for n in range(50)), "--in", IMAGES, "-k", "1", *MODEL, "--sheet"]
+    refused = run(*asked, out)
+    assert (refused.exit_code, type(refused.exception)) == (4, SystemExit)
+    assert "up to 16383" in refused.stderr
+    assert ".png" in refused.stderr
+    assert out.read_bytes() == b"what was there"
+    for ending, kind in ((".PNG", "PNG"), (".jpeg", "JPEG")):
+        assert run(*asked, tmp_path / f"new{ending}").exit_code == 0
+        with Image.open(tmp_path / f"new{ending}") as drawn:
+            assert (drawn.format, drawn.height > 16_383) == (kind, True)
+
+
+def test_a_sheet_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "old.png"
+    out.write_bytes(b"what was there")
+
+    def half(image: Image.Image, file: Any, *_: Any) -> None:
+        with file.open("wb") if isinstance(file, Path) else nullcontext(file) as opened:
+            opened.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    refused = run("search", "cat", "--in", IMAGES, *MODEL, "--sheet", out)
+    assert (refused.exit_code, type(refused.exception)) == (4, SystemExit)
+    assert "No space left" in refused.stderr
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"what was there"]

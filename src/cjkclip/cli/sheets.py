@@ -11,30 +11,39 @@ from typing import Any
 from PIL import Image
 
 from cjkclip.cli.screen import Report, safe
-from cjkclip.errors import ImageError, InputError
+from cjkclip.errors import ImageError, InputError, WeightsError
 from cjkclip.gallery.fonts import ADVICE, find_fonts
-from cjkclip.gallery.sheet import LANGUAGES, Found, Row, draw_sheet
+from cjkclip.gallery.sheet import LANGUAGES, TALLEST, Found, Row, draw_sheet
 from cjkclip.image import open_picture
+from cjkclip.weights.replace import replacing
+
+FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
+LIMITS = {"WEBP": 16_383}  # pixels on a side, where a format has less than a sheet may have
 
 
 def check_sheet(out: Path) -> None:
     """Raise InputError if a sheet cannot be written there, before anything is computed."""
-    if out.suffix.lower() not in {".png", ".webp", ".jpg", ".jpeg"}:
+    if out.suffix.lower() not in FORMATS:
         raise InputError(f"--sheet {str(out)!r} must end in .png, .webp or .jpg")
     if not out.parent.is_dir():
         raise InputError(f"--sheet {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
 
 
 def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Sequence[bytes] | None) -> None:
-    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if bundled."""
+    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if bundled.
+
+    The file is written whole or not at all. Raises InputError.
+    """
     rows = [
         _row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(report.answer["results"])
     ]
-    sheet = draw_sheet(rows, find_fonts())
+    kind = FORMATS[out.suffix.lower()]
+    sheet = draw_sheet(rows, find_fonts(), LIMITS.get(kind, TALLEST))
     try:
-        sheet.image.save(out)
-    except OSError as error:
-        raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
+        with replacing(out) as file:
+            sheet.image.save(file, kind)
+    except WeightsError as error:
+        raise InputError(str(error)) from error
     report.answer["sheet"] = str(out)
     if sheet.left_out:
         report.note(f"{len(sheet.left_out)} texts are not on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}")

@@ -15,7 +15,7 @@ from cjkclip.errors import InputError
 from cjkclip.gallery.fonts import Fonts, Run, open_face
 
 MARGIN, GAP, CARD, PICTURE, COLUMNS = 48, 18, 188, 128, 6
-CARD_HEIGHT, HEADING, MOST_PIXELS = 242, 68, 150_000_000
+CARD_HEIGHT, HEADING, MOST_PIXELS, TALLEST = 242, 68, 150_000_000, 60_000
 PAPER, WHITE, EDGE, BEST = "#f3f4f6", "#ffffff", "#e1e4e8", "#3b6fd6"
 INK, GREY = "#1c2128", "#69717c"
 LANGUAGES = {
@@ -57,15 +57,19 @@ class Sheet:
     left_out: tuple[str, ...]
 
 
-def draw_sheet(rows: Sequence[Row], fonts: Fonts) -> Sheet:
-    """Draw the sheet. Raises InputError when there is nothing to draw or far too much."""
+def draw_sheet(rows: Sequence[Row], fonts: Fonts, tallest: int = TALLEST) -> Sheet:
+    """Draw the sheet, at most `tallest` pixels high. Raises InputError for nothing to draw and for far too much."""
     if not rows or not any(row.found for row in rows):
         raise InputError("the sheet has nothing to show: give at least one query that finds a picture")
     columns = min(COLUMNS, max(len(row.found) for row in rows))
     width = 2 * MARGIN + columns * CARD + (columns - 1) * GAP
     height = MARGIN + sum(_height(row, columns) for row in rows)
-    if width * height > MOST_PIXELS or height > 60_000:
-        raise InputError(f"the sheet would be {width} x {height} pixels: ask fewer queries, or a smaller k")
+    if width * height > MOST_PIXELS or height > tallest:
+        other = ", or write .png, which may be taller" if tallest < TALLEST else ""
+        raise InputError(
+            f"the sheet would be {width} x {height} pixels, expected a height of up to {tallest}: "
+            f"ask fewer queries, or a smaller k{other}"
+        )
     image = Image.new("RGB", (width, height), PAPER)
     pen, y = _Pen(image, fonts), MARGIN
     for row in rows:
