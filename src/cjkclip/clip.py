@@ -228,14 +228,14 @@ class Clip:
         scores = np.float32(self.logit_scale) * (self.encode_image(listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)
 
-    def quantize(self, images: Sequence[Picture] = (), texts: Sequence[str] = ()) -> "Clip":
+    def quantize(self, images: Picture | Sequence[Picture] = (), texts: Iterable[str] = ()) -> "Clip":
         """This model in int8, calibrated on pictures and texts like those to come (16 or more), or on built-in ones.
 
         What `load(..., precision="int8")` gives, which knows the built-in ones alone; see `cjkclip.int8`.
         Raises EngineError at its first use if int8 changes the model too much.
         """
         made = Clip(self._found, ("openvino", "int8", "cpu"))
-        made._calibration = tuple(images), tuple(texts)
+        made._calibration = tuple(listed(images)), tuple(check_texts(texts))
         return made
 
     def save(self, folder: str | Path, layout: str = "cjkclip") -> Path:
