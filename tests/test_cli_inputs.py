@@ -112,25 +112,20 @@ def test_lines_end_at_line_feeds_and_carriage_returns_alone(tmp_path: Path) -> N
     assert data["labels"] == [f"a{ODD}b", "c", "d", "e"]
 
 
-def test_a_blank_line_is_reported_with_its_number(tmp_path: Path) -> None:
+def test_blank_lines_are_told(tmp_path: Path) -> None:
     lines = tmp_path / "u.txt"
     lines.write_bytes("one\n\nthree\n\u3000\n".encode())
-    data = answer("embed", "--lines", lines, "-o", tmp_path / "v.npy", *MODEL, code=1)
+    data = answer("embed", "--lines", lines, "-o", tmp_path / "v.npy", *MODEL)
     assert data["names"] == ["one", "three"]
-    assert [(each["input"], each["message"]) for each in data["problems"]] == [
-        (str(lines), "line 2 is blank"),
-        (str(lines), "line 4 is blank"),
-    ]
+    assert data["notes"] == [f"{str(lines)!r}: 2 of 4 lines are blank and have no row (first: 2)"]
     assert answer("classify", TINY / "images" / "a.png", "--label-file", lines, *MODEL)["labels"] == ["one", "three"]
 
 
-def test_files_without_lines(tmp_path: Path) -> None:
-    (tmp_path / "u.txt").touch()
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_files_without_lines(tmp_path: Path, content: str) -> None:
+    (tmp_path / "u.txt").write_text(content, encoding="utf-8")
     said = bad_run("embed", "--lines", tmp_path / "u.txt", "-o", tmp_path / "v.npz", *MODEL, code=4).stderr
-    assert "nothing to embed: the files of --lines are empty" in said
-    (tmp_path / "u.txt").write_text("\n", encoding="utf-8")
-    said = bad_run("embed", "--lines", tmp_path / "u.txt", "-o", tmp_path / "v.npz", *MODEL, code=4).stderr
-    assert said.index("line 1 is blank") < said.index("nothing is left to embed: see above")
+    assert "nothing to embed: the files of --lines hold no text" in said
 
 
 @pytest.mark.parametrize(

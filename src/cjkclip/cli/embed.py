@@ -19,7 +19,7 @@ import cjkclip
 from cjkclip.cli.inputs import is_folder, read_lines, require_filled, sort_input, worded
 from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
-from cjkclip.errors import ImageError, InputError, TextError, TruncatedTextWarning
+from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
 from cjkclip.gallery.files import picture_names
 from cjkclip.gallery.rows import ENDINGS, Rows, check_names
 
@@ -169,19 +169,21 @@ def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> 
             add([str(one)], wanted.pictures if isinstance(one, Path) else wanted.texts)
     add(lines, wanted.texts)
     if not wanted.names and not report.problems:
-        raise InputError("nothing to embed: the files of --lines are empty, expected one text per line")
+        raise InputError("nothing to embed: the files of --lines hold no text, expected one per line")
     return wanted
 
 
 def _lines(report: Report, files: list[Path]) -> list[str]:
-    """The lines of the files. Blank ones are reported, since who counts lines must know that a row is missing."""
+    """The lines of the files but blank ones, which a note counts: who counts lines must know that rows are missing."""
     found: list[str] = []
     for path in files:
-        for number, line in enumerate(read_lines(path), start=1):
-            if line:
-                found.append(line)
-            else:
-                report.problem(str(path), TextError(f"line {number} is blank"))
+        lines = read_lines(path)
+        found += filter(None, lines)
+        blank = [number for number, line in enumerate(lines, start=1) if not line]
+        if blank:
+            report.note(
+                f"{str(path)!r}: {len(blank):,} of {len(lines):,} lines are blank and have no row (first: {blank[0]})"
+            )
     return found
 
 
