@@ -47,11 +47,12 @@ class Line:
 
 def write_checkpoint(folder: Path, layout: str, element: str) -> Path:
     """A ViT-L/14 with random weights; returns the weight file."""
-    from cjkclip.checkpoints import Found, write
+    from cjkclip.checkpoints import Found
     from cjkclip.config import Image, Model, Text, Vit
     from cjkclip.families import family
     from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
     from cjkclip.parameters import shapes
+    from cjkclip.saving import write
     from cjkclip.text.bpe import clip_bpe
     from cjkclip.weights import find
     from cjkclip.weights.tensors import dtype_of

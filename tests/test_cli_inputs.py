@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_read_is_not_said_to_be_empty(private: Path, nam
         ("search", "cat", "--in", folder),
     ]
     for command in commands:
-        assert "cannot be read: Permission denied" in bad_run(*command, *MODEL, code=4).stderr
+        assert "Permission denied" in bad_run(*command, *MODEL, code=4).stderr
     answer("embed", "--as", "text", folder, "-o", private / "v.npz", *MODEL)  # a text is looked for nowhere
 
 
@@ -179,3 +179,20 @@ def test_verify_refuses_a_fact_that_neither_model_needs() -> None:
 @pytest.mark.parametrize("tolerance", ["inf", "nan", "-1"])
 def test_a_tolerance_that_is_none(tolerance: str) -> None:
     bad_run("verify", GELU, GELU, "--tolerance", tolerance, "--json", code=2)
+
+
+def test_one_picture_that_nobody_may_look_at_leaves_the_others(private: Path) -> None:
+    good = private / "yes" / "a.png"
+    for command in (("classify", "-l", "a,b"), ("embed", "-o", private / "v.npz")):
+        data = answer(command[0], private / "no" / "a.png", good, *command[1:], *MODEL, code=1)
+        assert [problem["input"] for problem in data["problems"]] == [str(private / "no" / "a.png")]
+    with np.load(private / "v.npz") as saved:
+        assert list(saved["names"]) == [str(good)]
+
+
+def test_verify_states_a_fact_to_the_image_tower() -> None:
+    image, alone = TINY.parent / "hf-clip-vision-projection", TINY.parent / "hf-clip-text-projection"
+    assert cjkclip.load(alone, engine="numpy").config.vision is None
+    both = ("verify", alone, alone, "--image-tower", image, "--engine", "numpy")
+    assert "facts={'scale': 100.0}" in bad_run(*both, code=3).stderr
+    assert answer(*both, "--fact", "scale=100.0")["same"]

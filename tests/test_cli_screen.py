@@ -115,3 +115,9 @@ def test_a_long_list_is_cut_between_its_lines() -> None:
     assert error.lines[:2] == ("bad:", f"  {'x' * 100}")
     assert error.lines[-1] == f"  ... and {1000 - len(error.lines) + 2} more"
     assert ImageError("bad", [(0, "why")]).lines == ("bad",)
+
+
+def test_a_pipe_gets_no_blanks_that_fill_up_lines(tmp_path: Path) -> None:
+    lines = narrow(None, "doctor", tmp_path / ("nothing" * 20)).stdout.splitlines()
+    assert len(lines) > 3
+    assert [line for line in lines if line != line.rstrip()] == []

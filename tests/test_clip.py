@@ -123,7 +123,8 @@ def test_labels_and_texts_may_come_one_by_one(clip: cjkclip.Clip) -> None:
     words = ["cat", "dog", "cat"]
     np.testing.assert_array_equal(clip.encode_text(word for word in words), clip.encode_text(words))
     np.testing.assert_array_equal(clip.encode_text(np.array(words)), clip.encode_text(words))
-    one_by_one = clip.classify(PICTURES, iter(words[:2]), templates=iter(["a {}"]))
+    np.testing.assert_array_equal(clip.encode_image(iter(PICTURES)), clip.encode_image(PICTURES))
+    one_by_one = clip.classify(iter(PICTURES), iter(words[:2]), templates=iter(["a {}"]))
     assert one_by_one == clip.classify(PICTURES, words[:2], templates=["a {}"])
 
 

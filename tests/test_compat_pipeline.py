@@ -228,7 +228,11 @@ def test_types_are_precisions(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(engines, "choose", lambda e, p, d: asked.append(p) or ("numpy", "fp32", "cpu"))
     for dtype in ("auto", None, torch.float32, "bfloat16", torch.float16):
         pipeline(TASK, model="moji", trust_remote_code=True, use_fast=True, **{name: dtype})
-    assert asked == ["auto", "auto", "fp32", "bf16", "auto"]
+    pipeline(TASK, model="moji", dtype=None, torch_dtype="float32")
+    assert asked == ["auto", "auto", "fp32", "bf16", "auto", "fp32"]
+    with pytest.raises(OptionError, match="dtype and torch_dtype are one thing"):
+        pipeline(TASK, model="moji", dtype="float32", torch_dtype="bfloat16")
+    pipeline(TASK, model=cjkclip.load("moji"), dtype=None)
 
 
 def test_tokens_pixels_and_the_pipeline_need_no_torch(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cjkclip
-from cjkclip import checkpoints
+from cjkclip import saving
 from cjkclip.cli import app
 from cjkclip.errors import InputError
 from cjkclip.train import Recipe, finetune, read_pairs
@@ -85,14 +85,14 @@ def test_a_model_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         write(*args)
         raise OSError(28, "No space left on device")
 
-    write, file, out = checkpoints.write, pairs_file(tmp_path), tmp_path / "some" / "where"
+    write, file, out = saving.write, pairs_file(tmp_path), tmp_path / "some" / "where"
     if there:
         out.mkdir(parents=True)
     before = everything(tmp_path)
-    monkeypatch.setattr(checkpoints, "write", full)
+    monkeypatch.setattr(saving, "write", full)
     with pytest.raises(InputError, match=r"cannot be written.*No space left"):
         finetune(START, file, out, RECIPE)
-    monkeypatch.setattr(checkpoints, "write", write)
+    monkeypatch.setattr(saving, "write", write)
     assert everything(tmp_path) == before
     clip = finetune(START, file, out, RECIPE)
     assert cjkclip.load(out).fingerprint == clip.fingerprint
@@ -166,3 +166,27 @@ def test_a_model_that_answers_no_numbers_is_not_written(tmp_path: Path, lr: floa
     with pytest.raises(InputError, match="lower the recipe's lr"):
         finetune(START, pairs_file(tmp_path), tmp_path / "out", replace(RECIPE, steps=1, lr=lr))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_listeners_put_beside_the_model_stays(tmp_path: Path) -> None:
+    file, out = pairs_file(tmp_path), tmp_path / "model"
+
+    def log(_: Any) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "log.txt").touch()
+
+    finetune(START, file, out, RECIPE, listen=log, every=1)
+    assert {"log.txt", "config.json", "model.safetensors"} <= {path.name for path in out.iterdir()}
+
+
+def test_a_model_whose_place_was_taken_is_kept_elsewhere(tmp_path: Path) -> None:
+    file, out = pairs_file(tmp_path), tmp_path / "model"
+
+    def take(_: Any) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "config.json").write_text("mine")
+
+    with pytest.raises(InputError, match=r"holds config\.json by now: what was made is in '(.*)'") as caught:
+        finetune(START, file, out, RECIPE, listen=take, every=1)
+    assert (out / "config.json").read_text() == "mine"
+    assert cjkclip.load(str(caught.value).rsplit("'", 2)[1]).embed_dim

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from ml_dtypes import bfloat16
 
 import cjkclip
-from cjkclip import checkpoints, weights
+from cjkclip import mapped, saving, weights
 from cjkclip.config import Vit
 from cjkclip.mapped import MappedFile, bytes_of, let_go, root
 from cjkclip.parameters import shapes
@@ -102,7 +101,7 @@ def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, ki
     assert text is not None
     big = found.params | {"text.token.weight": np.zeros((wide, width), kind)}
     config = replace(found.config, text=replace(text, vocab=wide, pool="largest-id", eot=wide - 1))
-    checkpoints.write(replace(found, config=config, params=big, tokenizer=None), tmp_path, layout)
+    saving.write(replace(found, config=config, params=big, tokenizer=None), tmp_path, layout)
     size = weights.find(tmp_path).stat().st_size
     assert size > 190_000_000
     done = subprocess.run([sys.executable, "-c", LOADS, tmp_path], capture_output=True, text=True, check=False)
@@ -111,7 +110,7 @@ def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, ki
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_pages_are_handed_back_whoever_mapped_them(tmp_path):
+def test_pages_are_handed_back_whoever_mapped_them(tmp_path, monkeypatch):
     """Only those that are mapped to be read: others may hold what no file has. Others' while nobody can unmap them."""
     path = tmp_path / "a name with spaces"
     path.write_bytes(b"7" * (4 << 20))
@@ -128,14 +127,13 @@ def test_pages_are_handed_back_whoever_mapped_them(tmp_path):
         return sorted(found)
 
     assert resident() == [4096] * 3
-    there = threading.Event()
-    with ThreadPoolExecutor(1) as pool:  # somebody who could unmap the other one, and have its place given to memory
-        waits = pool.submit(there.wait, 20)
-        let_go([mine], threading.current_thread())
-        assert resident() == [0, 4096, 4096]
-        there.set()
-        assert waits.result()
-    let_go([mine], threading.current_thread())
+    caller, ours, other_one = (threading.Thread(name=name) for name in ("caller", "cjkclip-pages", "a user's"))
+    # somebody who could unmap the other one, and have its place given to memory
+    monkeypatch.setattr(mapped.threading, "enumerate", lambda: [caller, ours, other_one])
+    let_go([mine], caller)
+    assert resident() == [0, 4096, 4096]
+    monkeypatch.setattr(mapped.threading, "enumerate", lambda: [caller, ours])
+    let_go([mine], caller)
     assert resident() == [0, 0, 4096]
     assert gc.isenabled()
     assert (held[5], other[5], written[5]) == (ord("7"), ord("7"), 8)
@@ -168,7 +166,7 @@ def test_one_copy_of_each_weight_is_in_memory(engine: str, kind: type, tmp_path:
     config = replace(small.config, vision=vision, text=None, scale=None)
     rng = np.random.default_rng(0)
     params = {n: (rng.random(s, np.float32) * 0.01).astype(kind) for n, s in shapes(config).items()}
-    checkpoints.write(replace(small, config=config, params=params, tokenizer=None), tmp_path / "model", "cjkclip")
+    saving.write(replace(small, config=config, params=params, tokenizer=None), tmp_path / "model", "cjkclip")
     wide = 4 * sum(array.size for array in params.values())
     assert wide > 290_000_000
     for graphs in (0, 1) if engine == "openvino" else (0,):

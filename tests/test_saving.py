@@ -9,7 +9,7 @@ import pytest
 
 import cjkclip
 from cjkclip.errors import InputError, LayoutError, LayoutWarning
-from families import GOLDEN
+from families import FAMILIES, GOLDEN
 
 EOS2 = GOLDEN / "hf-clip-eos2"
 
@@ -94,3 +94,33 @@ def test_weights_that_would_be_read_first_are_not_written_beside(tmp_path: Path)
     (tmp_path / "three" / "clip_cn.pt").write_bytes(b"mine")
     with pytest.raises(InputError, match=r"holds clip_cn\.pt"):
         new.save(tmp_path / "three", "openai")
+
+
+def test_open_clips_weights_do_not_come_back(tmp_path: Path) -> None:
+    """Our config.json names no model_type, as timm's, beside which open_clip's weights would be read first."""
+    old, new = (cjkclip.load(GOLDEN / case, engine="numpy") for case in ("hf-clip-eos2", "hf-clip-trueeos"))
+    with pytest.warns(LayoutWarning):
+        old.save(tmp_path, "open_clip")
+    new.save(tmp_path)
+    again = cjkclip.load(tmp_path, engine="numpy")
+    assert (again.fingerprint, tokens(again)) == (new.fingerprint, tokens(new))
+
+
+def test_a_vocabulary_of_another_layout_is_not_left_to_be_read_first(tmp_path: Path) -> None:
+    clip = next(case for case in FAMILIES if case.case == "cn-clip-vit").load()
+    clip.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=r"holds tokenizer\.json of another model.*name a new folder"):
+        clip.save(tmp_path, "transformers_chinese")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    clip.save(tmp_path)
+    assert tokens(cjkclip.load(tmp_path)) == tokens(clip)
+
+
+def test_a_constant_scale_is_not_lost(tmp_path: Path) -> None:
+    text, image = GOLDEN / "hf-clip-gelu", GOLDEN / "hf-clip-vision-projection"
+    clip = cjkclip.load(text, image_tower=image, facts={"scale": 100.0}, engine="numpy")
+    with pytest.raises(LayoutError, match=r"'transformers' has logit_scale in every file, .* is a constant"):
+        clip.save(tmp_path / "saved", "transformers")
+    assert not (tmp_path / "saved").exists()
+    assert cjkclip.load(clip.save(tmp_path / "saved")).logit_scale == 100.0

@@ -239,3 +239,14 @@ def test_a_sheet_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert (refused.exit_code, type(refused.exception)) == (4, SystemExit)
     assert "No space left" in refused.stderr
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"what was there"]
+
+
+def test_a_sheet_is_written_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
+    assert run("search", "cat", "--in", IMAGES, *MODEL, "--sheet", tmp_path / "link.png").exit_code == 0
+    assert (tmp_path / "link.png").is_symlink()
+    with Image.open(tmp_path / "real.png") as sheet:
+        assert sheet.format == "PNG"
+    (tmp_path / "d.png").mkdir()
+    refused = run("search", "cat", "--in", IMAGES, *MODEL, "--sheet", tmp_path / "d.png")
+    assert refused.stderr.strip().endswith("cannot be written: Is a directory")

@@ -6,8 +6,11 @@ Hugging Face's downloads lie in huggingface_hub's own cache, not here.
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
+
+DAY = 86_400  # seconds
 
 
 def folder(*parts: str) -> Path:
@@ -55,9 +58,14 @@ def remember(file: Path, content: bytes, most: int) -> None:
 
 
 def forget(entries: Iterable[Path], most: int) -> None:
-    """Delete the files and folders that were not used for longest, all but `most`. Raises OSError."""
-    oldest_first = sorted(entries, key=lambda path: path.stat().st_mtime)
-    for old in oldest_first[:-most]:
+    """Delete the files and folders that were not used for longest, all but `most`. Raises OSError.
+
+    Hidden ones are unfinished: those of a day ago are of programs that were killed, and go too.
+    """
+    oldest_first = sorted((path.stat().st_mtime, path) for path in entries)
+    kept = [path for _, path in oldest_first if not path.name.startswith(".")]
+    left = [path for age, path in oldest_first if path.name.startswith(".") and age < time.time() - DAY]
+    for old in [*kept[:-most], *left]:
         if old.is_dir():
             shutil.rmtree(old)
         else:

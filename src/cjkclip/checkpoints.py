@@ -1,12 +1,9 @@
-"""From a name to the parts of a model, and from the parts to a folder. Knows families and formats, no engine.
+"""From a name to the checked parts of a model. Knows families and formats, no engine.
 
-Refuses: names that are nothing, tensors left over or missing, facts that nobody tells, layouts that cannot hold it.
+Refuses: names that are nothing, tensors left over or missing, facts that nobody tells.
 """
 
 import re
-import shutil
-import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +13,14 @@ import numpy as np
 
 from cjkclip import hub, layouts, weights
 from cjkclip.config import Model, Text, unknown
-from cjkclip.errors import CheckpointError, FactsError, InputError, LayoutError, LayoutWarning
-from cjkclip.families import Family, Release, families, find_format, find_layout, find_release
+from cjkclip.errors import FactsError, LayoutError
+from cjkclip.families import Family, Release, families, find_format, find_release
 from cjkclip.families import family as family_named
-from cjkclip.formats import Checkpoint, Facts, Format, Parts, as_written, settle
+from cjkclip.formats import Checkpoint, Facts, Format, as_written, settle
 from cjkclip.hub import Where
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe
-from cjkclip.text.unigram import Unigram
 
 BUNDLED = Path(__file__).parent / "moji"
 SEEN = ("vision", "image", "scale")  # parts of a config that are the image source's: so are facts of them
@@ -33,7 +29,6 @@ WRAPS = (
     re.compile(rf"{re.escape(WRAP)}(?P<name>.+)"),
     re.compile(r"(?P<layer>[^/]+)/[^/]+/(?P<name>(?P=layer)/.+):0"),  # Keras: layer, model, and the variable's own name
 )
-READING = ("cleaning", "style", "max_chars", "lower", "context")  # the rules of a tokenizer that tell one text's ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +78,10 @@ def _read(name: str, *, family: str | None, where: Where, facts: Facts, without:
         config = _config(settle(record, {**(release.facts if release else {}), **facts}), checkpoint.source)
     params = _params(form, checkpoint, without)
     layouts.check(params, shapes(config), checkpoint.source, spare(config))
-    tokenizer = _tokenizer(form, checkpoint, config)
+    tokenizer = tokenizer_of(form, checkpoint, config)
     if tokenizer is None and config.text is not None and release is not None and release.vocabulary is not None:
         vocabulary = hub.file(*release.vocabulary, replace(where, revision=None))
-        tokenizer = _tokenizer(form, replace(checkpoint, folder=vocabulary.parent), config)
+        tokenizer = tokenizer_of(form, replace(checkpoint, folder=vocabulary.parent), config)
     return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
 
 
@@ -114,80 +109,6 @@ def _joined(text: Found, image: Found, source: str) -> Found:
     params = image.params | {name: array for name, array in text.params.items() if name != "logit_scale"}
     layouts.check(params, shapes(config), source, spare(config))
     return replace(text, config=config, params=params)
-
-
-def write(found: Found, folder: Path, layout: str) -> Path:
-    """Write a checkpoint in a layout. See `Clip.save`."""
-    form = find_layout(layout, found.params)
-    tensors = layouts.write(form.layout, found.params)
-    _require_first(folder, form.weights_file)
-    release = found.release.name if found.release else None
-    parts = Parts(config=found.config, tokenizer=found.tokenizer, family=found.family.name, release=release)
-    with tempfile.TemporaryDirectory() as beside:  # what is refused must not lie among the files of an older model
-        form.write(parts, Path(beside))
-        kept = _kept(parts, form, Checkpoint(source=str(folder), folder=Path(beside), tensors=tensors))
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in Path(beside).iterdir():
-            shutil.move(file, folder / file.name)
-    if form.wrapped:
-        wrapped = {WRAP + name: array for name, array in tensors.items()}
-        weights.write(folder / form.weights_file, wrapped, under="state_dict")
-    else:
-        weights.write(folder / form.weights_file, tensors)
-    _tell_rules(found.tokenizer, kept, layout)
-    return folder
-
-
-def _require_first(folder: Path, file: str) -> None:
-    """Raise InputError if `load(folder)` would read other weights than those that are to be written there."""
-    there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set[str]()
-    others = [name for name in weights.wanted(there | {file}) if name != file]
-    if others:
-        raise InputError(
-            f"{str(folder)!r} holds {others[0]}, which would be read in the place of the {file} that this layout "
-            "writes: name a new folder, or remove that file first"
-        )
-
-
-def _kept(parts: Parts, form: Format, written: Checkpoint) -> Tokenizer | None:
-    """The tokenizer that the layout's own reader makes of what was written.
-
-    Raises LayoutError if the symbols of the vocabulary have other ids in it.
-    """
-    if parts.tokenizer is None:
-        return None
-    ours: Any = parts.tokenizer
-    try:
-        kept: Any = _tokenizer(form, written, parts.config)
-        if kept is None or (type(kept) is type(ours) and _under(ours, kept.rules).vocab == kept.vocab):
-            return kept
-        why = "its files give the ids by a rule of their own, and these are others"
-    except CheckpointError as error:
-        why = str(error)
-    raise LayoutError(
-        f"layout {form.layout.name!r} cannot hold this model's vocabulary of {parts.tokenizer.vocab_size} ids: {why}. "
-        "Layout 'cjkclip' holds every vocabulary"
-    )
-
-
-def _tell_rules(tokenizer: Any, kept: Any, layout: str) -> None:
-    """Warn with LayoutWarning at the caller of `Clip.save` if texts will be read by other rules."""
-    if tokenizer is None or kept is None:
-        return
-    rules = [(name, *(getattr(each.rules, name, None) for each in (kept, tokenizer))) for name in READING]
-    changed = [f"{name} {theirs!r}, not {ours!r}" for name, theirs, ours in rules if theirs != ours]
-    if changed:
-        warnings.warn(
-            f"layout {layout!r} reads texts by rules of its own ({', '.join(changed)}): some get other ids than this "
-            "model's, and other vectors. Layout 'cjkclip' keeps the rules",
-            LayoutWarning,
-            stacklevel=4,
-        )
-
-
-def _under(tokenizer: Any, rules: Any) -> Any:
-    """The tokenizer with its special tokens spelled as in other rules; sentencepiece's model spells its own."""
-    return tokenizer if isinstance(tokenizer, Unigram) else tokenizer.under(rules)
 
 
 def told(folder: Path) -> dict[str, Any]:
@@ -250,7 +171,8 @@ def _params(form: Format, checkpoint: Checkpoint, without: str) -> dict[str, np.
     return {name: array for name, array in whole.items() if not (without and name.startswith(without + "."))}
 
 
-def _tokenizer(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+def tokenizer_of(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+    """What a format makes of the files beside the weights. Raises FactsError if it and the text tower do not fit."""
     with as_written(checkpoint.source):
         tokenizer = form.tokenizer(checkpoint, config)
     if tokenizer is not None and config.text is not None and tokenizer.vocab_size > config.text.vocab:
@@ -263,20 +185,13 @@ def _tokenizer(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer
             f"{checkpoint.source}: its tokenizer makes rows of {tokenizer.context} ids, the text tower reads "
             f"{config.text.context}: they do not belong together"
         )
-    if isinstance(config.text, Text):
+    if isinstance(tokenizer, Bpe) and isinstance(config.text, Text):
         _require_end(config.text, tokenizer, checkpoint.source)
     return tokenizer
 
 
-def _require_end(text: Text, tokenizer: Tokenizer | None, source: str) -> None:
-    """Raise FactsError unless the id that a text is read at is that of the end token, or may be."""
-    if not isinstance(tokenizer, Bpe):
-        if text.pool == "first-eot" and text.eot >= text.vocab:
-            raise FactsError(
-                f"{source}: its config pools text at the first id {text.eot}, and no text has it: the tower knows ids "
-                f"0 to {text.vocab - 1}. State the end token's: load(..., facts={{'text.eot': ID}})"
-            )
-        return
+def _require_end(text: Text, tokenizer: Bpe, source: str) -> None:
+    """Raise FactsError unless the id that a text is read at is that of the end token."""
     last = tokenizer.vocab_size - 1
     where, instead = "the largest id", "an ordinary word there"
     if text.pool == "first-eot":

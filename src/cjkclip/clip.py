@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cjkclip import checkpoints, engines, gate, parameters, stream, zeroshot
+from cjkclip import checkpoints, engines, gate, parameters, saving, stream, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found
 from cjkclip.config import Image
@@ -88,7 +88,7 @@ class Clip:
         return parameters.fingerprint(self.config, self.params)
 
     def preprocess(
-        self, images: Picture | Sequence[Picture], *, published: bool = False, on_error: OnError | None = None
+        self, images: Picture | Iterable[Picture], *, published: bool = False, on_error: OnError | None = None
     ) -> Float32[np.ndarray, "n 3 S S"]:
         """Pictures to pixels. published=True: the original's own pipeline to the bit (no EXIF turn, its alpha rule)."""
         return load_pixels(listed(images), self._rules(), published=published, on_error=on_error)
@@ -129,7 +129,7 @@ class Clip:
 
     def encode_image(
         self,
-        images: Picture | Sequence[Picture],
+        images: Picture | Iterable[Picture],
         *,
         normalize: bool = True,
         batch_size: int | None = None,
@@ -155,7 +155,7 @@ class Clip:
 
     def encode_image_batches(
         self,
-        images: Picture | Sequence[Picture],
+        images: Picture | Iterable[Picture],
         *,
         normalize: bool = True,
         batch_size: int | None = None,
@@ -200,14 +200,14 @@ class Clip:
                 progress(done)
         return features[places]
 
-    def logits(self, images: Picture | Sequence[Picture], texts: Iterable[str]) -> Float32[np.ndarray, "n m"]:
+    def logits(self, images: Picture | Iterable[Picture], texts: Iterable[str]) -> Float32[np.ndarray, "n m"]:
         """Cosines of pictures and texts times the model's own scale, (n_images, n_texts)."""
         self.engine.prepare()
         return np.float32(self.logit_scale) * (self.encode_image(images) @ self.encode_text(texts).T)
 
     def classify(
         self,
-        images: Picture | Sequence[Picture],
+        images: Picture | Iterable[Picture],
         labels: Iterable[str],
         *,
         language: str | None = None,
@@ -228,7 +228,7 @@ class Clip:
         scores = np.float32(self.logit_scale) * (self.encode_image(listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)
 
-    def quantize(self, images: Picture | Sequence[Picture] = (), texts: Iterable[str] = ()) -> "Clip":
+    def quantize(self, images: Picture | Iterable[Picture] = (), texts: Iterable[str] = ()) -> "Clip":
         """This model in int8, calibrated on pictures and texts like those to come (16 or more), or on built-in ones.
 
         What `load(..., precision="int8")` gives, which knows the built-in ones alone; see `cjkclip.int8`.
@@ -247,7 +247,7 @@ class Clip:
         other ids of some texts. Raises LayoutError if it cannot hold this model, InputError if `folder` holds weights
         that would be read in the place of these.
         """
-        return checkpoints.write(self._found, Path(folder), layout)
+        return saving.write(self._found, Path(folder), layout)
 
     def _classes(self, sentences: Sequence[str], templates: int) -> Features:
         """One unit vector a label. The last few sets of labels are kept: they come again with every picture."""

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 import cjkclip
-from cjkclip.cli.inputs import is_folder, read_lines, require_filled, sort_input, worded
+from cjkclip.cli.inputs import is_folder, leads_to_folder, read_lines, require_filled, sort_input, worded
 from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
@@ -162,7 +162,7 @@ def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> 
     for word in inputs:
         if kind != "text":
             require_filled(word)
-        if kind != "text" and is_folder(word):
+        if kind != "text" and leads_to_folder(word):
             add(picture_names(Path(word), report.problem), wanted.pictures)
         else:
             one = sort_input(word, kind)

@@ -67,7 +67,7 @@ def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for word in words:
         require_filled(word)
-        paths += find_pictures(Path(word), report.problem) if is_folder(word) else [Path(word)]
+        paths += find_pictures(Path(word), report.problem) if leads_to_folder(word) else [Path(word)]
     return paths
 
 
@@ -119,6 +119,14 @@ def require_filled(word: str) -> None:
 def is_folder(word: str) -> bool:
     """Whether a word names a folder. What cannot be a name (nothing, too long, or with a NUL) does not."""
     return stat.S_ISDIR(_mode(word))
+
+
+def leads_to_folder(word: str) -> bool:
+    """The same of an input, one of several: what nobody may look at is told when it is opened."""
+    try:
+        return is_folder(word)
+    except InputError:
+        return False
 
 
 def is_file(word: str) -> bool:

@@ -39,11 +39,13 @@ As = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write.")]
 Facts = Annotated[
     list[str] | None,
-    typer.Option("--fact", metavar="NAME=VALUE", help="What a file cannot tell, as vision.act=gelu. May be repeated."),
+    typer.Option(
+        "--fact", metavar="NAME=VALUE", help="Goes before what the files tell, as vision.act=gelu. May be repeated."
+    ),
 ]
 Tower = Annotated[
     str | None,
-    typer.Option("--image-tower", metavar="MODEL", help="Where the image tower is, for a model that has only text."),
+    typer.Option("--image-tower", metavar="MODEL", help="Where image tower and scale come from, in place of its own."),
 ]
 
 

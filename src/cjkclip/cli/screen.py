@@ -172,8 +172,14 @@ class Report:
         """Print lines and tables for people; nothing with --json."""
         if not self.as_json:
             console = _Screen()
-            for one in shown:
-                console.print(one, crop=False)
+            if console.width < NO_EDGE:
+                console.print(*shown, sep="\n", crop=False)
+                return
+            with console.capture() as held:
+                console.print(*shown, sep="\n", crop=False)
+            sys.stdout.write(
+                "\n".join(line.rstrip(" ") for line in held.get().split("\n"))
+            )  # rich fills up to the edge
 
     def show_titled(self, title: str, table: Table) -> None:
         """A table under its title, and a blank line. Of a very long title the beginning is shown."""

@@ -5,17 +5,17 @@ Refuses: a file whose ending is no picture's. Where no font has the characters, 
 
 import io
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from cjkclip.cli.screen import Report, safe
-from cjkclip.errors import ImageError, InputError, WeightsError
+from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery.fonts import ADVICE, find_fonts
 from cjkclip.gallery.sheet import LANGUAGES, TALLEST, Found, Row, draw_sheet
 from cjkclip.image import open_picture
-from cjkclip.weights.replace import replacing
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
 LIMITS = {"WEBP": 16_383}  # pixels on a side, where a format has less than a sheet may have
@@ -32,18 +32,19 @@ def check_sheet(out: Path) -> None:
 def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Sequence[bytes] | None) -> None:
     """Draw the report's results. `places`: per result the index of each hit in `pictures`, if bundled.
 
-    The file is written whole or not at all. Raises InputError.
+    Raises InputError.
     """
     rows = [
         _row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(report.answer["results"])
     ]
     kind = FORMATS[out.suffix.lower()]
     sheet = draw_sheet(rows, find_fonts(), LIMITS.get(kind, TALLEST))
+    drawn = BytesIO()  # whole before the file is touched
     try:
-        with replacing(out) as file:
-            sheet.image.save(file, kind)
-    except WeightsError as error:
-        raise InputError(str(error)) from error
+        sheet.image.save(drawn, kind)
+        out.write_bytes(drawn.getbuffer())
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
     report.answer["sheet"] = str(out)
     if sheet.left_out:
         report.note(f"{len(sheet.left_out)} texts are not on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}")

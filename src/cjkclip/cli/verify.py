@@ -1,6 +1,7 @@
 """`cjkclip verify`: whether two checkpoints are the same model, and if not, from which stage on."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip.cli.inputs import open_model, read_facts
-from cjkclip.cli.options import Engine, Facts, Json, Tower
+from cjkclip.cli.options import Engine, Json
 from cjkclip.cli.screen import SOME_FAILED, Report, cell
 from cjkclip.errors import FactsError, OptionError
 from cjkclip.verify import TOLERANCE, Stage, compare
@@ -20,6 +21,14 @@ Second = Annotated[str, typer.Argument(metavar="B", help="What is compared with 
 Tolerance = Annotated[
     float,
     typer.Option("--tolerance", min=0, metavar="SHARE", help="How far a stage may be off, of its largest value."),
+]
+Facts = Annotated[
+    list[str] | None,
+    typer.Option("--fact", metavar="NAME=VALUE", help="What the files of one do not tell, as vision.act=gelu."),
+]
+Tower = Annotated[
+    str | None,
+    typer.Option("--image-tower", metavar="MODEL", help="Where the image tower is of a model that has only text."),
 ]
 
 
@@ -59,17 +68,19 @@ def _open_both(
     clips, served = list[cjkclip.Clip](), False
     for name in names:
         load = partial(open_model, name, engine=engine, precision="fp32")
-        own: dict[str, Any] = {}
-        try:
-            clip = load(facts=own)
-        except FactsError:
-            if not facts:
-                raise
-            own, served = facts, True
-            clip = load(facts=own)
-        if image_tower is not None and clip.config.vision is None:
-            clip = load(facts=own, image_tower=image_tower)
-        clips.append(clip)
+
+        def opened(tower: str | None, load: Callable[..., cjkclip.Clip] = load) -> cjkclip.Clip:
+            nonlocal served
+            try:
+                return load(facts={}, image_tower=tower)
+            except FactsError:
+                if not facts:
+                    raise
+                served = True
+                return load(facts=facts, image_tower=tower)
+
+        clip = opened(None)
+        clips.append(opened(image_tower) if image_tower is not None and clip.config.vision is None else clip)
     if facts and not served:
         raise OptionError(f"--fact {', '.join(facts)}: both models tell their own facts, so leave it out")
     return clips

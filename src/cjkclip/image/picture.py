@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +41,7 @@ _TURNS = {
     8: Transpose.ROTATE_90,
 }
 _TELL_TURNS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow looks for the orientation
+_ONE = (str, bytes, os.PathLike, PIL.Image.Image, np.ndarray, io.IOBase)  # the last is none, though it has lines
 LONGEST_NAME = 400  # of a picture, in messages
 
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
@@ -79,11 +80,11 @@ def open_picture(picture: Picture, *, published: bool = False) -> PIL.Image.Imag
         return decode(picture, published)
 
 
-def listed(pictures: Picture | Sequence[Picture]) -> list[Picture]:
-    """One picture is a list of one."""
-    if isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes):
+def listed(pictures: Picture | Iterable[Picture]) -> list[Picture]:
+    """One picture is a list of one. What is neither a picture nor several is taken for one, and refused as such."""
+    if isinstance(pictures, Iterable) and not isinstance(pictures, _ONE):
         return list(pictures)
-    return [pictures]
+    return [cast(Picture, pictures)]
 
 
 @contextmanager

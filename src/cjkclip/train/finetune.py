@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cjkclip import checkpoints
+from cjkclip import saving
 from cjkclip.checkpoints import Found
 from cjkclip.clip import Clip, load
 from cjkclip.config import ResNet
@@ -93,7 +93,7 @@ def write_model(
         family=owner,
         release=release,
     )
-    return checkpoints.write(found, Path(out), "cjkclip")
+    return saving.write(found, Path(out), "cjkclip")
 
 
 def grown(towers: Towers, size: int) -> Towers:

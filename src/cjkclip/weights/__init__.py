@@ -141,12 +141,13 @@ def write(
 
 
 def _is_timms(folder: Path) -> bool:
-    """Whether config.json beside open_clip's is no transformers', which all name a type of model."""
+    """Whether config.json beside open_clip's is timm's, which names an architecture and no type of model."""
     config = folder / "config.json"
     if not ((folder / "open_clip_config.json").is_file() and config.is_file()):
         return False
     try:
-        return parse_json(config.read_bytes()).get("model_type") is None
+        record = parse_json(config.read_bytes())
+        return "architecture" in record and "model_type" not in record
     except WeightsError:  # whoever needs it says that it is damaged
         return False
 

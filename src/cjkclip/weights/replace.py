@@ -33,22 +33,29 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 def require_place(folder: Path) -> None:
     """Raise InputError unless a new folder can be written there. Tried out, but nothing is left behind."""
     with _aside(folder) as part:
-        (part / "probe").touch()
+        if folder.exists() and (not folder.is_dir() or {*folder.iterdir()} != {part}):
+            raise InputError(f"{str(folder)!r} is there already: name a new folder, nothing is overwritten")
+        (part / folder.name).touch()
 
 
 @contextmanager
 def new_folder(folder: Path) -> Generator[Path]:
-    """A folder to fill, moved to `folder` at the end, which is new or empty; its parents are made.
+    """A folder to fill, whose files are moved to `folder` at the end; its parents are made.
 
-    Nothing is left behind when the filling fails. Raises InputError if the disk refuses or something is there already.
+    Nothing is left behind when the filling fails. Raises InputError if the disk refuses, or if one of the files has
+    come to be there in the meantime: then it names the place where all of them are.
     """
     with _aside(folder) as part:
         yield part
-        if folder.is_dir():
-            for entry in sorted(part.iterdir()):
-                entry.rename(folder / entry.name)
-        else:
+        if not folder.is_dir():
             part.rename(folder)
+            return
+        files = sorted(part.iterdir())
+        if there := [file.name for file in files if (folder / file.name).exists()]:
+            kept = part.rename(part.with_name(part.name.strip(".").replace(".part", "-unmoved")))
+            raise InputError(f"{str(folder)!r} holds {', '.join(there)} by now: what was made is in {str(kept)!r}")
+        for file in files:
+            file.rename(folder / file.name)
 
 
 @contextmanager
@@ -56,8 +63,6 @@ def _aside(folder: Path) -> Generator[Path]:
     """A folder beside `folder`; inside it if it is there, for that may be all that can be written. Gone at the end."""
     made: list[Path] = []
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{str(folder)!r} is there already: name a new folder, nothing is overwritten")
         place = folder if folder.exists() else folder.parent
         part = place / _unused()
         made = [each for each in (part, *part.parents) if not each.exists()]

@@ -69,7 +69,7 @@ def pipeline(
     if task != TASK:
         raise InputError(f"task {task!r} is not built; the one there is: {TASK!r}")
     known(options, (*LOAD, *IGNORED, "engine", "precision", "dtype", "torch_dtype"), "pipeline")
-    options = {name: value for name, value in options.items() if name not in IGNORED}
+    options = {name: value for name, value in options.items() if name not in IGNORED and value is not None}
     if image_processor is not None and feature_extractor is not None:
         raise OptionError("image_processor and feature_extractor are one thing under two names: pass one of them")
     if model is None:
@@ -169,11 +169,12 @@ def fetch(address: str, timeout: float = SECONDS) -> bytes:
 
 def _precision(options: dict[str, Any]) -> str:
     """The precision that a caller asks for, under whichever name."""
-    dtype = options.get("dtype", options.get("torch_dtype"))
-    if dtype is None:
+    asked = [name for name in ("precision", "dtype", "torch_dtype") if name in options]
+    if len(asked) > 1:
+        raise OptionError(f"{' and '.join(asked)} are one thing under several names: pass one of them")
+    if asked in ([], ["precision"]):
         return options.get("precision", "auto")
-    if "precision" in options:
-        raise OptionError("dtype and precision are one thing under two names: pass one of them")
+    dtype = options[asked[0]]
     name = str(dtype).removeprefix("torch.")
     if name not in PRECISIONS:
         raise InputError(f"dtype is {dtype!r}, expected one of {list(PRECISIONS)} or such a torch.dtype")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from cjkclip import checkpoints
+from cjkclip import saving
 from cjkclip.checkpoints import Found
 from cjkclip.compat.transformers import configs, inputs
 from cjkclip.compat.transformers.configuration import PretrainedConfig
@@ -71,7 +71,7 @@ class VisionTextModel(Joint):
         if self._found is None or not safe_serialization:
             raise LayoutError("layout 'cjkclip' is written as safetensors, for a model that was loaded")
         found = replace(self._found, config=self.config.to_model(), params=arrays(self.state_dict()))
-        checkpoints.write(found, Path(folder), "cjkclip")
+        saving.write(found, Path(folder), "cjkclip")
 
     def get_text_features(
         self,
