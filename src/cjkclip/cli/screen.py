@@ -177,9 +177,10 @@ class Report:
                 return
             with console.capture() as held:
                 console.print(*shown, sep="\n", crop=False)
-            sys.stdout.write(
-                "\n".join(line.rstrip(" ") for line in held.get().split("\n"))
-            )  # rich fills up to the edge
+            lines = held.get().split("\n")
+            with _read():
+                sys.stdout.write("\n".join(line.rstrip(" ") for line in lines))  # rich fills up to the edge
+                sys.stdout.flush()
 
     def show_titled(self, title: str, table: Table) -> None:
         """A table under its title, and a blank line. Of a very long title the beginning is shown."""
@@ -228,9 +229,16 @@ def _hearing(handler: logging.Handler) -> Generator[None]:
 
 def write_json(answer: dict[str, Any]) -> None:
     """One JSON object in UTF-8 to standard output."""
-    try:
+    with _read():
         sys.stdout.buffer.write(json_text(answer).encode())
         sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _read() -> Generator[None]:
+    """Around writing to standard output, whose reader may have gone: typer would exit with 1, like rich."""
+    try:
+        yield
     except BrokenPipeError:
         raise typer.Exit(leave_broken_pipe()) from None
 
