@@ -86,40 +86,38 @@ def test_parts_that_do_not_fit_are_halved_from_then_on(monkeypatch: pytest.Monke
         fast(pixels(64))
 
 
-CHOICES = ["high", "medium", "highest", "tf32", "ieee"]
-
-
-@pytest.mark.parametrize("choice", CHOICES)
-def test_float32_is_float32_whatever_a_program_chose_for_itself(choice: str) -> None:
-    """In a process of its own: the settings are all the process's, and some cannot be read once they are mixed."""
-    chosen = f"torch.set_float32_matmul_precision({choice!r})"
-    if choice in ("tf32", "ieee"):  # by the new names
-        chosen = f"torch.backends.fp32_precision = torch.backends.cudnn.conv.fp32_precision = {choice!r}"
-    done = subprocess.run(
-        [sys.executable, "-c", SETTINGS.replace("CHOSEN", chosen)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    before, inside, after = done.stdout.splitlines()
-    assert before == after
-    assert "tf32" not in inside
-    assert "tf32" in before or choice in ("highest", "ieee")
-
-
 SETTINGS = """
 import torch
 from cjkclip.engines.torch.arithmetic import arithmetic
+
 places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
 
 def look():
-    print([place.fp32_precision for place in places])
+    print(*[place.fp32_precision for place in places])
 
-CHOSEN
-places[0].fp32_precision = places[0].fp32_precision
-look()
-with arithmetic("fp32", "cuda:0"):
+def choose(new):  # by the names of torch 2.9, beside which the old ones cannot be read
+    for place in places:
+        place.fp32_precision = new
+
+for choice in ("high", "medium", "highest", "tf32", "ieee"):
+    (choose if choice in ("tf32", "ieee") else torch.set_float32_matmul_precision)(choice)
     look()
-look()
+    with arithmetic("fp32", "cuda:0"):
+        look()
+    look()
 """
+
+
+def test_float32_is_float32_whatever_a_program_chose_for_itself() -> None:
+    """In a process of its own, since the settings are all the process's."""
+    done = subprocess.run([sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    before, inside, after = lines[::3], lines[1::3], lines[2::3]
+    assert before == after
+    assert [line.split()[0] for line in before] == ["tf32", "tf32", "tf32", "tf32", "ieee"]
+    assert ["tf32" in line.split()[1] for line in before] == [True, True, False, True, False]
+    assert "tf32" not in " ".join(inside)
 
 
 def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
