@@ -20,8 +20,8 @@ help:  ## this list
 demo: .venv/base  ## search the bundled pictures in five languages; writes demo.png (no network, no torch)
 	@.venv/bin/python tools/demo.py --sheet demo.png
 
-test: .venv/dev  ## the whole offline suite
-	@$(PYTEST)
+test: .venv/dev  ## the whole offline suite, a file of tests on each core
+	@$(PYTEST) --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-hub: .venv/dev  ## the tests that need the network and published weights
 	@$(PYTEST) -m hub

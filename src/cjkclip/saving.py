@@ -18,7 +18,6 @@ from cjkclip.errors import CheckpointError, InputError, LayoutError, LayoutWarni
 from cjkclip.families import find_layout
 from cjkclip.formats import Checkpoint, Format, Parts
 from cjkclip.text import Tokenizer
-from cjkclip.text.unigram import Unigram
 
 READING = ("cleaning", "style", "max_chars", "lower", "context")  # the rules of a tokenizer that tell one text's ids
 # what a reader might find beside files of another layout, and take for theirs
@@ -99,7 +98,7 @@ def _kept(parts: Parts, form: Format, written: Checkpoint) -> Tokenizer | None:
     ours: Any = parts.tokenizer
     try:
         kept: Any = tokenizer_of(form, written, parts.config)
-        if kept is None or (type(kept) is type(ours) and _under(ours, kept.rules).vocab == kept.vocab):
+        if kept is None or (type(kept) is type(ours) and ours.under(kept.rules).vocab == kept.vocab):
             return kept
         why = "its files give the ids by a rule of their own, and these are others"
     except CheckpointError as error:
@@ -123,8 +122,3 @@ def _tell_rules(tokenizer: Any, kept: Any, layout: str) -> None:
             LayoutWarning,
             stacklevel=4,
         )
-
-
-def _under(tokenizer: Any, rules: Any) -> Any:
-    """The tokenizer with its special tokens spelled as in other rules; sentencepiece's model spells its own."""
-    return tokenizer if isinstance(tokenizer, Unigram) else tokenizer.under(rules)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cjkclip
-from cjkclip.cli.inputs import is_folder, open_model, read_facts
+from cjkclip.cli.inputs import is_folder, read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
 from cjkclip.cli.screen import Report, cell, json_text, safe
 from cjkclip.errors import EngineError, InputError, WeightsError
@@ -58,7 +58,7 @@ def bench(
         raise typer.BadParameter(f"--out {str(out)!r} must end in .json")
 
     def load(setting: Setting | None) -> cjkclip.Clip:
-        return open_model(model, **asked, **({} if setting is None else asdict(setting)))
+        return cjkclip.load(model, **asked, **({} if setting is None else asdict(setting)))
 
     with Report("bench", as_json=json) as report:
         _require_place(out)

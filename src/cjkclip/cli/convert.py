@@ -1,11 +1,9 @@
 """`cjkclip convert`: a model written in another layout, whole or not at all.
 
 Refuses: a folder that holds something; a layout that has no place for the model, or whose files would say something
-else of it. The new folder is written beside its place under another name and moved there at the end.
+else of it. What is written is moved to its place at the end.
 """
 
-import secrets
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -14,7 +12,7 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip import checkpoints
-from cjkclip.cli.inputs import open_model, read_facts
+from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Tower
 from cjkclip.cli.screen import SOME_FAILED, Report, cell, safe
 from cjkclip.cli.verify import record, show
@@ -23,6 +21,7 @@ from cjkclip.errors import InputError, LayoutError, ModelNotFoundError
 from cjkclip.hub import Where
 from cjkclip.verify import compare
 from cjkclip.weights import find
+from cjkclip.weights.replace import new_folder
 
 Source = Annotated[str, typer.Argument(metavar="MODEL", help="A name of 'cjkclip models', hub id, folder or file.")]
 Target = Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the converted model.")]
@@ -54,7 +53,7 @@ def convert(
     facts, same = read_facts(fact or []), True
     with Report("convert", as_json=json) as report:
         folder = _room(folder, force)
-        clip = open_model(model, facts=facts, image_tower=image_tower, precision="fp32")
+        clip = cjkclip.load(model, facts=facts, image_tower=image_tower, precision="fp32")
         for source in (model, image_tower or model):
             home = checkpoints.locate(source, Where(offline=True)).resolve()  # it has just been loaded from there
             if folder in (home, *home.parents):
@@ -101,19 +100,11 @@ def _require_room(folder: Path, force: bool) -> None:
 
 def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict[str, Any]:
     """Write the folder, whole or not at all; returns the facts that the layout does not keep."""
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
-    try:
-        clip.save(beside, layout)
-        lacks = _lacking(clip, checkpoints.told(beside), layout)
-        _require_room(folder, force)  # once more: another program may have written there in the meantime
-        if folder.exists():
-            shutil.rmtree(folder) if force else folder.rmdir()
-        beside.rename(folder)
-    except OSError as error:
-        raise InputError(f"{str(folder)!r} cannot be written: {error}") from error
-    finally:
-        if beside.exists():
-            shutil.rmtree(beside)
+    with new_folder(folder, instead=force) as part:
+        clip.save(part, layout)
+        lacks = _lacking(clip, checkpoints.told(part), layout)
+        if force:
+            _require_room(folder, force)  # once more: another program may have written there in the meantime
     return lacks
 
 

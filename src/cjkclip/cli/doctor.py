@@ -13,7 +13,7 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip.cli import checks
-from cjkclip.cli.inputs import open_model, read_facts
+from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.model_checks import model_checks
 from cjkclip.cli.options import Engine, Facts, Json, Precision, Tower
 from cjkclip.cli.screen import Report, cell, exit_code
@@ -48,7 +48,7 @@ def doctor(
     facts = read_facts(fact or [])
 
     def load(chosen: str, wanted: str) -> cjkclip.Clip:
-        return open_model(model, facts=facts, image_tower=image_tower, engine=chosen, precision=wanted)
+        return cjkclip.load(model, facts=facts, image_tower=image_tower, engine=chosen, precision=wanted)
 
     with Report("doctor", as_json=json) as report:
         lines, code = list[Line](), 0

@@ -13,7 +13,6 @@ from typing import Any, TextIO, TypeVar, cast
 
 import typer
 
-import cjkclip
 from cjkclip.cli.options import Kind
 from cjkclip.cli.screen import Report
 from cjkclip.errors import ImageError, InputError, TextError
@@ -160,8 +159,3 @@ def read_facts(typed: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             facts[name] = value
     return facts
-
-
-def open_model(name: str, *, facts: dict[str, Any], image_tower: str | None = None, **asked: Any) -> "cjkclip.Clip":
-    """Load a model as `cjkclip.load` does: `facts` and `image_tower` go before what its files tell and hold."""
-    return cjkclip.load(name, facts=facts, image_tower=image_tower, **asked)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 import cjkclip
-from cjkclip.cli.inputs import open_model, read_facts
+from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Engine, Json
 from cjkclip.cli.screen import SOME_FAILED, Report, cell
 from cjkclip.errors import FactsError, OptionError
@@ -67,23 +67,27 @@ def _open_both(
     """Each model as its files tell, since what they tell is what is compared; the options serve one that does not."""
     clips, served = list[cjkclip.Clip](), False
     for name in names:
-        load = partial(open_model, name, engine=engine, precision="fp32")
-
-        def opened(tower: str | None, load: Callable[..., cjkclip.Clip] = load) -> cjkclip.Clip:
-            nonlocal served
-            try:
-                return load(facts={}, image_tower=tower)
-            except FactsError:
-                if not facts:
-                    raise
-                served = True
-                return load(facts=facts, image_tower=tower)
-
-        clip = opened(None)
-        clips.append(opened(image_tower) if image_tower is not None and clip.config.vision is None else clip)
+        load = partial(cjkclip.load, name, engine=engine, precision="fp32")
+        clip, stated = _open(load, facts, None)
+        if image_tower is not None and clip.config.vision is None:
+            clip, stated = _open(load, facts, image_tower)
+        clips.append(clip)
+        served |= stated
     if facts and not served:
         raise OptionError(f"--fact {', '.join(facts)}: both models tell their own facts, so leave it out")
     return clips
+
+
+def _open(
+    load: Callable[..., cjkclip.Clip], facts: dict[str, Any], image_tower: str | None
+) -> tuple[cjkclip.Clip, bool]:
+    """A model, and whether the stated facts had to help."""
+    try:
+        return load(facts={}, image_tower=image_tower), False
+    except FactsError:
+        if not facts:
+            raise
+    return load(facts=facts, image_tower=image_tower), True
 
 
 def record(found: Comparison) -> dict[str, Any]:

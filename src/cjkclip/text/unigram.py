@@ -99,6 +99,10 @@ class Unigram:
         """Read what `save` wrote."""
         return cls.from_file(folder / _FILE, rules)
 
+    def under(self, rules: UnigramRules) -> "Unigram":
+        """The same model under other rules."""
+        return Unigram(self.model, rules)
+
     def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
         """Ids of n texts as `Tokens` of length `context` (None: the rules'): [CLS], the text, padding; no end token.
 

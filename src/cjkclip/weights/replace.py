@@ -39,31 +39,34 @@ def require_place(folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Generator[Path]:
+def new_folder(folder: Path, *, instead: bool = False) -> Generator[Path]:
     """A folder to fill, whose files are moved to `folder` at the end; its parents are made.
 
-    Nothing is left behind when the filling fails. Raises InputError if the disk refuses, or if one of the files has
-    come to be there in the meantime: then it names the place where all of them are.
+    What `folder` holds stays, or goes when the filling is done if the new one comes `instead`. Nothing is left behind
+    when the filling fails. Raises InputError if the disk refuses, or if one of the files has come to be there in the
+    meantime: then it names the place where all of them are.
     """
-    with _aside(folder) as part:
+    with _aside(folder, inside=not instead) as part:
         yield part
+        if instead and folder.exists():
+            shutil.rmtree(folder)
         if not folder.is_dir():
             part.rename(folder)
             return
         files = sorted(part.iterdir())
         if there := [file.name for file in files if (folder / file.name).exists()]:
-            kept = part.rename(part.with_name(part.name.strip(".").replace(".part", "-unmoved")))
+            kept = part.rename(part.with_name(f"unmoved-{os.urandom(8).hex()}"))
             raise InputError(f"{str(folder)!r} holds {', '.join(there)} by now: what was made is in {str(kept)!r}")
         for file in files:
             file.rename(folder / file.name)
 
 
 @contextmanager
-def _aside(folder: Path) -> Generator[Path]:
-    """A folder beside `folder`; inside it if it is there, for that may be all that can be written. Gone at the end."""
+def _aside(folder: Path, *, inside: bool = True) -> Generator[Path]:
+    """A folder beside `folder`, or in it if it is there, for that may be all that can be written. Gone at the end."""
     made: list[Path] = []
     try:
-        place = folder if folder.exists() else folder.parent
+        place = folder if inside and folder.exists() else folder.parent
         part = place / _unused()
         made = [each for each in (part, *part.parents) if not each.exists()]
         part.mkdir(parents=True)
