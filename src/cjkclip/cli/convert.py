@@ -100,11 +100,10 @@ def _require_room(folder: Path, force: bool) -> None:
 
 def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict[str, Any]:
     """Write the folder, whole or not at all; returns the facts that the layout does not keep."""
-    with new_folder(folder, instead=force) as part:
+    with new_folder(folder, instead=True) as part:
         clip.save(part, layout)
         lacks = _lacking(clip, checkpoints.told(part), layout)
-        if force:
-            _require_room(folder, force)  # once more: another program may have written there in the meantime
+        _require_room(folder, force)  # once more: another program may have written there in the meantime
     return lacks
 
 
