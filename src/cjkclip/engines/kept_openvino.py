@@ -23,7 +23,7 @@ from cjkclip import cache
 from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
-from cjkclip.engines.runtime_openvino import Node, hints, in_memory, machine, ov
+from cjkclip.engines.runtime_openvino import Node, hints, in_memory, machine, ov, simd
 from cjkclip.mapped import MappedFile, bytes_of, offset, root
 from cjkclip.parameters import ends
 
@@ -62,7 +62,7 @@ class Kept:
             return None
         [file] = files
         assert isinstance(file, MappedFile)
-        facts = _sources(), config, tower, precision, machine("cpu"), _simd()
+        facts = _sources(), config, tower, precision, machine("cpu"), sorted(simd())
         record = cache.folder("graphs") / f"{_key(repr(facts), file, weights, rest)}.blob"
         return cls(weights=weights, file=file, record=record, precision=precision)
 
@@ -123,11 +123,6 @@ def _sources() -> str:
     """The modules that a graph comes from."""
     code = (pkgutil.get_data("cjkclip.engines", name) or b"" for name in _SOURCES)
     return hashlib.sha256(b"".join(code)).hexdigest()
-
-
-def _simd() -> str:
-    """Instruction sets, as far as NumPy names them: processors of one name may differ in them."""
-    return repr(np.show_config(mode="dicts").get("SIMD Extensions"))
 
 
 def _bytes(blob: Any) -> bytes:

@@ -27,6 +27,8 @@ NO_MEMORY = (
     "Broken promise",
     "Resource temporarily unavailable",
 )
+_PLAIN = {"SNIPPETS_MODE": "DISABLE"}
+_WIDE = ("AVX512", "X86_V4")  # what NumPy calls it, before 2.4 and since
 
 
 def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
@@ -40,7 +42,30 @@ def hints(precision: str) -> dict[str, Any]:
     Bound, two graphs that are compiled at once share the first core while the other cores wait.
     """
     kind = {"fp32": "f32", "bf16": "bf16"}[precision]
-    return {"INFERENCE_PRECISION_HINT": kind, "ENABLE_CPU_PINNING": False}
+    return {"INFERENCE_PRECISION_HINT": kind, "ENABLE_CPU_PINNING": False} | (_PLAIN if _plainly() else {})
+
+
+@functools.cache
+def _plainly() -> bool:
+    """Are OpenVINO's own fused kernels a waste of time? On AVX2 they take a third of compiling and gain nothing.
+
+    The name is none that OpenVINO documents, so that a version may come without it.
+    """
+    if not (simd() & {"AVX2", "X86_V3"}) or any(name.startswith(_WIDE) for name in simd()):
+        return False
+    core = ov.Core()
+    try:
+        core.set_property("CPU", _PLAIN)
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # until something is asked of it, nothing reads what was set
+    except RuntimeError:
+        return False
+    return True
+
+
+def simd() -> set[str]:
+    """Instruction sets, as far as NumPy names them: processors of one name may differ in them."""
+    told = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return {*told.get("baseline", ()), *told.get("found", ())}
 
 
 def in_memory(array: np.ndarray, kind: ov.Type) -> ov.Tensor:

@@ -1,0 +1,57 @@
+"""What OpenVINO is told, and when: its own fused kernels are left out where they cost time and gain none."""
+
+import numpy as np
+import pytest
+
+from cjkclip.engines import runtime_openvino
+from cjkclip.engines.ops_openvino import OpenvinoEngine
+from cjkclip.engines.runtime_openvino import hints
+from families import FAMILIES, Case
+
+PLAIN = "SNIPPETS_MODE"
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> None:
+    runtime_openvino._plainly.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("sets", "plain"),
+    [
+        ({"X86_V2", "X86_V3"}, True),
+        ({"SSE3", "FMA3", "AVX2"}, True),
+        ({"X86_V3", "X86_V4"}, False),
+        ({"AVX2", "AVX512F", "AVX512_SKX"}, False),
+        ({"X86_V2"}, False),
+        ({"NEON", "ASIMD"}, False),
+    ],
+)
+def test_by_instruction_sets(sets: set[str], plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_openvino, "simd", lambda: sets)
+    assert (PLAIN in hints("fp32")) is plain
+
+
+def test_a_version_that_does_not_know_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_openvino, "simd", lambda: {"AVX2"})
+    monkeypatch.setattr(runtime_openvino, "_PLAIN", {"SNIPPETS_MODUS": "DISABLE"})
+    assert set(hints("fp32")) == {"INFERENCE_PRECISION_HINT", "ENABLE_CPU_PINNING"}
+
+
+def test_what_numpy_tells() -> None:
+    told = np.show_config(mode="dicts")["SIMD Extensions"]
+    assert runtime_openvino.simd() >= {*told["baseline"]}
+    assert not runtime_openvino.simd() & {*told["not found"]}
+
+
+@pytest.mark.parametrize("case", [case for case in FAMILIES if case.towers == "both"], ids=lambda case: case.name)
+def test_both_ways_give_the_same_numbers(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, told = case.load("openvino"), case.expected()
+    found: list[np.ndarray] = []
+    for sets in ({"AVX2"}, {"AVX2", "AVX512F"}):
+        monkeypatch.setattr(runtime_openvino, "simd", lambda sets=sets: sets)
+        runtime_openvino._plainly.cache_clear()
+        engine = OpenvinoEngine(clip.config, clip.params, "fp32")
+        found += [engine.image(told["pixel_values"]), engine.text(told["input_ids"], case.mask)]
+    for plain, fused in zip(found[:2], found[2:], strict=True):
+        np.testing.assert_allclose(plain, fused, rtol=0, atol=2e-6 * float(np.abs(fused).max()))
