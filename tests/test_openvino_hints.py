@@ -1,4 +1,7 @@
-"""What OpenVINO is told, and when: its own fused kernels are left out where they cost time and gain none."""
+"""What OpenVINO is told, and what of it waits: its own fused kernels, and its converter of other models."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -55,3 +58,25 @@ def test_both_ways_give_the_same_numbers(case: Case, monkeypatch: pytest.MonkeyP
         found += [engine.image(told["pixel_values"]), engine.text(told["input_ids"], case.mask)]
     for plain, fused in zip(found[:2], found[2:], strict=True):
         np.testing.assert_allclose(plain, fused, rtol=0, atol=2e-6 * float(np.abs(fused).max()))
+
+
+CONVERTED = """
+import sys
+{first}
+import cjkclip.engines.runtime_openvino
+print("openvino.tools.ovc" in sys.modules)
+import openvino, torch
+for _ in range(2):
+    print(len(openvino.convert_model(torch.nn.ReLU(), example_input=torch.zeros(2)).get_ops()))
+print(openvino.convert_model.__module__)
+"""
+
+
+@pytest.mark.parametrize(("first", "there"), [("", False), ("import openvino", True)])
+def test_the_converter_comes_when_it_is_called(first: str, there: bool) -> None:
+    code = CONVERTED.format(first=first)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    loaded, *ops, module = done.stdout.split()
+    assert loaded == str(there)
+    assert ops[0] == ops[1]
+    assert module.startswith("openvino.tools.ovc")

@@ -1,9 +1,11 @@
 """OpenVINO itself: imported in silence, what it computes on this processor, a graph made ready to run.
 
-OpenVINO is imported by whoever asks for this engine. Refuses: its telemetry (docs/decisions/0005).
+OpenVINO is imported by whoever asks for this engine. Refuses: its telemetry (docs/decisions/0005), and its converter of
+other frameworks' models, two thirds of its import, until somebody converts one.
 """
 
 import functools
+import importlib
 import sys
 from typing import Any, cast
 
@@ -13,8 +15,16 @@ import numpy as np
 # cannot be imported: then it uses its own stub. It has no switch that a program could set.
 sys.modules.setdefault("openvino_telemetry", cast(Any, None))
 
-import openvino as ov  # noqa: E402
-from openvino import opset13 as op  # noqa: E402
+_CONVERTER = "openvino.tools.ovc"  # openvino goes without it where it cannot be imported
+_first = "openvino" not in sys.modules
+if _first:
+    sys.modules[_CONVERTER] = cast(Any, None)
+try:
+    import openvino as ov
+    from openvino import opset13 as op
+finally:
+    if _first:
+        del sys.modules[_CONVERTER]
 
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
 # in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
@@ -29,6 +39,16 @@ NO_MEMORY = (
 )
 _PLAIN = {"SNIPPETS_MODE": "DISABLE"}
 _WIDE = ("AVX512", "X86_V4")  # what NumPy calls it, before 2.4 and since
+
+
+def _convert_model(*words: Any, **named: Any) -> Any:
+    """openvino.convert_model, which is imported now and takes this place."""
+    cast(Any, ov).convert_model = importlib.import_module(_CONVERTER).convert_model
+    return ov.convert_model(*words, **named)
+
+
+if not hasattr(ov, "convert_model"):
+    cast(Any, ov).convert_model = _convert_model
 
 
 def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
