@@ -267,6 +267,17 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "interrupted" in result.stderr
 
 
+def test_interrupted_while_it_is_imported() -> None:
+    code = (
+        "import sys; from types import SimpleNamespace\n"
+        "def find_spec(name, *_):\n    if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, SimpleNamespace(find_spec=find_spec))\n"
+        "from cjkclip.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "cjkclip: interrupted\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--help"]])
 def test_the_reader_has_gone(flags: list[str]) -> None:
