@@ -231,8 +231,15 @@ def test_whoever_is_stopped_while_a_package_starts_stops(
     def stopped(_: str) -> None:
         raise ImportError("initialization failed") from stop()  # as pybind11 says it
 
+    def halved(_: str) -> None:
+        raise ImportError("already registered")
+
+    monkeypatch.setattr("cjkclip.engines._STOPPED", set[str]())
     monkeypatch.setattr("cjkclip.engines.importlib.import_module", stopped)
     with pytest.raises(stop):
+        choose(device="cpu")
+    monkeypatch.setattr("cjkclip.engines.importlib.import_module", halved)
+    with pytest.warns(EngineWarning, match="interrupted, start Python again"):
         choose(device="cpu")
 
 

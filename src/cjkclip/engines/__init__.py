@@ -66,6 +66,7 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
 INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # what pip is asked for, by engine
+_STOPPED = set[str]()  # engines whose import was interrupted: what is in C++ cannot be imported twice
 GATED = {"openvino": "cpu", "torch": "cuda"}  # engine -> where its "auto" precision is decided model by model
 # what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
 _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|k|v|out)\.")
@@ -168,14 +169,18 @@ def _module(engine: str) -> ModuleType:
     """The engine's own module. Raises EngineError if its package is there but does not start."""
     try:
         return importlib.import_module(ENGINES[engine][0])
+    except (KeyboardInterrupt, SystemExit):
+        _STOPPED.add(engine)
+        raise
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # what halves of packages raise
         if (stopped := _interruption(error)) is not None:
+            _STOPPED.add(engine)
             raise stopped from None
         why = str(error).strip().partition("\n")[0][:200]
-        raise EngineError(
-            f"engine {engine!r} is installed but does not start ({why}): "
-            f"pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
-        ) from error
+        again = f"pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
+        if engine in _STOPPED:
+            again = "its import was interrupted, start Python again"
+        raise EngineError(f"engine {engine!r} is installed but does not start ({why}): {again}") from error
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
