@@ -228,17 +228,15 @@ def test_a_package_that_does_not_start_is_an_error_of_ours(
 def test_whoever_is_stopped_while_a_package_starts_stops(
     monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
 ) -> None:
-    def stopped(_: str) -> None:
-        raise ImportError("initialization failed") from stop()  # as pybind11 says it
+    causes = [stop(), None]
 
     def halved(_: str) -> None:
-        raise ImportError("already registered")
+        raise ImportError("initialization failed") from causes.pop(0)  # as pybind11 says it
 
     monkeypatch.setattr("cjkclip.engines._STOPPED", set[str]())
-    monkeypatch.setattr("cjkclip.engines.importlib.import_module", stopped)
+    monkeypatch.setattr("cjkclip.engines.importlib.import_module", halved)
     with pytest.raises(stop):
         choose(device="cpu")
-    monkeypatch.setattr("cjkclip.engines.importlib.import_module", halved)
     with pytest.warns(EngineWarning, match="interrupted, start Python again"):
         choose(device="cpu")
 
