@@ -244,3 +244,11 @@ def test_importing_is_cheap() -> None:
     code = "import sys, cjkclip.text.train; print(sorted({'tokenizers', 'ftfy', 'torch', 'regex'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("digits", "said"), [("1" * 5000, "\ufffd"), ("0" * 5000 + "65", "a"), ("0" * 5000, "\ufffd"), ("9" * 4000, "\ufffd")]
+)
+def test_a_characters_number_may_be_of_any_length(digits: str, said: str) -> None:
+    """Python refuses to read more than 4,300 digits, and with that text all of a batch."""
+    assert clean(f"x &#{digits}; y") == clean(f"x &amp;#{digits}; y") == f"x {said} y"

@@ -87,6 +87,37 @@ def test_specials_may_stand_among_the_added_tokens_only(tmp_path: Path) -> None:
     assert same(Bpe.load(tmp_path, HF), whole)
 
 
+def test_what_would_change_ids_is_refused(tmp_path: Path) -> None:
+    """Tokens that were added to the vocabulary, as by fine-tuning, and options that move ids."""
+    toy, clip = "<cat-toy>", clip_bpe(HF)
+    record = {"content": toy, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+    for name, more in {
+        "tokenizer_config.json": [
+            {"additional_special_tokens": [toy]},
+            {"extra_special_tokens": {"toy": toy}},
+            {"added_tokens_decoder": {"49408": record}},
+            {"mask_token": "!"},
+            {"split_special_tokens": True},
+            {"padding_side": "left"},
+            {"added_tokens_decoder": {"7": record | {"content": "<|endoftext|>"}}},
+        ],
+        "added_tokens.json": [{toy: 49408}],
+        "tokenizer.json": [{"added_tokens": [record | {"id": 49408}]}],
+    }.items():
+        for change in more:
+            folder = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+            clip.save_transformers(folder)
+            path = folder / name
+            if name == "tokenizer.json":
+                clip.save(folder)
+            old = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            assert Bpe.from_transformers(folder).vocab == clip.vocab
+            change = {"added_tokens": old["added_tokens"] + change["added_tokens"]} if "added_tokens" in old else change
+            path.write_text(json.dumps(old | change), "utf-8")
+            with pytest.raises(CheckpointError, match="would change ids|is added with id 7"):
+                Bpe.from_transformers(folder)
+
+
 def test_gzipped_or_not_a_table_reads_the_same(tmp_path: Path) -> None:
     packed = TOKENS / "openai-vit" / "bpe_toy.txt.gz"
     (tmp_path / "merges.txt").write_bytes(gzip.decompress(packed.read_bytes()) + b"\n")

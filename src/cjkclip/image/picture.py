@@ -12,6 +12,7 @@ import io
 import os
 import stat
 import struct
+import threading
 import zlib
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ _TURNS = {
 _TELL_TURNS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow looks for the orientation
 _ONE = (str, bytes, os.PathLike, PIL.Image.Image, np.ndarray, io.IOBase)  # the last is none, though it has lines
 LONGEST_NAME = 400  # of a picture, in messages
+_ONE_BY_ONE = tuple(threading.Lock() for _ in range(64))  # a PIL image is read when it is first looked at
 
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
 # What Pillow's readers raise on damaged files, which is much. Caught around Pillow's own code only.
@@ -135,7 +137,9 @@ def decode(picture: Any, published: bool, least: int = 0) -> PIL.Image.Image:
     if isinstance(picture, np.ndarray):
         image = _from_array(cast(np.ndarray, picture))
     elif isinstance(picture, PIL.Image.Image):
-        image = _decoded(picture)
+        with _ONE_BY_ONE[id(picture) // 64 % len(_ONE_BY_ONE)]:  # it may be in the list twice
+            image = _decoded(picture)
+            _turn(image)
     elif isinstance(picture, bytes):
         if not picture:
             raise ImageError("zero bytes, expected the content of a picture file")
@@ -231,16 +235,20 @@ def _levels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
 
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
     """The picture turned as its EXIF says, which the result no longer says: it may be opened again."""
-    try:
-        turn = _TURNS.get(cast(int, image.getexif().get(_ORIENTATION)))
-    except _DAMAGE:
-        turn = None  # as viewers do: EXIF that cannot be read states no orientation
-    if turn is None:
+    if (turn := _turn(image)) is None:
         return image
     image = image.transpose(turn)
     for told in _TELL_TURNS:
         image.info.pop(told, None)
     return image
+
+
+def _turn(image: PIL.Image.Image) -> Transpose | None:
+    """What EXIF says; as in viewers, EXIF that cannot be read says nothing."""
+    try:
+        return _TURNS.get(cast(int, image.getexif().get(_ORIENTATION)))
+    except _DAMAGE:
+        return None
 
 
 def _plain(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -66,7 +66,7 @@ class Bpe:
         if own is not None:
             rules = BpeRules.from_dict(own)
             return cls(vocab, merges, replace(rules, context=context or rules.context))
-        specials = files.read_specials(folder)
+        specials = files.read_specials(folder, vocab)
         context = context or specials.context
         if context is None:
             raise FactsError(f"{folder}: no model_max_length in tokenizer_config.json: give `context`")

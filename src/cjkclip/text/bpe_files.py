@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError
-from cjkclip.text.files import OWN, added_tokens, read_json, read_lines, spelling, stated_length, write_text
+from cjkclip.text.files import (
+    OWN,
+    SIDES,
+    added_tokens,
+    read_json,
+    read_lines,
+    require_options,
+    special_entries,
+    spelling,
+    stated_length,
+    write_text,
+)
 
 END = "</w>"
 CLIP_MERGES = 48_894  # OpenAI reads this many and leaves the rest of its file: 49,408 ids in all
@@ -109,8 +120,11 @@ def read_vocab(folder: Path) -> tuple[dict[str, int], list[Merge]]:
     return vocab, merges
 
 
-def read_specials(folder: Path) -> Specials:
-    """What tokenizer_config.json, special_tokens_map.json and tokenizer.json say of the special tokens."""
+def read_specials(folder: Path, vocab: dict[str, int]) -> Specials:
+    """What tokenizer_config.json, special_tokens_map.json and tokenizer.json say of the special tokens.
+
+    Raises CheckpointError for one that has none of the four roles: in a text it would be one id there, and words here.
+    """
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the later file wins
         if (folder / name).exists():
@@ -122,6 +136,17 @@ def read_specials(folder: Path) -> Specials:
         "unk": spelling(config.get("unk_token", eot), folder),
         "pad": spelling(config.get("pad_token", eot), folder),
     }
+    require_options(folder, config, SIDES)
+    entries, added = special_entries(folder, config)
+    if strays := [name for entry in entries if (name := spelling(entry, folder)) not in found.values()]:
+        raise CheckpointError(
+            f"{folder}: the special token {strays[0]!r} is not read here and would change ids: expected "
+            f"{sorted({*found.values()})}"
+        )
+    if moved := [name for name, i in added.items() if vocab.get(name) != i]:
+        raise CheckpointError(
+            f"{folder}: {moved[0]!r} is added with id {added[moved[0]]}, the vocabulary says {vocab.get(moved[0])}"
+        )
     return Specials(**found, folded=_folded(folder, config, found), context=stated_length(config))
 
 

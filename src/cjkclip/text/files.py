@@ -6,12 +6,15 @@ Refuses: files that cannot be read or unpacked, or are larger than any vocabular
 import gzip
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError
 
 OWN = "cjkclip"  # the key of a tokenizer_config.json under which rules stand that transformers has no words for
+SIDES = {"split_special_tokens": (False,), "padding_side": ("right",), "truncation_side": ("right",)}
+_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # what transformers names a special token by
 _MOST = 1 << 26  # bytes of a vocabulary: the whole of OpenAI's merge table has 3 million
 
 
@@ -65,6 +68,29 @@ def added_tokens(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], added)
 
 
+def special_entries(folder: Path, config: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Every special token that a folder's files name, and the ids of those that stand beside the vocabulary."""
+    path, whole = folder / "added_tokens.json", folder / "tokenizer.json"
+    added: dict[str, Any] = read_json(path) if path.exists() else {}
+    entries: list[Any] = [config[f"{role}_token"] for role in _SPECIAL if f"{role}_token" in config]
+    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
+        entries += _listed(config.get(key, []))
+    decoder = config.get("added_tokens_decoder")
+    for i, entry in cast(dict[str, Any], decoder).items() if isinstance(decoder, dict) else ():
+        added[spelling(entry, folder)] = int(i) if i.isdecimal() else i
+    entries += [*added, *(added_tokens(whole, read_json(whole)) if whole.exists() else [])]
+    return entries, added
+
+
+def require_options(folder: Path, config: dict[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise CheckpointError for an option of a tokenizer_config.json that has another value than those allowed."""
+    odd = [f"{key} = {config[key]!r}" for key in allowed if key in config and config[key] not in allowed[key]]
+    if odd:
+        raise CheckpointError(
+            f"{folder}: its tokenizer files ask for what is not read here and would change ids: {', '.join(odd)}"
+        )
+
+
 def stated_length(config: dict[str, Any]) -> int | None:
     """How long a row may be, as a tokenizer_config.json says; None if it does not."""
     length = config.get("model_max_length")
@@ -84,6 +110,12 @@ def stated_rules(folder: Path) -> dict[str, Any] | None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` and a line feed, the same bytes on every system."""
     path.write_text(text + "\n", "utf-8", newline="\n")
+
+
+def _listed(entries: Any) -> list[Any]:
+    if isinstance(entries, dict):
+        return list(cast(dict[str, Any], entries).values())
+    return cast(list[Any], entries) if isinstance(entries, list) else [entries]
 
 
 def _bounded(path: Path, data: bytes) -> bytes:

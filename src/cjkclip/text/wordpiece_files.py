@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError, FactsError
-from cjkclip.text.files import OWN, added_tokens, read_json, read_lines, spelling, stated_length, write_text
+from cjkclip.text.files import (
+    OWN,
+    SIDES,
+    added_tokens,
+    read_json,
+    read_lines,
+    require_options,
+    special_entries,
+    spelling,
+    stated_length,
+    write_text,
+)
 from cjkclip.text.wordpiece_rules import HF, WordPieceRules
 
 ROLES = ("cls", "sep", "pad", "unk", "mask")
@@ -20,9 +31,7 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "do_basic_tokenize": (True,),
     "tokenize_chinese_chars": (True,),
     "never_split": ([],),
-    "split_special_tokens": (False,),
-    "padding_side": ("right",),
-    "truncation_side": ("right",),
+    **SIDES,
     "tokenizer_class": ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"),
 }  # options of tokenizer_config.json that change ids, and what is read: this or null
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized")  # each changes where a special token is found
@@ -68,7 +77,7 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
         lower = _part(whole, "normalizer").get("lowercase")
     if not isinstance(lower, bool):
         raise CheckpointError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
-    _check_options(folder, config, lower)
+    require_options(folder, config, _ONLY | {"strip_accents": (lower,)})
     _check_specials(folder, config, set(named.values()), vocab)
     told = stated_length(config)
     if context is None and told is None:
@@ -118,25 +127,9 @@ def _vocab(path: Path, data: dict[str, Any]) -> dict[str, int]:
     return whole
 
 
-def _check_options(folder: Path, config: dict[str, Any], lower: bool) -> None:
-    allowed = _ONLY | {"strip_accents": (lower,)}
-    odd = [f"{key} = {config[key]!r}" for key in allowed if key in config and config[key] not in allowed[key]]
-    if odd:
-        raise CheckpointError(
-            f"{folder}: its tokenizer files ask for what is not read here and would change ids: {', '.join(odd)}"
-        )
-
-
 def _check_specials(folder: Path, config: dict[str, Any], names: set[str], vocab: dict[str, int]) -> None:
     """No special tokens but the five roles, each found exactly as it is spelled."""
-    path, whole = folder / "added_tokens.json", folder / "tokenizer.json"
-    added: dict[str, Any] = read_json(path) if path.exists() else {}
-    entries: list[Any] = [config[f"{role}_token"] for role in (*ROLES, "bos", "eos") if f"{role}_token" in config]
-    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
-        entries += _listed(config.get(key, []))
-    for i, entry in _part(config, "added_tokens_decoder").items():
-        added[spelling(entry, folder)] = int(i) if i.isdecimal() else i
-    entries += [*added, *(added_tokens(whole, read_json(whole)) if whole.exists() else [])]
+    entries, added = special_entries(folder, config)
     for entry in entries:
         flags = [f for f in _FLAGS if isinstance(entry, dict) and cast(Any, entry).get(f)]
         if spelling(entry, folder) not in names or flags:
@@ -175,12 +168,6 @@ def _check_steps(path: Path, data: dict[str, Any], rules: WordPieceRules, vocab:
             f"{path}: {[name for name, fit in fits.items() if not fit]} is not what BertTokenizer does with "
             f"do_lower_case={rules.lower}. If vocab.txt is beside it, that is read once it is gone"
         )
-
-
-def _listed(entries: Any) -> list[Any]:
-    if isinstance(entries, dict):
-        return list(cast(dict[str, Any], entries).values())
-    return cast(list[Any], entries) if isinstance(entries, list) else [entries]
 
 
 def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
