@@ -1,8 +1,10 @@
 """The gallery: exact search, stable order, one file, no vectors of another model; the bundled pictures."""
 
 import io
+import os
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 import cjkclip
 from cjkclip import moji, weights
 from cjkclip.errors import CheckpointError, ImageError, InputError
-from cjkclip.gallery import Gallery, bundled, find_pictures, guess_language
+from cjkclip.gallery import Gallery, Rows, bundled, find_pictures, guess_language
 
 TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"
 
@@ -159,6 +161,8 @@ def test_a_file_that_is_no_gallery_is_refused(tmp_path: Path) -> None:
     [
         (b'["a', {}, "damaged"),
         (b'{"a": 1}', {}, "damaged"),
+        (b"[" * 100_000, {}, "damaged"),
+        (b'["a", "b"]', {}, r"g\.safetensors: this gallery is damaged \(got 2 names for 1 vectors"),
         (b'["a"]', {"version": "2"}, "version '2'"),
         (b'["a"]', {"format": "pt"}, "is not a gallery"),
     ],
@@ -171,6 +175,28 @@ def test_a_damaged_or_later_gallery_is_refused(
     weights.write(tmp_path / "g.safetensors", tensors, metadata)
     with pytest.raises(CheckpointError, match=said):
         Gallery.load(tmp_path / "g.safetensors")
+
+
+class Odd(os.PathLike[Any]):
+    """A path that is not told in text."""
+
+    def __fspath__(self) -> bytes:
+        return b"a"
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".npy"])
+def test_names_may_be_paths_and_nothing_odd(tmp_path: Path, ending: str) -> None:
+    names: list[Any] = [tmp_path / "猫.png", "b"]
+    gallery = Gallery(names, unit(2))
+    assert gallery.names == (str(tmp_path / "猫.png"), "b")
+    with Rows(tmp_path / f"g{ending}", 16) as rows:
+        rows.add(names, gallery.vectors)
+        with pytest.raises(InputError, match="got the name b'a' of type bytes"):
+            rows.add([Odd()], unit(1))
+        rows.save("")
+    assert tuple(rows.names) == gallery.names
+    with pytest.raises(InputError, match="got the name b'a' of type bytes"):
+        Gallery([Odd()], unit(1))
 
 
 def test_bad_pictures_are_told_and_the_others_kept(clip: cjkclip.Clip, folder: Path) -> None:

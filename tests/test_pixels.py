@@ -254,3 +254,14 @@ def test_a_hasty_decoding_does_not_get_around_the_limit_of_size(monkeypatch: pyt
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1_000_000)
     with pytest.raises(ImageError, match="too large"):
         load_pixels([photograph(1200, 1000)], HASTY, exact=False)
+
+
+def test_a_pil_image_may_be_there_several_times(tmp_path: Path) -> None:
+    """Pillow reads a file when its picture is first looked at, and not for two threads at once."""
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    for kind in ("png", "bmp", "tiff"):
+        PIL.Image.fromarray(noise).save(tmp_path / f"noise.{kind}")
+        for _ in range(3):
+            with PIL.Image.open(tmp_path / f"noise.{kind}") as image:
+                many = load_pixels([image] * 4, OPENAI)
+            np.testing.assert_array_equal(many, np.repeat(load_pixels([noise], OPENAI), 4, axis=0))

@@ -5,6 +5,7 @@ import unicodedata
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from PIL import Image
 from tests.test_cli import IMAGES, MODEL, run
 from tests.tinyfont import tiny_collection, tiny_font
 
+from cjkclip.cli.screen import Report
+from cjkclip.cli.sheets import _open
 from cjkclip.errors import InputError
 from cjkclip.gallery.fontfile import read_faces
 from cjkclip.gallery.fonts import Fonts, find_fonts, open_face
-from cjkclip.gallery.sheet import CARD, CARD_HEIGHT, COLUMNS, Found, Row, draw_sheet
+from cjkclip.gallery.sheet import CARD, CARD_HEIGHT, COLUMNS, Found, Row, _Pen, draw_sheet
 
 LATIN = "".join(map(chr, range(0x21, 0x7F)))
 FACES = [
@@ -133,6 +136,12 @@ def test_the_named_font_comes_first(fonts: Fonts, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("CJKCLIP_FONT", str(tmp_path / "none.otf"))
     with pytest.raises(InputError, match="CJKCLIP_FONT"):
         find_fonts([tmp_path])
+    with monkeypatch.context() as patch:  # its characters can be read, its letters cannot
+        patch.setattr("cjkclip.gallery.fonts._open", Mock(side_effect=OSError("locations (loca) table missing")))
+        patch.setenv("CJKCLIP_FONT", str(named))
+        with pytest.raises(InputError, match=r"mine\.otf', which FreeType cannot open"):
+            find_fonts([tmp_path])
+        assert fonts.runs("猫", "ja") is None
     (tmp_path / "bad.otf").write_bytes(b"no font at all")
     monkeypatch.setenv("CJKCLIP_FONT", str(tmp_path / "bad.otf"))
     with pytest.raises(InputError, match=r"bad\.otf"):
@@ -147,6 +156,23 @@ def test_the_sheet_shows_queries_pictures_names_and_scores(fonts: Fonts) -> None
     name = (48, 116 + CARD - 40, 48 + CARD, 116 + CARD + 12)
     assert ink(sheet.image, name) > 50
     assert ink(sheet.image, (48, 60, 248, 100)) > 300
+
+
+def test_one_picture_leaves_room_for_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(_Pen, "write", lambda self, at, text, *how: told.append(text))
+    draw_sheet([row("a laughing cat", language="en", count=1)], nothing())
+    assert told[:2] == ["English", "a laughing cat"]
+    told.clear()
+    draw_sheet([row("a cat that laughs at a dog", language="en", count=1)], nothing())
+    assert told[:2] == ["", "a cat that laughs at a dog"]
+
+
+def test_a_card_keeps_no_more_of_a_picture_than_it_shows(tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "large.jpg")
+    with Report("search", as_json=True) as report:
+        assert _open(report, str(tmp_path / "large.jpg")).size == (128, 64)
+        report.answer["results"] = []
 
 
 def test_other_fonts_give_other_pixels_for_the_same_character(fonts: Fonts) -> None:

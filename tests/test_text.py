@@ -247,7 +247,8 @@ def test_importing_is_cheap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("digits", "said"), [("1" * 5000, "\ufffd"), ("0" * 5000 + "65", "a"), ("0" * 5000, "\ufffd"), ("9" * 4000, "\ufffd")]
+    ("digits", "said"),
+    [("1" * 5000, "\ufffd"), ("0" * 5000 + "65", "a"), ("0" * 5000, "\ufffd"), ("9" * 4000, "\ufffd")],
 )
 def test_a_characters_number_may_be_of_any_length(digits: str, said: str) -> None:
     """Python refuses to read more than 4,300 digits, and with that text all of a batch."""

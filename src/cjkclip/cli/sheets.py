@@ -14,8 +14,8 @@ from PIL import Image
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery.fonts import ADVICE, find_fonts
-from cjkclip.gallery.sheet import LANGUAGES, TALLEST, Found, Row, draw_sheet
-from cjkclip.image import open_picture
+from cjkclip.gallery.sheet import LANGUAGES, PICTURE, TALLEST, Found, Row, draw_sheet
+from cjkclip.image.picture import decode, named
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
 LIMITS = {"WEBP": 16_383}  # pixels on a side, where a format has less than a sheet may have
@@ -81,9 +81,12 @@ def _row(
 
 
 def _open(report: Report, path: str) -> Image.Image:
-    """The picture; an empty card where it has gone since it was encoded."""
+    """The picture, as small as it is drawn; an empty card where it has gone since it was encoded."""
     try:
-        return open_picture(path)
+        with named(path):
+            image = decode(path, False, 2 * PICTURE)
+            image.thumbnail((PICTURE, PICTURE), Image.Resampling.LANCZOS)
+            return image
     except ImageError as error:
         report.problem(path, error)
         return Image.new("RGB", (1, 1), "white")

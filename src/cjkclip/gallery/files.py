@@ -18,6 +18,8 @@ ENDINGS = frozenset(
         ".avif",
         ".bmp",
         ".gif",
+        ".heic",
+        ".heif",
         ".ico",
         ".jfif",
         ".jp2",

@@ -52,21 +52,21 @@ class Fonts:
     def __init__(self, files: Sequence[Path], *, first: Sequence[Path] = ()) -> None:
         """Read the faces of `first` and of the files whose names promise CJK; the others only when needed."""
         likely = [file for file in files if _LIKELY.search(file.name)]
-        self._named = [face for file in first for face in read_faces(file)]
+        self.named = [face for file in first for face in read_faces(file)]
         self._likely = [face for file in likely for face in _faces(file)]
         self._rest = [file for file in files if not _LIKELY.search(file.name)]
-        self._latin = bool(self._named) or any(_rank(face, "en")[0] == 0 for face in self._likely)
+        self._latin = bool(self.named) or any(_rank(face, "en")[0] == 0 for face in self._likely)
         self._orders: dict[str, list[Face]] = {}
 
     def __repr__(self) -> str:
         """How many faces and files there are to choose from."""
-        return f"<Fonts: {len(self._named) + len(self._likely)} likely faces, {len(self._rest)} other files>"
+        return f"<Fonts: {len(self.named) + len(self._likely)} likely faces, {len(self._rest)} other files>"
 
     def faces(self, language: str) -> Iterator[Face]:
         """Faces in the order they are tried for `language`."""
         if language not in self._orders:
             by_rank = partial(_rank, language=language)
-            self._orders[language] = [*sorted(self._named, key=by_rank), *sorted(self._likely, key=by_rank)]
+            self._orders[language] = [*sorted(self.named, key=by_rank), *sorted(self._likely, key=by_rank)]
         yield from self._orders[language]
         for file in self._rest:
             yield from _faces(file)
@@ -83,7 +83,7 @@ class Fonts:
         for face in self.faces(language):
             if not left:
                 break
-            if covered := {char for char in left if face.has(char)}:
+            if (covered := {char for char in left if face.has(char)}) and _draws(face):
                 used.append(face)
                 left -= covered
         return _cut(text, used) if all(char.isascii() for char in left) else None
@@ -98,10 +98,12 @@ def find_fonts(folders: Iterable[Path] | None = None) -> Fonts:
     for file in named:
         if not file.is_file():
             raise InputError(f"CJKCLIP_FONT names {str(file)!r}, which is no file: name a .ttf, .otf or .ttc file")
-    if folders is not None:
-        return Fonts(_files(folders), first=named)
-    files = dict.fromkeys([*_files(_usual_folders()), *_fontconfig()])
-    return Fonts(list(files), first=named)
+    files = _files(_usual_folders() if folders is None else folders)
+    found = Fonts(list(dict.fromkeys([*files, *(_fontconfig() if folders is None else [])])), first=named)
+    for face in found.named:
+        if not _draws(face):
+            raise InputError(f"CJKCLIP_FONT names {str(face.path)!r}, which FreeType cannot open: name another font")
+    return found
 
 
 def open_face(face: Face | None, size: int) -> ImageFont.FreeTypeFont:
@@ -120,6 +122,15 @@ def _open(path: Path, index: int, variable: bool, size: int) -> ImageFont.FreeTy
     if variable and b"Regular" in font.get_variation_names():  # a variable font may start at its thinnest
         font.set_variation_by_name("Regular")
     return font
+
+
+def _draws(face: Face) -> bool:
+    """Can its letters be drawn? A font may have a good table of characters and be damaged elsewhere."""
+    try:
+        open_face(face, 16).getlength("A")
+    except OSError:
+        return False
+    return True
 
 
 def _cut(text: str, faces: Sequence[Face]) -> list[Run]:

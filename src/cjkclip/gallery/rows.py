@@ -15,7 +15,7 @@ import numpy as np
 
 from cjkclip.arrays import Float, is_float
 from cjkclip.errors import InputError, WeightsError
-from cjkclip.gallery.store import write_gallery
+from cjkclip.gallery.store import Name, as_text, write_gallery
 from cjkclip.weights.replace import replacing
 
 ENDINGS = (".npz", ".npy", ".safetensors")
@@ -63,8 +63,9 @@ class Rows:
         """Number of rows."""
         return len(self.names)
 
-    def add(self, names: Sequence[str], vectors: Float[np.ndarray, "n E"]) -> None:
+    def add(self, names: Sequence[Name], vectors: Float[np.ndarray, "n E"]) -> None:
         """Append rows; those with a number that is not finite are left out. Raises InputError when the disk is full."""
+        names = as_text(names)
         if not is_float(vectors) or vectors.shape != (len(names), self.width):
             raise InputError(
                 f"got {len(names)} names and vectors of shape {vectors.shape} and type {vectors.dtype}, expected "

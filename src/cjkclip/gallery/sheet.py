@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from cjkclip.errors import InputError
 from cjkclip.gallery.fonts import Fonts, Run, open_face
 
-MARGIN, GAP, CARD, PICTURE, COLUMNS = 48, 18, 188, 128, 6
+MARGIN, GAP, CARD, PICTURE, COLUMNS, LEAST = 48, 18, 188, 128, 6, 2  # LEAST: columns that a query has room for
 CARD_HEIGHT, HEADING, MOST_PIXELS, TALLEST = 242, 68, 150_000_000, 60_000
 PAPER, WHITE, EDGE, BEST = "#f3f4f6", "#ffffff", "#e1e4e8", "#3b6fd6"
 INK, GREY = "#1c2128", "#69717c"
@@ -62,7 +62,8 @@ def draw_sheet(rows: Sequence[Row], fonts: Fonts, tallest: int = TALLEST) -> She
     if not rows or not any(row.found for row in rows):
         raise InputError("the sheet has nothing to show: give at least one query that finds a picture")
     columns = min(COLUMNS, max(len(row.found) for row in rows))
-    width = 2 * MARGIN + columns * CARD + (columns - 1) * GAP
+    wide = max(columns, LEAST)
+    width = 2 * MARGIN + wide * CARD + (wide - 1) * GAP
     height = MARGIN + sum(_height(row, columns) for row in rows)
     if width * height > MOST_PIXELS or height > tallest:
         other = ", or write .png, which may be taller" if tallest < TALLEST else ""
@@ -92,9 +93,11 @@ def _heading(pen: "_Pen", row: Row, y: int, whole: int) -> None:
         x, width = x + 72, width - 72
     spoken = LANGUAGES.get(row.language, "") if row.picture is None else ""
     text = pen.choose(row.query, row.plain, row.language)
-    tag = pen.width(spoken, 15, "en")
-    pen.write((MARGIN + whole - tag, y + 36), spoken, 15, "en", GREY)
-    pen.write((x, y + 36), pen.shorten(text, 28, row.language, width - tag - 24), 28, row.language, INK)
+    tag = pen.width(spoken, 15, "en") + 24
+    if pen.width(text, 28, row.language) > width - tag:  # the query says more than its language's name
+        spoken, tag = "", 0
+    pen.write((MARGIN + whole - tag + 24, y + 36), spoken, 15, "en", GREY)
+    pen.write((x, y + 36), pen.shorten(text, 28, row.language, width - tag), 28, row.language, INK)
 
 
 def _card(pen: "_Pen", found: Found, at: tuple[int, int], language: str, *, best: bool) -> None:

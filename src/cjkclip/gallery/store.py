@@ -5,10 +5,11 @@ and queries made by another model than the gallery's.
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,6 +26,9 @@ _PART = 4096  # names that are encoded at once
 _QUERIES = 32  # that are multiplied at once: scores of all pictures are held for so many
 
 
+Name = str | os.PathLike[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hit:
     """A picture that was found: its name, its cosine to the query, its place in the gallery."""
@@ -37,10 +41,10 @@ class Hit:
 class Gallery:
     """Pictures as names and unit vectors. `fingerprint`: of the model that made the vectors, if known."""
 
-    def __init__(self, names: Sequence[str], vectors: Float[np.ndarray, "n E"], *, fingerprint: str = "") -> None:
-        """Keep `names` and a float32 copy of `vectors`. Raises InputError if they do not fit."""
+    def __init__(self, names: Sequence[Name], vectors: Float[np.ndarray, "n E"], *, fingerprint: str = "") -> None:
+        """Keep `names`, paths as text, and a float32 copy of `vectors`. Raises InputError if they do not fit."""
         _require_fit(names, vectors)
-        self.names = tuple(names)
+        self.names = tuple(as_text(names))
         self.vectors: Float32[np.ndarray, "n E"] = np.array(vectors, dtype=np.float32)
         self.fingerprint = fingerprint
 
@@ -57,7 +61,7 @@ class Gallery:
         cls,
         clip: "Clip",
         pictures: Picture | Sequence[Picture],
-        names: Sequence[str] | None = None,
+        names: Sequence[Name] | None = None,
         *,
         on_error: Callable[[int, ImageError], None] | None = None,
         progress: Callable[[int], None] | None = None,
@@ -126,7 +130,10 @@ class Gallery:
                 "make it again, or update cjkclip"
             )
         names = _names(path, tensors["names"])
-        return cls(names, tensors["vectors"], fingerprint=metadata.get("fingerprint", ""))
+        try:
+            return cls(names, tensors["vectors"], fingerprint=metadata.get("fingerprint", ""))
+        except InputError as error:
+            raise CheckpointError(f"{path}: this gallery is damaged ({error}); make it again") from error
 
     def _check(self, queries: np.ndarray, k: int, fingerprint: str) -> None:
         if fingerprint:
@@ -157,6 +164,14 @@ class Gallery:
         return [Hit(name=self.names[left[i]], score=float(scores[i]), index=int(left[i])) for i in order]
 
 
+def as_text(names: Sequence[Name]) -> list[str]:
+    """Names as strings, paths as they are spelled. Raises InputError for anything else."""
+    found = [os.fspath(name) if isinstance(name, os.PathLike) else name for name in names]
+    if odd := [name for name in found if not isinstance(cast(object, name), str)]:
+        raise InputError(f"got the name {odd[0]!r} of type {type(odd[0]).__name__}, expected a string or a path")
+    return found
+
+
 def write_gallery(path: Path, names: Sequence[str], vectors: Float[np.ndarray, "n E"], fingerprint: str) -> None:
     """The file that `Gallery.load` reads, without a copy of `vectors`. Raises InputError, WeightsError."""
     _require_fit(names, vectors)
@@ -165,7 +180,7 @@ def write_gallery(path: Path, names: Sequence[str], vectors: Float[np.ndarray, "
     weights.write(path, {"vectors": vectors, "names": text}, {**_KIND, "fingerprint": fingerprint})
 
 
-def _require_fit(names: Sequence[str], vectors: Float[np.ndarray, "n E"]) -> None:
+def _require_fit(names: Sequence[Name], vectors: Float[np.ndarray, "n E"]) -> None:
     if vectors.ndim != 2 or not len(vectors) or not vectors.shape[1]:
         raise InputError(f"a gallery needs vectors of shape (n, E) with n > 0, got {vectors.shape}")
     if len(names) != len(vectors):
@@ -183,7 +198,7 @@ def _name(index: int, picture: Picture) -> str:
 def _names(path: Path, raw: np.ndarray) -> list[str]:
     try:
         names: object = json.loads(raw.tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the names in this gallery are damaged; make it again") from error
     if not isinstance(names, list):
         raise CheckpointError(f"{path}: the names in this gallery are damaged; make it again")

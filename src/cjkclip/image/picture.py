@@ -26,6 +26,7 @@ from PIL.Image import Transpose
 
 from cjkclip.arrays import UInt8
 from cjkclip.errors import ImageError
+from cjkclip.image.heif import open_file
 
 Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 
@@ -119,7 +120,7 @@ def named(picture: Any) -> Generator[None]:
 def _why(error: BaseException) -> str:
     match error:
         case PIL.UnidentifiedImageError():
-            return "no picture format that Pillow knows (HEIC needs the pillow-heif package)"
+            return "no picture format that Pillow knows (HEIC needs the package pillow-heif)"
         case PIL.Image.DecompressionBombError() | PIL.Image.DecompressionBombWarning():
             return f"too large to decode safely. {error}"
         case MemoryError():
@@ -170,7 +171,7 @@ def _file(path: Path) -> Path:
 
 def _read(source: Path | io.BytesIO, published: bool, least: int) -> PIL.Image.Image:
     try:
-        opened = PIL.Image.open(source)
+        opened = open_file(source)
     except PermissionError as error:
         raise ImageError(f"cannot be opened ({error.strerror})") from error
     except _DAMAGE as error:

@@ -49,11 +49,11 @@ def advise(
 
 def call(name: str, asked: Mapping[str, Any], setting: Setting, default: Setting) -> str:
     """How a setting is asked for in Python."""
-    usual = asdict(default)
-    given = {
-        **{key: value for key, value in asked.items() if value},
-        **{key: value for key, value in asdict(setting).items() if value != usual[key]},
-    }
+    usual, wanted = asdict(default), asdict(setting)
+    given = {key: value for key, value in asked.items() if value}
+    given |= {key: value for key, value in wanted.items() if value != usual[key]}
+    if {"engine", "device"} & given.keys():  # what "auto" computes in is another there
+        given["precision"] = wanted["precision"]
     return f"cjkclip.load({', '.join([repr(name), *(f'{key}={value!r}' for key, value in given.items())])})"
 
 
@@ -86,7 +86,7 @@ def _default(measured: Sequence[Measured], default: Setting) -> list[str]:
     cosine = f"its least cosine here is {_cosine(half):.5f}, {LEAST_COSINE} is asked"
     if default.precision == "bf16":
         return [f"when nothing is said, {default} is used: the gate took it ({cosine})"]
-    small = "" if _cosine(half) < LEAST_COSINE else "; models as small as this one stay exact"
+    small = "" if _cosine(half) < LEAST_COSINE else "; it asks inputs of its own, and leaves small models exact"
     return [f"when nothing is said, {default} is used: the gate did not take bf16 ({cosine}{small})"]
 
 
