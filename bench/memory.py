@@ -1,4 +1,4 @@
-"""`python -m bench memory`: what loading a ViT-L/14 takes, beside the size of its file.
+"""`python -m bench.memory`: what loading a ViT-L/14 takes, beside the size of its file.
 
 Writes checkpoints of the real shape with random weights into a temporary folder and loads each in a process of its
 own, once for every line of the table. Linux only: memory is read from /proc.

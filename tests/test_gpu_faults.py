@@ -126,6 +126,10 @@ def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     for ask in (torch_engine.fast, torch_engine.machine, torch_engine._there):
         with pytest.raises(EngineError, match=r"device 'cuda' was asked for, but torch .* finds no CUDA device"):
             ask("cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.mps, "is_available", lambda: False)
+        with pytest.raises(EngineError, match=r"device 'mps' was asked for, but torch .* finds no Apple GPU"):
+            torch_engine._there("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     assert [torch_engine._there(name) for name in ("cuda", "cuda:0", "cpu", "mps")] == [

@@ -6,7 +6,7 @@
     │   ├── TextError                      a text is empty, too long, or not valid Unicode
     │   └── OptionError (TypeError)        an option that nobody reads, or that is given twice
     ├── CheckpointError                    something about a model's files
-    │   ├── ModelNotFoundError             no such alias, release, folder or file
+    │   ├── ModelNotFoundError (LookupError)   no such alias, release, folder or file
     │   ├── WeightsError                   a weight file is corrupt, unsafe or of an unknown container
     │   ├── LayoutError                    tensors without a place, parameters without a tensor, wrong shapes
     │   ├── FactsError                     neither the file nor a release record tells a fact the arithmetic needs
@@ -15,7 +15,8 @@
     │   └── OutOfMemoryError (MemoryError) a batch takes more memory than there is
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
-A message says what came, what fits, and what to do.
+A message says what came, what fits, and what to do. Warnings are UserWarnings of their own: TruncatedTextWarning,
+LayoutWarning, EngineWarning.
 """
 
 from collections.abc import Sequence

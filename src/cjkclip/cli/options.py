@@ -16,7 +16,12 @@ Kind = Literal["auto", "text", "picture"]
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", metavar="MODEL", help="A name of 'cjkclip models', hub id, folder or file."),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="A name of 'cjkclip models', hub id, folder or file. moji has seen drawings of emoji alone, no photographs.",
+    ),
 ]
 Engine = Annotated[
     str,

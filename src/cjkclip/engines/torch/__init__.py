@@ -139,10 +139,12 @@ def machine(device: str) -> str:
 
 def _there(device: str) -> str:
     """The same device; a GPU gets its number, since each thread has a current one of its own. Raises EngineError."""
-    if kind(device) != "cuda":
+    backends = {"cuda": (torch.cuda, "CUDA device"), "mps": (torch.backends.mps, "Apple GPU")}
+    if kind(device) not in backends:
         return device
-    if not torch.cuda.is_available():
-        raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
+    backend, name = backends[kind(device)]
+    if not backend.is_available():
+        raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no {name}")
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 
