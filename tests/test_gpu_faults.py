@@ -131,6 +131,7 @@ def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(EngineError, match=r"device 'mps' was asked for, but torch .* finds no Apple GPU"):
             torch_engine._there("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     assert [torch_engine._there(name) for name in ("cuda", "cuda:0", "cpu", "mps")] == [
         "cuda:1",

@@ -20,7 +20,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A name of 'cjkclip models', hub id, folder or file. moji has seen drawings of emoji alone, no photographs.",
+        help="A name of 'cjkclip models', hub id, folder or file. moji has seen drawings of emoji, no photographs.",
     ),
 ]
 Engine = Annotated[
