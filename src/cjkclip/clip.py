@@ -17,11 +17,12 @@ from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.formats import Facts
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.text import Tokens, Truncate, check_texts
-from cjkclip.text.batches import by_length
+from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
 
 Features = Float32[np.ndarray, "n E"]
 KEPT = 8  # sets of labels
+TEXTS = 256  # in the tower at once, unless it is said
 MOST_SCALE = 80.0  # of the logarithm: beyond it float32 overflows
 
 
@@ -66,7 +67,7 @@ class Clip:
         self.logit_scale = _scale(found)
         self._found, self._chosen = found, engine
         self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
-        self._kept: dict[tuple[tuple[str, ...], int], Features] = {}
+        self._kept: dict[tuple[tuple[str, ...], int], tuple[Features, Tokens]] = {}
 
     @cached_property
     def engine(self) -> engines.Engine:
@@ -184,21 +185,11 @@ class Clip:
         Texts of a like length share a batch, 256 unless `batch_size` says how many, without padding to longer ones;
         repeated texts are encoded once. `progress(n)` hears after each batch how many texts are done.
         """
-        at_once, texts, done = _at_once(batch_size, 256), check_texts(texts), 0
+        at_once, texts = _at_once(batch_size, TEXTS), check_texts(texts)
         tokens = self.tokenize(texts, truncate=truncate)
         tokens.tell_cut(stacklevel=2)
-        first: dict[str, int] = {}
-        places = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.intp)
-        wanted, times = np.array(list(first.values()), np.intp), np.bincount(places)
-        features = np.zeros((len(places), self.embed_dim), np.float32)
-        for rows in by_length(tokens.mask[wanted], at_once):
-            part = wanted[rows]
-            batch = Tokens(ids=tokens.ids[part], mask=tokens.mask[part], truncated=())
-            features[part] = self.encode_tokens(batch, normalize=normalize)
-            done += int(times[part].sum())
-            if progress is not None:
-                progress(done)
-        return features[places]
+        encode = partial(self.encode_tokens, normalize=normalize)
+        return in_batches(texts, tokens, at_once, encode, progress)
 
     def logits(self, images: Picture | Iterable[Picture], texts: Iterable[str]) -> Float32[np.ndarray, "n m"]:
         """Cosines of pictures and texts times the model's own scale, (n_images, n_texts)."""
@@ -224,7 +215,8 @@ class Clip:
             templates = self.family.templates.get(language or "", zeroshot.BARE)
         labels, templates = check_texts(labels), check_texts(templates)
         self.engine.prepare()
-        classes = self._classes(zeroshot.sentences(labels, templates), len(templates))
+        classes, cut = self._classes(zeroshot.sentences(labels, templates), len(templates))
+        cut.tell_cut(stacklevel=2)
         scores = np.float32(self.logit_scale) * (self.encode_image(listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)
 
@@ -249,14 +241,19 @@ class Clip:
         """
         return saving.write(self._found, Path(folder), layout)
 
-    def _classes(self, sentences: Sequence[str], templates: int) -> Features:
-        """One unit vector a label. The last few sets of labels are kept: they come again with every picture."""
+    def _classes(self, sentences: Sequence[str], templates: int) -> tuple[Features, Tokens]:
+        """One unit vector a label, and which labels were cut. The last few sets are kept: they come again."""
         key = (tuple(sentences), templates)
-        if key not in self._kept:
+        found = self._kept.get(key)
+        if found is None:
             while len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(tuple(self._kept))), None)  # another thread may have done so
-            self._kept[key] = zeroshot.ensemble(self.encode_text(sentences), templates)
-        return self._kept[key]
+            tokens = self.tokenize(sentences)
+            which = tuple(sorted({index // templates for index in tokens.truncated}))
+            cut = Tokens(ids=tokens.ids[::templates], mask=tokens.mask[::templates], truncated=which)
+            found = zeroshot.ensemble(in_batches(sentences, tokens, TEXTS, self.encode_tokens), templates), cut
+            self._kept[key] = found
+        return found
 
     def _rules(self) -> Image:
         if self.config.image is None:

@@ -33,7 +33,8 @@ def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     for template in templates:
         if "{}" not in template:
             raise TextError(f"template {template!r} has no place for the label: write {{}} where it belongs")
-    return [template.replace("{}", require_words(label)) for label in labels for template in templates]
+    words = [require_words(label, f"label {index}") for index, label in enumerate(labels)]
+    return [template.replace("{}", label) for label in words for template in templates]
 
 
 def ensemble(features: Float[np.ndarray, "CT E"], templates: int) -> Float[np.ndarray, "C E"]:

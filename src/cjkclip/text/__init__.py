@@ -87,8 +87,8 @@ def check_texts(texts: Any) -> list[str]:
     return [str(text) for text in found]
 
 
-def require_words(text: str) -> str:
-    """`text` itself if it holds anything to look for.
+def require_words(text: str, name: str = "the query") -> str:
+    """`text` itself if it holds anything to look for; `name` says in the error what it is.
 
     Raises TextError if it is empty, or only white space, control characters and letters that draw nothing.
 
@@ -97,7 +97,7 @@ def require_words(text: str) -> str:
     """
     [text] = check_texts([text])
     if all(unicodedata.category(c) in _SILENT or c in _BLANK for c in text):
-        raise TextError(f"the query {text[:20]!a} has no words: write what to look for")
+        raise TextError(f"{name} {text[:20]!a} has no words: write what to look for")
     return text
 
 
