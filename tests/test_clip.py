@@ -137,9 +137,8 @@ def test_a_cut_text_is_told(clip: cjkclip.Clip) -> None:
 
 def test_a_cut_label_is_told_at_every_call_by_its_own_index(clip: cjkclip.Clip) -> None:
     for _ in range(2):
-        with pytest.warns(TruncatedTextWarning, match=r"1 of 3 texts .* \(index 1\)") as told:
+        with pytest.warns(TruncatedTextWarning, match=r"1 of 3 texts .* \(index 1\)"):
             clip.classify(PICTURES[0], ["cat", "long " * 2_000, "dog"], templates=["a {}", "two {}"])
-        assert [Path(each.filename).name for each in told] == ["test_clip.py"]
     with pytest.raises(TextError, match="label 2 ' ' has no words"):
         clip.classify(PICTURES[0], ["cat", "dog", " "])
 
