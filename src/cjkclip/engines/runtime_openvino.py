@@ -38,7 +38,7 @@ NO_MEMORY = (
     "Resource temporarily unavailable",
 )
 _PLAIN = {"SNIPPETS_MODE": "DISABLE"}
-_WIDE = ("AVX512", "X86_V4")  # what NumPy calls it, before 2.4 and since
+_WIDE = ("AVX512", "X86_V4")  # AVX-512, as older and newer versions of NumPy call it
 
 
 def _convert_model(*words: Any, **named: Any) -> Any:
