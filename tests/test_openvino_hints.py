@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ PLAIN = "SNIPPETS_MODE"
 
 
 @pytest.fixture(autouse=True)
-def _asked_anew() -> None:
+def _asked_anew() -> Generator[None]:
     runtime_openvino._plainly.cache_clear()
+    yield
+    runtime_openvino._plainly.cache_clear()  # what was made up here is not for the tests that follow
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,8 @@ class Clip:
                 self._kept.pop(next(iter(tuple(self._kept))), None)  # another thread may have done so
             tokens = self.tokenize(sentences)
             which = tuple(sorted({index // templates for index in tokens.truncated}))
-            cut = Tokens(ids=tokens.ids[::templates], mask=tokens.mask[::templates], truncated=which)
+            first = slice(None, None, templates)  # of each label's sentences; copied, not to keep those of all
+            cut = Tokens(ids=tokens.ids[first].copy(), mask=tokens.mask[first].copy(), truncated=which)
             found = zeroshot.ensemble(in_batches(sentences, tokens, TEXTS, self.encode_tokens), templates), cut
             self._kept[key] = found
         return found

@@ -93,11 +93,12 @@ def _heading(pen: "_Pen", row: Row, y: int, whole: int) -> None:
         x, width = x + 72, width - 72
     spoken = LANGUAGES.get(row.language, "") if row.picture is None else ""
     text = pen.choose(row.query, row.plain, row.language)
-    tag = pen.width(spoken, 15, "en") + 24
-    if pen.width(text, 28, row.language) > width - tag:  # the query says more than its language's name
-        spoken, tag = "", 0
-    pen.write((MARGIN + whole - tag + 24, y + 36), spoken, 15, "en", GREY)
-    pen.write((x, y + 36), pen.shorten(text, 28, row.language, width - tag), 28, row.language, INK)
+    tag = pen.width(spoken, 15, "en")
+    room = width - tag - 24
+    if pen.width(text, 28, row.language) > room:  # the query says more than its language's name
+        spoken, room = "", width
+    pen.write((MARGIN + whole - tag, y + 36), spoken, 15, "en", GREY)
+    pen.write((x, y + 36), pen.shorten(text, 28, row.language, room), 28, row.language, INK)
 
 
 def _card(pen: "_Pen", found: Found, at: tuple[int, int], language: str, *, best: bool) -> None:

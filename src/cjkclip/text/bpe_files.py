@@ -17,10 +17,11 @@ from cjkclip.text.files import (
     OWN,
     SIDES,
     added_tokens,
+    read_config,
     read_json,
     read_lines,
     require_options,
-    special_entries,
+    require_specials,
     spelling,
     stated_length,
     write_text,
@@ -125,10 +126,7 @@ def read_specials(folder: Path, vocab: dict[str, int]) -> Specials:
 
     Raises CheckpointError for one that has none of the four roles: in a text it would be one id there, and words here.
     """
-    config: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the later file wins
-        if (folder / name).exists():
-            config |= {k: v for k, v in read_json(folder / name).items() if v is not None}
+    config = read_config(folder)
     eot = spelling(config.get("eos_token", "<|endoftext|>"), folder)
     found = {
         "sot": spelling(config.get("bos_token", "<|startoftext|>"), folder),
@@ -137,16 +135,7 @@ def read_specials(folder: Path, vocab: dict[str, int]) -> Specials:
         "pad": spelling(config.get("pad_token", eot), folder),
     }
     require_options(folder, config, SIDES)
-    entries, added = special_entries(folder, config)
-    if strays := [name for entry in entries if (name := spelling(entry, folder)) not in found.values()]:
-        raise CheckpointError(
-            f"{folder}: the special token {strays[0]!r} is not read here and would change ids: expected "
-            f"{sorted({*found.values()})}"
-        )
-    if moved := [name for name, i in added.items() if vocab.get(name) != i]:
-        raise CheckpointError(
-            f"{folder}: {moved[0]!r} is added with id {added[moved[0]]}, the vocabulary says {vocab.get(moved[0])}"
-        )
+    require_specials(folder, config, {*found.values()}, vocab)
     return Specials(**found, folded=_folded(folder, config, found), context=stated_length(config))
 
 

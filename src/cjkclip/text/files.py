@@ -6,7 +6,7 @@ Refuses: files that cannot be read or unpacked, or are larger than any vocabular
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,18 +68,35 @@ def added_tokens(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], added)
 
 
-def special_entries(folder: Path, config: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Every special token that a folder's files name, and the ids of those that stand beside the vocabulary."""
-    path, whole = folder / "added_tokens.json", folder / "tokenizer.json"
-    added: dict[str, Any] = read_json(path) if path.exists() else {}
-    entries: list[Any] = [config[f"{role}_token"] for role in _SPECIAL if f"{role}_token" in config]
-    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
-        entries += _listed(config.get(key, []))
-    decoder = config.get("added_tokens_decoder")
-    for i, entry in cast(dict[str, Any], decoder).items() if isinstance(decoder, dict) else ():
-        added[spelling(entry, folder)] = int(i) if i.isdecimal() else i
-    entries += [*added, *(added_tokens(whole, read_json(whole)) if whole.exists() else [])]
-    return entries, added
+def read_config(folder: Path) -> dict[str, Any]:
+    """What special_tokens_map.json and tokenizer_config.json say, of which the latter wins; nulls say nothing."""
+    config: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            config |= {k: v for k, v in read_json(folder / name).items() if v is not None}
+    return config
+
+
+def require_specials(
+    folder: Path, config: dict[str, Any], names: set[str], vocab: Mapping[str, int], flags: Sequence[str] = ()
+) -> None:
+    """Raise CheckpointError unless all special tokens that the files name are `names`, with the vocabulary's ids.
+
+    flags: of an entry, each of which changes where the token is found, and so is not read.
+    """
+    entries, added = _special_entries(folder, config)
+    for entry in entries:
+        raised = [flag for flag in flags if isinstance(entry, dict) and cast(Any, entry).get(flag)]
+        if spelling(entry, folder) not in names or raised:
+            raise CheckpointError(
+                f"{folder}: the special token {spelling(entry, folder)!r} {raised or ''} is not read here and would "
+                f"change ids: expected {sorted(names)}, each found as spelled"
+            )
+    moved = [name for name, i in added.items() if vocab.get(name) != i]
+    if moved:
+        raise CheckpointError(
+            f"{folder}: {moved[0]!r} is added with id {added[moved[0]]}, the vocabulary says otherwise"
+        )
 
 
 def require_options(folder: Path, config: dict[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> None:
@@ -110,6 +127,20 @@ def stated_rules(folder: Path) -> dict[str, Any] | None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` and a line feed, the same bytes on every system."""
     path.write_text(text + "\n", "utf-8", newline="\n")
+
+
+def _special_entries(folder: Path, config: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Every special token that a folder's files name, and the ids of those that stand beside the vocabulary."""
+    path, whole = folder / "added_tokens.json", folder / "tokenizer.json"
+    added: dict[str, Any] = read_json(path) if path.exists() else {}
+    entries: list[Any] = [config[f"{role}_token"] for role in _SPECIAL if f"{role}_token" in config]
+    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
+        entries += _listed(config.get(key, []))
+    decoder = config.get("added_tokens_decoder")
+    for i, entry in cast(dict[str, Any], decoder).items() if isinstance(decoder, dict) else ():
+        added[spelling(entry, folder)] = int(i) if i.isdecimal() else i
+    entries += [*added, *(added_tokens(whole, read_json(whole)) if whole.exists() else [])]
+    return entries, added
 
 
 def _listed(entries: Any) -> list[Any]:

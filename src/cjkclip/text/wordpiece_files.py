@@ -15,10 +15,11 @@ from cjkclip.text.files import (
     OWN,
     SIDES,
     added_tokens,
+    read_config,
     read_json,
     read_lines,
     require_options,
-    special_entries,
+    require_specials,
     spelling,
     stated_length,
     write_text,
@@ -65,10 +66,7 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
 
     Raises FactsError if nothing tells the context length.
     """
-    config: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the later file wins
-        if (folder / name).exists():
-            config |= {k: v for k, v in read_json(folder / name).items() if v is not None}
+    config = read_config(folder)
     named = {role: spelling(config.get(f"{role}_token", getattr(HF, role)), folder) for role in ROLES}
     vocab, path = read_vocab(folder), folder / "tokenizer.json"
     whole = read_json(path) if path.exists() else {}
@@ -78,7 +76,7 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
     if not isinstance(lower, bool):
         raise CheckpointError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
     require_options(folder, config, _ONLY | {"strip_accents": (lower,)})
-    _check_specials(folder, config, set(named.values()), vocab)
+    require_specials(folder, config, set(named.values()), vocab, _FLAGS)
     told = stated_length(config)
     if context is None and told is None:
         raise FactsError(f"{folder}: no model_max_length in tokenizer_config.json: give `context`")
@@ -125,23 +123,6 @@ def _vocab(path: Path, data: dict[str, Any]) -> dict[str, int]:
     if len(set(whole.values())) != len(whole):
         raise CheckpointError(f"{path}: two pieces of the vocabulary have the same id")
     return whole
-
-
-def _check_specials(folder: Path, config: dict[str, Any], names: set[str], vocab: dict[str, int]) -> None:
-    """No special tokens but the five roles, each found exactly as it is spelled."""
-    entries, added = special_entries(folder, config)
-    for entry in entries:
-        flags = [f for f in _FLAGS if isinstance(entry, dict) and cast(Any, entry).get(f)]
-        if spelling(entry, folder) not in names or flags:
-            raise CheckpointError(
-                f"{folder}: the special token {spelling(entry, folder)!r} {flags or ''} is not read here and would "
-                f"change ids: expected {sorted(names)}, each found as spelled"
-            )
-    moved = [name for name, i in added.items() if vocab.get(name) != i]
-    if moved:
-        raise CheckpointError(
-            f"{folder}: {moved[0]!r} is added with id {added[moved[0]]}, the vocabulary says otherwise"
-        )
 
 
 def _check_steps(path: Path, data: dict[str, Any], rules: WordPieceRules, vocab: dict[str, int]) -> None:
