@@ -12,7 +12,7 @@ from PIL import Image
 
 import cjkclip
 from bench.chinese import write_peer
-from cjkclip.engines.int8_openvino import Int8Engine, quantise
+from cjkclip.engines.int8_openvino import Int8Engine, Quantised, quantise
 from cjkclip.engines.ops_openvino import OpenvinoEngine
 from cjkclip.image import open_picture
 from cjkclip.int8 import judge
@@ -58,7 +58,7 @@ def main() -> None:
         graph = clip.engine.graph("image", stages=False)[0]
         for name, rows in pixels.items():
             made = quantise(graph, [[row[None]] for row in rows])
-            tell(f"int8, {name}", Int8Engine(clip.config, clip.params, {"image": made}, (), {}), clip, seen)
+            tell(f"int8, {name}", Int8Engine(clip.config, clip.params, Quantised(graphs={"image": made})), clip, seen)
 
 
 def tell(name: str, one: "cjkclip.Clip | Int8Engine", clip: cjkclip.Clip, seen: dict[str, np.ndarray]) -> None:

@@ -132,6 +132,7 @@ def test_it_is_made_once_and_read_back_the_same(quantised: Make, caplog: pytest.
     assert INPUTS.pixels is not None
     np.testing.assert_array_equal(first.image(INPUTS.pixels), second.image(INPUTS.pixels))
     np.testing.assert_array_equal(first.text(IDS, np.ones_like(IDS)), second.text(IDS, np.ones_like(IDS)))
+    assert sorted(path.suffix for path in folders()[0].glob("*blob")) == [".image-blob", ".text-blob"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "record"])
@@ -247,7 +248,7 @@ def test_without_nncf_it_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_int8_keeps_no_stages() -> None:
-    made = int8_openvino.Int8Engine(MODEL, random_params(MODEL), {}, (), {})
+    made = int8_openvino.Int8Engine(MODEL, random_params(MODEL), int8_openvino.Quantised(graphs={}))
     with pytest.raises(EngineError, match="precision 'fp32'"):
         made.image_stages(np.zeros((1, 3, 32, 32), np.float32))
 

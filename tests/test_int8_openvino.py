@@ -46,7 +46,7 @@ def test_nncf_quantises_every_layer_but_those_that_are_kept() -> None:
         }
         assert len(weights) == 2 * 6
         assert [name for name, kind in weights.items() if kind == "Constant"] == keep, weights
-        got = int8_openvino.Int8Engine(MODEL, {}, {"image": made}, keep, {}).image(SAMPLES[0][0])
+        got = int8_openvino.Int8Engine(MODEL, {}, int8_openvino.Quantised(graphs={"image": made})).image(SAMPLES[0][0])
         assert 1e-5 < np.abs(got - exact).max() / np.abs(exact).max() < 0.1
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from cjkclip import cache, engines, probes
 from cjkclip.config import Model
+from cjkclip.engines.floats import Floats
 from cjkclip.errors import EngineError, EngineWarning, InputError
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
@@ -33,7 +34,7 @@ from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
 
 if TYPE_CHECKING:
-    from cjkclip.engines.int8_openvino import Int8Engine, Sample
+    from cjkclip.engines.int8_openvino import Int8Engine, Quantised, Sample
 
 LEAST_CENTRED = 0.95  # mean centred cosine of a tower's features to those in float32
 MOST_LOST = 0.005  # of recall at 10
@@ -110,18 +111,18 @@ def engine(config: Model, params: Params, source: Source) -> "Int8Engine":
             EngineWarning,
             stacklevel=2,
         )
-    folder = cache.folder("int8", _key(config, params, source))
+    with Floats(params).passing():  # the key reads every number of the file, which need not stay in memory
+        folder = cache.folder("int8", _key(config, params, source))
     kept = _kept(folder)
     if kept is None:
         _LOG.info("quantising this model to int8, which takes minutes, once; kept in %s", folder.parent)
-        graphs, layers, judged = _make(config, params, source.shown(config))
-        _keep(folder, graphs, {"layers": layers, "judged": judged})
-    else:
-        graphs, layers, judged = kept
-    return Int8Engine(config, params, graphs, layers, judged)
+        made = _make(config, params, source.shown(config))
+        _keep(folder, made)
+        kept = _kept(folder) or made
+    return Int8Engine(config, params, kept)
 
 
-def _make(config: Model, params: Params, shown: Shown) -> tuple[dict[str, Any], list[str], Judged]:
+def _make(config: Model, params: Params, shown: Shown) -> "Quantised":
     """Quantise, judge, and leave layers alone until it passes."""
     from cjkclip.engines import int8_openvino as int8
 
@@ -137,10 +138,10 @@ def _make(config: Model, params: Params, shown: Shown) -> tuple[dict[str, Any], 
             tower = _worse(judged)
             layers = int8.worst_layers(plain[tower], whole[tower], samples[tower], count)
             graphs[tower] = int8.quantise(plain[tower], samples[tower], layers)
-        rough = int8.Int8Engine(config, params, graphs, layers, {})
+        rough = int8.Int8Engine(config, params, int8.Quantised(graphs=graphs))
         judged = judge(want, features(rough, shown.judged), shown.drawings)
         if passes(judged):
-            return graphs, layers, judged
+            return int8.Quantised(graphs=graphs, layers=layers, judged=judged)
     raise EngineError(
         f"int8 changes this model too much, with {len(layers)} layers left alone as well: {told(judged)}; "
         f"expected centred cosines of {LEAST_CENTRED} and recall within {100 * MOST_LOST} points. "
@@ -231,9 +232,9 @@ def _key(config: Model, params: Params, source: Source) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
+def _kept(folder: Path) -> "Quantised | None":
     """What `_keep` wrote, if every byte of it is still there."""
-    from cjkclip.engines.runtime_openvino import ov
+    from cjkclip.engines.int8_openvino import OnDisk, Quantised, ov
 
     try:
         record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
@@ -242,23 +243,29 @@ def _kept(folder: Path) -> tuple[dict[str, Any], list[str], Judged] | None:
             if list(pool.map(_digest, (folder / name for name in files))) != list(files.values()):
                 return None
         cache.used(folder)
-        graphs = {name[:-4]: ov.Core().read_model(folder / name) for name in files if name.endswith(".xml")}
-        return graphs, list(record["layers"]), dict(record["judged"])
+        paths = {name[:-4]: folder / name for name in files if name.endswith(".xml")}
+        return Quantised(
+            graphs={tower: ov.Core().read_model(path) for tower, path in paths.items()},
+            layers=list(record["layers"]),
+            judged=dict(record["judged"]),
+            places={tower: OnDisk(graph=path, digest=repr(sorted(files.items()))) for tower, path in paths.items()},
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         return None
 
 
-def _keep(folder: Path, graphs: Mapping[str, Any], facts: dict[str, Any]) -> None:
+def _keep(folder: Path, made: "Quantised") -> None:
     """Write whole or not at all; then forget models that were not used for longest, and what killed programs left."""
-    from cjkclip.engines.runtime_openvino import ov
+    from cjkclip.engines.int8_openvino import ov
 
     with contextlib.suppress(OSError, RuntimeError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as fresh:
-            for tower, graph in graphs.items():
+            for tower, graph in made.graphs.items():
                 ov.save_model(graph, Path(fresh) / f"{tower}.xml", compress_to_fp16=False)
             files = {path.name: _digest(path) for path in sorted(Path(fresh).iterdir())}
-            (Path(fresh) / "record.json").write_text(json.dumps({"files": files, **facts}), "utf-8")
+            facts = {"files": files, "layers": list(made.layers), "judged": dict(made.judged)}
+            (Path(fresh) / "record.json").write_text(json.dumps(facts), "utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             Path(fresh).rename(folder)
             Path(fresh).mkdir()  # for the context to remove

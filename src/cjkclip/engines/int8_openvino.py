@@ -8,17 +8,21 @@ pooled row of its last block alone.
 
 import contextlib
 import functools
+import hashlib
 import io
 import logging
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from cjkclip.config import Model
 from cjkclip.engines import Params
+from cjkclip.engines.kept_openvino import compile_and_keep, read_kept
 from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine
-from cjkclip.engines.runtime_openvino import Node, compile_graph, fast, op, ov
+from cjkclip.engines.runtime_openvino import Node, compile_graph, fast, hints, op, ov, simd
 from cjkclip.errors import EngineError
 from cjkclip.need import need
 
@@ -85,27 +89,49 @@ def _outputs(graph: ov.Model, names: Sequence[str], samples: Sequence[Sample]) -
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OnDisk:
+    """A quantised graph's place, as `openvino.save_model` wrote it, and the digest of every byte there."""
+
+    graph: Path  # its weights are in the same name with .bin
+    digest: str
+
+    def compiled(self, graph: ov.Model, precision: str) -> ov.CompiledModel:
+        """The graph, read from here, made ready to run; what makes it ready is kept beside it for the next time."""
+        weights = self.graph.with_suffix(".bin")
+        facts = self.digest, sorted(hints(precision).items()), sorted(simd())
+        key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        record = self.graph.with_name(f"{key}.{self.graph.stem}-blob")
+        return read_kept(record, precision, weights) or compile_and_keep(graph, precision, record, most=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Quantised:
+    """A model's graphs by tower, the layers in them that are not int8, and what the gate measured."""
+
+    graphs: Mapping[str, ov.Model]
+    layers: Sequence[str] = ()
+    judged: Mapping[str, float] = field(default_factory=dict[str, float])
+    places: Mapping[str, OnDisk] = field(default_factory=dict[str, OnDisk])  # of graphs that were read from disk
+
+
 class Int8Engine(OpenvinoEngine):
     """Runs graphs that were quantised before; what is not int8 is bf16 where the hardware has it."""
 
-    def __init__(
-        self,
-        config: Model,
-        params: Params,
-        graphs: Mapping[str, ov.Model],
-        kept: Sequence[str],
-        judged: Mapping[str, float],
-    ) -> None:
+    def __init__(self, config: Model, params: Params, quantised: Quantised) -> None:
         super().__init__(config, params, "int8")
-        self._graphs = graphs
-        self.kept = tuple(kept)  # layers that are not int8
-        self.judged = dict(judged)  # what the gate measured
+        self._quantised = quantised
+        self.kept = tuple(quantised.layers)
+        self.judged = dict(quantised.judged)
 
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
         """The quantised graph. Raises EngineError for stages."""
         if stages:
             raise EngineError("precision 'int8' keeps no stages: ask an engine of precision 'fp32' for them")
-        return compile_graph(self._graphs[tower], fast(self.device) or "fp32"), [f"{tower}_features"]
+        graph, place = self._quantised.graphs[tower], self._quantised.places.get(tower)
+        precision = fast(self.device) or "fp32"
+        compiled = place.compiled(graph, precision) if place else compile_graph(graph, precision)
+        return compiled, [f"{tower}_features"]
 
 
 @contextlib.contextmanager

@@ -75,22 +75,32 @@ class Kept:
 
     def compiled(self, graph: ov.Model) -> ov.CompiledModel:
         """Compile a graph that was built with `nodes`, and keep it."""
-        made = ov.Core().compile_model(graph, "CPU", hints(self.precision) | _OPTIMISE)
-        blob = _bytes(made.export_model())
-        cache.remember(self.record, hashlib.sha256(blob).digest() + blob, MOST_GRAPHS)
-        return made
+        return compile_and_keep(graph, self.precision, self.record, MOST_GRAPHS)
 
     def read(self) -> ov.CompiledModel | None:
         """The graph that was kept, if every byte of it is still there and the weights are still the same file's."""
-        found = cache.remembered(self.record) or b""
-        digest, blob = found[:32], found[32:]
-        if hashlib.sha256(blob).digest() != digest or not self.file.unchanged():
-            return None
-        where: dict[str, Any] = {"WEIGHTS_PATH": str(self.file.path)}
-        try:
-            return ov.Core().import_model(blob, "CPU", hints(self.precision) | _OPTIMISE | where)
-        except RuntimeError:  # what it cannot read, it is given to compile
-            return None
+        return read_kept(self.record, self.precision, self.file.path) if self.file.unchanged() else None
+
+
+def compile_and_keep(graph: ov.Model, precision: str, record: Path, most: int) -> ov.CompiledModel:
+    """Compile a graph whose weights OpenVINO knows the place of, and keep it without them, with `most` of its kind."""
+    made = ov.Core().compile_model(graph, "CPU", hints(precision) | _OPTIMISE)
+    blob = _bytes(made.export_model())
+    cache.remember(record, hashlib.sha256(blob).digest() + blob, most)
+    return made
+
+
+def read_kept(record: Path, precision: str, weights: Path) -> ov.CompiledModel | None:
+    """The graph that was kept, if every byte of it is still there; its weights are read from their own file."""
+    found = cache.remembered(record) or b""
+    digest, blob = found[:32], found[32:]
+    if hashlib.sha256(blob).digest() != digest:
+        return None
+    where: dict[str, Any] = {"WEIGHTS_PATH": str(weights)}
+    try:
+        return ov.Core().import_model(blob, "CPU", hints(precision) | _OPTIMISE | where)
+    except RuntimeError:  # what it cannot read, it is given to compile
+        return None
 
 
 def _lies_in_file(array: np.ndarray) -> bool:

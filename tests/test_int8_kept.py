@@ -1,0 +1,100 @@
+"""What makes a quantised graph ready to run is kept beside it: the same numbers, and nothing of another graph."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cjkclip.engines import int8_openvino
+from cjkclip.engines.int8_openvino import OnDisk
+from cjkclip.engines.runtime_openvino import ov
+from test_engines import random_params
+from test_int8_openvino import MODEL, SAMPLES, graph_of
+
+MADE = ["made"]
+Said = list[str]
+
+
+@pytest.fixture(scope="module")
+def quantised() -> ov.Model:
+    return int8_openvino.quantise(graph_of(random_params(MODEL)), SAMPLES)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+    """A word for every graph that had to be made ready."""
+    words: Said = []
+    make = int8_openvino.compile_and_keep
+
+    def making(*asked: Any, **named: Any) -> ov.CompiledModel:
+        words.extend(MADE)
+        return make(*asked, **named)
+
+    monkeypatch.setattr(int8_openvino, "compile_and_keep", making)
+    return words
+
+
+def saved(graph: ov.Model, folder: Path, digest: str = "a") -> tuple[OnDisk, ov.Model]:
+    """The graph on disk, and as it is read from there."""
+    path = folder / "image.xml"
+    ov.save_model(graph, path, compress_to_fp16=False)
+    return OnDisk(graph=path, digest=digest), ov.Core().read_model(path)
+
+
+def answer(place: OnDisk, graph: ov.Model) -> np.ndarray:
+    return np.array(place.compiled(graph, "fp32")(SAMPLES[0])[0])
+
+
+def test_a_graph_is_made_ready_once(quantised: ov.Model, tmp_path: Path, said: Said) -> None:
+    place, graph = saved(quantised, tmp_path)
+    first, second = answer(place, graph), answer(place, graph)
+    assert said == MADE
+    np.testing.assert_array_equal(first, second)
+    plain = int8_openvino.compile_graph(quantised, "fp32")(SAMPLES[0])[0]
+    np.testing.assert_array_equal(first, plain)
+
+
+@pytest.mark.parametrize("content", [None, bytes(1 << 20)], ids=["no file", "zeros"])
+def test_without_its_weights_a_graph_is_made_from_what_was_read(
+    content: bytes | None, quantised: ov.Model, tmp_path: Path, said: Said
+) -> None:
+    place, graph = saved(quantised, tmp_path)
+    want = answer(place, graph)
+    (tmp_path / "image.bin").unlink()
+    if content is not None:
+        (tmp_path / "image.bin").write_bytes(content)
+    np.testing.assert_array_equal(answer(place, graph), want)
+    assert said == MADE * 2
+
+
+@pytest.mark.parametrize("spoil", ["a byte", "its end", "nothing in it"])
+def test_a_damaged_one_is_made_again(spoil: str, quantised: ov.Model, tmp_path: Path, said: Said) -> None:
+    place, graph = saved(quantised, tmp_path)
+    want = answer(place, graph)
+    [blob] = tmp_path.glob("*blob")
+    content = blob.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    blob.write_bytes({"a byte": flipped, "its end": content[:-1], "nothing in it": b""}[spoil])
+    for _ in range(2):
+        np.testing.assert_array_equal(answer(place, graph), want)
+    assert said == MADE * 2
+
+
+@pytest.mark.parametrize("other", ["digest", "hints", "instructions"])
+def test_another_graph_or_processor_has_its_own(
+    other: str, quantised: ov.Model, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, graph = saved(quantised, tmp_path)
+    answer(place, graph)
+    if other == "digest":
+        place, graph = saved(quantised, tmp_path, "b")
+    elif other == "hints":
+        monkeypatch.setattr(int8_openvino, "hints", lambda precision: {"another": precision})
+    else:
+        monkeypatch.setattr(int8_openvino, "simd", lambda: {"another"})
+    answer(place, graph)
+    assert said == MADE * 2
+    assert len(list(tmp_path.glob("*blob"))) == 1  # the one before is forgotten
+    assert {path.name for path in tmp_path.iterdir()} >= {"image.xml", "image.bin"}
