@@ -85,6 +85,7 @@ cjkclip.load("moji", engine="numpy")
 Path("/proc/self/clear_refs").write_text("5")
 before = status("VmRSS")
 clip = cjkclip.load(sys.argv[1], engine="numpy")
+exec(sys.argv[2])
 print(status("VmHWM") - before)
 """
 
@@ -92,8 +93,9 @@ print(status("VmHWM") - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize("kind", [bfloat16, np.float32], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("layout", ["transformers", "flax"])
-def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, kind):
-    """A 200 MB model: its towers as they are, its vocabulary padded with rows of zeros."""
+@pytest.mark.parametrize("then", ["", "clip.fingerprint"])
+def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, kind, then):
+    """A 200 MB model, and its fingerprint: its towers as they are, its vocabulary padded with rows of zeros."""
     small = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="numpy")
     width, found = small.params["text.token.weight"].shape[1], small._found
     wide = 200_000_000 // (np.dtype(kind).itemsize * width)
@@ -104,7 +106,7 @@ def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, ki
     saving.write(replace(found, config=config, params=big, tokenizer=None), tmp_path, layout)
     size = weights.find(tmp_path).stat().st_size
     assert size > 190_000_000
-    done = subprocess.run([sys.executable, "-c", LOADS, tmp_path], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", LOADS, tmp_path, then], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 0.2 * size
 

@@ -25,7 +25,6 @@ import numpy as np
 
 from cjkclip import cache, engines, probes
 from cjkclip.config import Model
-from cjkclip.engines.floats import Floats
 from cjkclip.errors import EngineError, EngineWarning, InputError
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
@@ -111,8 +110,7 @@ def engine(config: Model, params: Params, source: Source) -> "Int8Engine":
             EngineWarning,
             stacklevel=2,
         )
-    with Floats(params).passing():  # the key reads every number of the file, which need not stay in memory
-        folder = cache.folder("int8", _key(config, params, source))
+    folder = cache.folder("int8", _key(config, params, source))
     kept = _kept(folder)
     if kept is None:
         _LOG.info("quantising this model to int8, which takes minutes, once; kept in %s", folder.parent)

@@ -59,6 +59,15 @@ def bytes_of(file: mmap.mmap) -> np.ndarray:
     return np.frombuffer(file, np.uint8)
 
 
+def let_go_of(array: np.ndarray) -> None:
+    """Hand back the pages that an array lies on, if it is a view of a mapped file, in whatever order of its axes."""
+    file = root(array)
+    if array.size and isinstance(file, MappedFile) and hasattr(mmap, "MADV_DONTNEED"):
+        start = offset(array, file)
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        file.madvise(mmap.MADV_DONTNEED, first, start + array.nbytes - first)
+
+
 def let_go(files: Collection[mmap.mmap], caller: threading.Thread) -> None:
     """Hand the pages of mapped files back to the system, which reads them again should anybody look.
 

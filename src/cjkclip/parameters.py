@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
+from cjkclip.mapped import let_go_of
 
 Shapes = dict[str, tuple[int, ...]]
 ENDS = 64  # numbers
+PART = 8 << 20  # bytes that are read at once
 EXPANSION = 4  # a bottleneck's output channels over its inner ones
 
 
@@ -151,12 +153,20 @@ def fingerprint(config: Model, params: Mapping[str, np.ndarray]) -> str:
 
 
 def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
-    """Every bit of a model in 64 hex digits. On every core: SHA-256 takes longer than reading."""
+    """Every bit of a model in 64 hex digits. On every core: SHA-256 takes longer than reading.
+
+    What it reads of a mapped file does not stay in memory.
+    """
 
     def one(name: str) -> bytes:
         array = np.ascontiguousarray(params[name])
-        about = repr((name, array.dtype.str, array.shape)).encode()
-        return hashlib.sha256(about + hashlib.sha256(array.reshape(-1).view(np.uint8).data).digest()).digest()
+        values, flat = hashlib.sha256(), array.reshape(-1).view(np.uint8)
+        for start in range(0, flat.size, PART):
+            part = flat[start : start + PART]
+            values.update(part.data)
+            let_go_of(part)
+        let_go_of(params[name])  # of which `array` may be a copy
+        return hashlib.sha256(repr((name, array.dtype.str, array.shape)).encode() + values.digest()).digest()
 
     with ThreadPoolExecutor(os.cpu_count(), "cjkclip-digest") as pool:
         return hashlib.sha256(b"".join([repr(config).encode(), *pool.map(one, sorted(params))])).hexdigest()
