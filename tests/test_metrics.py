@@ -72,6 +72,7 @@ def test_bootstrap_repeats_and_covers_the_median():
         (np.zeros((2, 3)), np.ones((2, 2), bool), "must be equal"),
         (np.full((1, 2), np.nan), np.ones((1, 2), bool), "NaN"),
         (np.zeros((2, 2)), np.array([[True, False], [False, False]]), "query 1 has no right answer"),
+        (np.zeros((0, 3)), np.zeros((0, 3), bool), "no queries"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(scores, right, says):
@@ -82,3 +83,5 @@ def test_scores_that_do_not_fit_are_refused(scores, right, says):
 def test_an_interval_needs_cases():
     with pytest.raises(InputError, match="n is 0"):
         metrics.wilson(0.5, 0)
+    with pytest.raises(InputError, match="no values"):
+        metrics.bootstrap([])

@@ -1,7 +1,7 @@
 """Measures of retrieval, in plain NumPy. Q queries, C candidates; `right[q, c]`: candidate c answers query q.
 
-Ties always count against the model: a right answer ranks below every wrong one with the same score. Refuses:
-queries without a right answer, scores that are not numbers.
+Ties always count against the model: a right answer ranks below every wrong one with the same score. Refuses: no
+queries at all, those without a right answer, scores that are not numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,6 +95,8 @@ def bootstrap(
     True
     """
     data = np.asarray(values, dtype=np.float64)
+    if len(data) == 0:
+        raise InputError("bootstrap: got no values, expected at least one")
     drawn = np.random.default_rng(seed).integers(len(data), size=(draws, len(data)))
     low, high = np.quantile(measure(data[drawn], axis=1), [0.025, 0.975])
     return float(low), float(high)
@@ -103,6 +105,8 @@ def bootstrap(
 def _check(scores: Scores, right: Right) -> None:
     if scores.shape != right.shape:
         raise InputError(f"scores have shape {scores.shape} and right answers {right.shape}; they must be equal")
+    if len(scores) == 0:
+        raise InputError("got no queries, expected at least one")
     if np.isnan(scores).any():
         raise InputError("scores hold NaN; encode with on_error=None, or leave out pictures that could not be read")
     lacking = np.flatnonzero(~right.any(axis=1))
