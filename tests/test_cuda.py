@@ -9,7 +9,7 @@ import torch
 
 import cjkclip
 from cjkclip import engines
-from cjkclip.engines.torch import gpu
+from cjkclip.engines.torch import compiling
 from families import FAMILIES, Case
 from test_families import READING, SEEING, difference, rows
 from test_precisions import BOUNDS, unit
@@ -60,7 +60,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import cjkclip
-from cjkclip.engines.torch import gpu
+from cjkclip.engines.torch import compiling, gpu
 
 gpu.COMPILE_AFTER = 0.0 if sys.argv[1] == "compiled" else 1e9
 clip = cjkclip.load("moji", engine="torch", device=sys.argv[2], precision="fp32")
@@ -86,7 +86,7 @@ def test_many_rows_of_both_towers_from_several_threads(way: str) -> None:
         assert done.returncode == 0, done.stderr
         difference, compiled, recorded = done.stdout.split()
         assert float(difference) <= EXACT
-        assert compiled == str(way == "compiled" and gpu.lacking() is None)
+        assert compiled == str(way == "compiled" and compiling.lacking() is None)
         assert int(recorded) > 0
 
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import fakecuda
-from cjkclip.engines.torch import gpu
+from cjkclip import engines
+from cjkclip.engines.torch import compiling, gpu
 from cjkclip.errors import EngineError
+from test_engines import MODELS, random_params
 from test_families import difference
 from test_gpu import ATOL, pixels, runner
 
@@ -45,11 +47,11 @@ def test_what_cannot_be_compiled_runs_plainly(
         raise error
 
     def compile_blocks(tower: torch.nn.Module) -> None:
-        for unit in gpu._units(tower):
+        for unit in compiling.units(tower):
             unit._compiled_call_impl = fail
 
-    monkeypatch.setattr(gpu, "lacking", lambda: None)
-    monkeypatch.setattr(gpu, "compile_blocks", compile_blocks)
+    monkeypatch.setattr(compiling, "lacking", lambda: None)
+    monkeypatch.setattr(compiling, "compile_blocks", compile_blocks)
     fast, plain = runner("vit", "image")
     seen = pixels(4)
     assert difference(fast(seen), plain.image(seen)) <= ATOL
@@ -76,7 +78,7 @@ def test_parts_that_do_not_fit_are_halved_from_then_on(monkeypatch: pytest.Monke
     seen = pixels(70)
     want = plain.image(seen)
     assert difference(fast(seen), want) <= ATOL
-    assert tried[:3] == [64, 32, 16]
+    assert list(dict.fromkeys(tried))[:3] == [64, 32, 16]
     del tried[:]
     assert difference(fast(seen), want) <= ATOL
     assert max(tried) <= 16
@@ -139,3 +141,74 @@ def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
         "cpu",
         "mps",
     ]
+
+
+def test_nothing_is_recorded_after_a_recording_broke_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another shape either; want of memory is no such reason."""
+    for error, tries in ((RuntimeError("stream is capturing"), 1), (RuntimeError("CUDA error: out of memory"), 2)):
+        tried: list[Any] = []
+
+        def refuse(*_: Any, error: RuntimeError = error, tried: list[Any] = tried, **__: Any) -> None:
+            tried.append(0)
+            raise error
+
+        monkeypatch.setattr(fakecuda, "graph", refuse)
+        fast, plain = runner("vit", "image")
+        for count in (4, 4, 4, 2, 2, 2):
+            seen = pixels(count)
+            assert difference(fast(seen), plain.image(seen)) <= ATOL
+        assert len(tried) == tries
+
+
+def test_memory_is_let_go_of_before_parts_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of CUDA's libraries have no class of their own."""
+    fast, plain = runner("vit", "image")
+    seen, forward, short = pixels(64), fast._tower.forward, [RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling")]
+    want = plain.image(seen)
+
+    def scarce(seen: torch.Tensor) -> torch.Tensor:
+        if short:
+            raise short.pop()
+        return forward(seen)
+
+    monkeypatch.setattr(fast._tower, "forward", scarce)
+    assert difference(fast(seen), want) <= ATOL
+    assert fast._most == 64
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_a_program_chose_for_itself_changes_no_number(precision: str) -> None:
+    """autocast around a call; a recording would keep its numbers for good. A default device of the program's."""
+    params = random_params(MODELS["vit"])
+    plain = engines.build(MODELS["vit"], params, engine="torch", precision=precision, device="cpu")
+    fast, _ = runner("vit", "image")
+    seen = pixels(4)
+    want = plain.image(seen), fast(seen)
+    with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        assert difference(plain.image(seen), want[0]) == 0
+        assert difference(fast(pixels(4)), fast(pixels(4))) > 0
+        assert difference(fast(seen), want[1]) <= ATOL
+    assert fakecuda.CUDAGraph.made == 1
+
+
+@pytest.mark.parametrize(
+    ("card", "runs"),
+    [((7, 0), False), ((7, 5), True), ((8, 9), True), ((9, 0), True), ((10, 0), True), ((12, 0), True)],
+)
+def test_a_card_that_torch_was_not_built_for_is_not_taken(
+    card: tuple[int, int], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: card)
+    for names in (["sm_75", "sm_80", "sm_90a", "compute_90"], ["gfx90a", "gfx942"]):
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda names=names: names)
+        taken = ("torch", "cuda") if runs or "gfx942" in names else ("openvino", "cpu")
+        assert engines.choose()[::2] == taken
+
+
+def test_an_apple_gpu_is_taken_where_it_is_asked_for_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_driver", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert engines.choose() == ("openvino", "auto", "cpu")
+    assert engines.choose(device="mps") == ("torch", "fp32", "mps")

@@ -3,6 +3,7 @@
 Refuses: pixels or ids that the towers were not made for; everything that checkpoints.py refuses.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -65,13 +66,19 @@ class Clip:
         self.languages = found.release.languages if found.release else found.family.languages
         self.embed_dim = found.config.embed
         self.logit_scale = _scale(found)
-        self._found, self._chosen = found, engine
+        self._found, self._chosen, self._building = found, engine, threading.Lock()
         self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
         self._kept: dict[tuple[tuple[str, ...], int], tuple[Features, Tokens]] = {}
 
     @cached_property
     def engine(self) -> engines.Engine:
-        """The engine, built when it is first needed."""
+        """The engine, built once, when it is first needed."""
+        with self._building:
+            if "engine" not in self.__dict__:  # another thread may have asked for it first
+                self.__dict__["engine"] = self._build()
+        return self.__dict__["engine"]
+
+    def _build(self) -> engines.Engine:
         name, precision, device = self._chosen
         if precision == "auto":
             inputs = partial(gate.built_in, self.config, self.tokenizer)

@@ -68,6 +68,7 @@ def measure(
             features.setdefault("image", []).append(built.image(inputs.pixels))
         if inputs.tokens is not None:
             features.setdefault("text", []).append(texts(built, inputs.tokens))
+        del built
     return {tower: _least_cosine(*pair) for tower, pair in features.items()}
 
 

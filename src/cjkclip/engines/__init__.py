@@ -75,8 +75,9 @@ _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|
 def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") -> tuple[str, str, str]:
     """Turn "auto" into names. Raises EngineError for a name or a combination that does not exist.
 
-    engine: torch where a GPU is asked for or found, else openvino, else numpy. precision: "auto" is fp32, or stays as
-    it is where a model has to be looked at first (see cjkclip.gate). device: cpu, or the GPU that torch finds.
+    engine: torch where a GPU is asked for or a CUDA device found, else openvino, else numpy. precision: "auto" is fp32,
+    or stays as it is where a model has to be looked at first (see cjkclip.gate). device: cpu, or the CUDA device that
+    torch finds and computes on; an Apple GPU, which no test has seen yet, has to be asked for.
     """
     if engine == "auto":
         engine = _best_engine(device)
@@ -191,13 +192,24 @@ def _interruption(error: BaseException | None) -> BaseException | None:
 
 
 def _gpu() -> str | None:
-    """The GPU that torch would use. torch is imported only where a driver shows that there may be one."""
+    """The CUDA device that torch would use. torch is imported only where a driver shows that there may be one."""
     if find_spec("torch") is None or not _driver():
         return None
     torch = importlib.import_module("torch")
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else None
+    return "cuda" if torch.cuda.is_available() and _has_kernels(torch.cuda) else None
+
+
+def _has_kernels(cuda: ModuleType) -> bool:
+    """Was torch built for this card? A driver also counts cards that are too old for it: every call would fail.
+
+    sm_XY runs on cards X.Y and later ones of X, compute_XY is compiled for any later card. AMD's have other names.
+    """
+    card: tuple[int, int] = cuda.get_device_capability()
+    names: list[str] = cuda.get_arch_list()
+    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in names]
+    known = [(found[1], int(found[2]), int(found[3])) for found in built if found]
+    runs = ((major, minor) <= card and (code == "compute" or major == card[0]) for code, major, minor in known)
+    return not known or any(runs)
 
 
 def _driver() -> bool:
@@ -205,6 +217,4 @@ def _driver() -> bool:
     import platform
     from pathlib import Path
 
-    if platform.system() == "Darwin":
-        return platform.machine() == "arm64"
     return platform.system() == "Windows" or any(Path(f"/dev/{d}").exists() for d in ("nvidiactl", "kfd", "dxg"))

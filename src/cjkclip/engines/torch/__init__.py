@@ -11,18 +11,17 @@ from cjkclip.arrays import is_float
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, kind, short_of_memory
 from cjkclip.engines.floats import Floats
+from cjkclip.engines.torch import gpu
 from cjkclip.engines.torch.arithmetic import arithmetic, settle
-from cjkclip.engines.torch.gpu import Runner
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
 from cjkclip.engines.torch.towers import build as build_towers
 from cjkclip.errors import EngineError
 
 # in the texts of its errors, where an allocation failed: of a GPU, of the CPU in two wordings, in cuBLAS, C++, oneDNN
 NO_MEMORY = (
-    "out of memory",
+    *gpu.NO_MEMORY,
     "not enough memory",
     "can't allocate memory",
-    "ALLOC_FAILED",
     "bad_alloc",
     "could not create a primitive$",
 )
@@ -41,7 +40,7 @@ class TorchEngine:
         if kind(device) == "cuda":
             # modules of its own over the same numbers: stages are seen through hooks, which compiled blocks ignore
             towers = build_towers(towers.config, towers.state_dict()).eval().requires_grad_(False)
-            calls = [tower and Runner(tower, precision, device) for tower in (towers.vision, towers.text)]
+            calls = [tower and gpu.Runner(tower, precision, device) for tower in (towers.vision, towers.text)]
         self._image, self._text = calls
 
     def prepare(self) -> None:
@@ -80,8 +79,7 @@ class TorchEngine:
 
     def _run(self, call: Callable[..., Tensor], *inputs: np.ndarray) -> np.ndarray:
         with arithmetic(self.precision, self.device):
-            features = call(*(torch.tensor(array, device=self.device) for array in inputs))
-        return features.float().cpu().numpy()
+            return call(*(torch.tensor(array, device=self.device) for array in inputs)).float().cpu().numpy()
 
     @short_of_memory(*NO_MEMORY)
     def _record(

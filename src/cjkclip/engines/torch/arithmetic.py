@@ -16,8 +16,9 @@ from torch import nn
 from cjkclip.engines import kind
 from cjkclip.engines.torch.towers import Towers
 
-# Calls on CUDA devices take turns: the settings of float32 are the whole process's, and while a graph is recorded no
-# thread of it may record another one or wait for a device. A device does one thing after the other anyway.
+# Calls on GPUs take turns. CUDA: the settings of float32 are the whole process's, and while a graph is recorded no
+# thread of it may record another one or wait for a device. Apple's: two threads that compute at once end the process
+# (pytorch/pytorch#197805). A device does one thing after the other anyway.
 TURN = threading.RLock()
 
 
@@ -40,17 +41,17 @@ def settle(towers: Towers, precision: str, device: str) -> Towers:
 
 @contextmanager
 def arithmetic(precision: str, device: str) -> Generator[None]:
-    """What has to hold around a call of a settled tower: no gradients, and the precision's rules.
+    """What has to hold around a call of a settled tower: no gradients, and the precision's rules, not the program's.
 
-    Calls on CUDA devices take turns, see `TURN`.
+    Calls on GPUs take turns, see `TURN`.
     """
     with ExitStack() as stack:
-        if kind(device) == "cuda":
+        if kind(device) != "cpu":
             stack.enter_context(TURN)
         stack.enter_context(torch.inference_mode())
-        if precision == "bf16":
-            stack.enter_context(torch.autocast(kind(device), torch.bfloat16, cache_enabled=False))
-        elif kind(device) == "cuda":
+        half = precision == "bf16"
+        stack.enter_context(torch.autocast(kind(device), torch.bfloat16, enabled=half, cache_enabled=False))
+        if kind(device) == "cuda" and not half:
             stack.enter_context(without_tf32())
         yield
 

@@ -29,7 +29,8 @@ class Attention(nn.Module):
     """Multi-head self-attention with separate q, k, v projections.
 
     `eager`: the probabilities are computed and pass through `probs`, where a hook sees them, instead of being fused
-    away. `probs.p` is their dropout while training.
+    away. `probs.p` is their dropout while training. On Apple's GPU they always are: torch's fused kernels there have
+    given wrong numbers for heads that are not contiguous, and for masks (pytorch/pytorch#181133, #184180).
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -51,7 +52,7 @@ class Attention(nn.Module):
         """
         pairs = (self.q, x if asking is None else asking), (self.k, x), (self.v, x)
         q, k, v = (f(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f, y in pairs)
-        if self.eager:
+        if self.eager or x.device.type == "mps":
             x = self.probs(probabilities(q, k, below(x.shape[1], x.device) if causal else keep)) @ v
         else:
             dropout = self.probs.p if self.training else 0.0

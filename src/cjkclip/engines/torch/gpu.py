@@ -10,30 +10,30 @@ does not fit into the device's memory is tried again with half the rows, as are 
 """
 
 import logging
-import os
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from subprocess import SubprocessError
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, cuda, nn
 
+from cjkclip.engines.torch import compiling
 from cjkclip.engines.torch.arithmetic import TURN, arithmetic
-from cjkclip.engines.torch.resnet import Bottleneck
 
 SIZES = (1, 2, 4, 8, 16, 32, 48, 64)  # rows of a part; a smaller one is filled up with its last row
 HOT = 2  # calls of one shape, from which on it is recorded
 KEPT = 12  # recorded shapes of a tower
+STEP = 8  # tokens; lengths of texts are filled up to a multiple of it
 OFTEN = 2  # times as often as the rarest of those a shape has to come to take its place
 COMPILE_AFTER = 30.0  # seconds of work in one tower
 COMPILATIONS = 64  # of one kind of block, over all towers of a process; torch's own limit is 8
 WARM = 2  # runs before a recording, in which libraries allocate what they keep
 PINNED = True  # page-locked memory; there is none without a driver
+NO_MEMORY = ("out of memory", "ALLOC_FAILED")  # in the texts of CUDA's errors
 # what compiling may end in besides want of memory: RuntimeErrors of torch, the rest of compilers and linkers
 FAILED = (RuntimeError, OSError, ImportError, AttributeError, TypeError, ValueError, AssertionError, SubprocessError)
 _LOG = logging.getLogger(__name__)
@@ -52,6 +52,23 @@ def parts(rows: int, most: int) -> Iterator[tuple[slice, int]]:
 
 Shapes = tuple[torch.Size, ...]  # of a call's inputs
 Place = tuple[int, torch.Size, torch.dtype]  # which input it is, and what it is like
+
+
+def wider(ids: np.ndarray, mask: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Texts (n, L) filled up to a multiple of `STEP` tokens, at most `most`, so that few lengths come up.
+
+    The last id comes again, which is never the first of its kind, and the mask hides it.
+
+    >>> wider(np.array([[1, 9, 9]]), np.array([[1, 1, 0]]), 5)[0].tolist()
+    [[1, 9, 9, 9, 9]]
+    """
+    more = max(0, min(-ids.shape[1] % STEP, most - ids.shape[1]))
+    return np.pad(ids, ((0, 0), (0, more)), "edge"), np.pad(mask, ((0, 0), (0, more)))
+
+
+def is_short(error: BaseException) -> bool:
+    """Did an allocation fail? torch has a class for its own ones and none for those of CUDA and its libraries."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 
 class Lane:
@@ -99,11 +116,15 @@ def _laid(lane: Lane, place: int, array: np.ndarray, wanted: tuple[int, torch.dt
     size, floats = wanted
     key = place, torch.Size((size, *rows.shape[1:])), floats if rows.is_floating_point() else rows.dtype
     if key not in lane.here:
-        lane.here[key] = torch.empty(key[1], dtype=key[2], pin_memory=PINNED)
+        lane.here[key] = torch.empty(key[1], dtype=key[2], device="cpu", pin_memory=PINNED)
     laid = lane.here[key]
     laid[: len(rows)].copy_(rows)
     laid[len(rows) :].copy_(rows[-1:])
     return laid
+
+
+class CaptureError(RuntimeError):
+    """A recording broke off, after which torch 2.12 and older are not fit to make another one."""
 
 
 class Recorded:
@@ -120,8 +141,16 @@ class Recorded:
             for _ in range(WARM):
                 tower(*self._inputs)
             self._graph = cuda.CUDAGraph()
-            with cuda.graph(self._graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
-                self._output = tower(*self._inputs)
+            try:
+                # torch 2.10 and older make the state of their random numbers here, which the program may need elsewhere
+                with (
+                    torch.inference_mode(False),
+                    cuda.graph(self._graph, pool=pool, stream=aside, capture_error_mode="thread_local"),
+                    torch.inference_mode(),
+                ):
+                    self._output = tower(*self._inputs)
+            except RuntimeError as error:
+                raise CaptureError(str(error)) from error
         cuda.current_stream().wait_stream(aside)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -141,13 +170,14 @@ class Recordings:
         self._seen: Counter[Shapes] = Counter()
         self._recorded: dict[Shapes, Recorded] = {}
         self._refused: set[Shapes] = set()
+        self._fit = True  # to record anything
 
     def __call__(self, inputs: list[Tensor]) -> Tensor:
         """The tower's answer, by the fastest way there is by now."""
         key = tuple(tensor.shape for tensor in inputs)
         self._seen[key] += 1
         if key not in self._recorded:
-            if self._seen[key] < HOT or key in self._refused or not self._room(key):
+            if self._seen[key] < HOT or not self._fit or key in self._refused or not self._room(key):
                 return self._plain(inputs)
             if not self._recorded:  # a pool that has no recording left is gone
                 self._pool = cuda.graph_pool_handle()
@@ -156,6 +186,7 @@ class Recordings:
             except RuntimeError as error:
                 _LOG.info("not recording %s for this GPU: %.200s", [tuple(shape) for shape in key], error)
                 self._refused.add(key)
+                self._fit = is_short(error) or not isinstance(error, CaptureError)
         return self._recorded.get(key, self._plain)(inputs)
 
     def _plain(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -168,14 +199,16 @@ class Recordings:
         self._refused.clear()
 
     def _room(self, key: Shapes) -> bool:
-        """Is there a place for one more recording? Shapes that come as often as others do not take turns in it."""
+        """Is there a place for one more recording? Shapes that come as often as others do not take turns in it.
+
+        All of them make room together: with a single one, torch takes away memory of cuBLAS that the others still use
+        (pytorch/pytorch#193402).
+        """
         if len(self._recorded) < KEPT:
             return True
-        rarest = min(self._recorded, key=lambda shapes: self._seen[shapes])
-        if self._seen[key] < OFTEN * self._seen[rarest]:
+        if self._seen[key] < OFTEN * min(self._seen[shapes] for shapes in self._recorded):
             return False
-        cuda.current_stream().synchronize()
-        del self._recorded[rarest]
+        self.clear()
         return True
 
 
@@ -191,29 +224,34 @@ class Runner:
         self._recordings: Recordings | None = None
 
     def __call__(self, *arrays: np.ndarray) -> np.ndarray:
-        """Features of rows, (n, E) float32. Raises torch.OutOfMemoryError if one row does not fit."""
+        """Features of rows, (n, E) float32. Raises torch's RuntimeError if one row does not fit."""
+        if len(arrays) == 2:
+            arrays = wider(*arrays, cast(Any, self._tower).config.context)
         with TURN, cuda.device(self._device), arithmetic(self._precision, self._device):
             if not self._tried and self._spent > COMPILE_AFTER:
                 self._compile()
+            empty = False
             while True:
                 try:
                     return self._compiled_or_plain(arrays)
-                except torch.OutOfMemoryError:
-                    if self._most == 1:
+                except RuntimeError as error:
+                    if not is_short(error) or (empty and self._most == 1):
                         raise
-                self._most //= 2  # only here: while an exception is handled, it keeps what had been allocated
+                # only here: while an exception is handled, it keeps what had been allocated
+                self._most //= 2 if empty else 1
                 self._let_go()
+                empty = True
 
     def _compiled_or_plain(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         if self._compiled:
             try:
                 with torch._dynamo.config.patch(cache_size_limit=COMPILATIONS):  # pyright: ignore[reportPrivateUsage]
                     return self._features(arrays)
-            except torch.OutOfMemoryError:
-                raise
             except FAILED as error:
+                if is_short(error):
+                    raise
                 _LOG.info("not compiling the model for this GPU: %.200s", error)
-            plain_blocks(self._tower)
+            compiling.plain_blocks(self._tower)
             self._compiled = False
             self._let_go()
         return self._features(arrays)
@@ -237,42 +275,18 @@ class Runner:
         if self._recordings is not None:
             self._recordings.clear()
         self._feeder = None
-        cuda.empty_cache()
+        with suppress(RuntimeError):  # after a recording that failed, torch 2.12 and older do not know how
+            cuda.empty_cache()
 
     def _compile(self) -> None:
         """Compile the blocks, which are alike, as one; recordings of the plain ones are dropped."""
         self._tried = True
-        if (missing := lacking()) is not None:
+        if not compiling.units(self._tower):
+            return
+        if (missing := compiling.lacking()) is not None:
             _LOG.info("not compiling the model for this GPU: there is no %s", missing)
             return
         _LOG.info("compiling the model for this GPU, once, which takes some seconds")
-        compile_blocks(self._tower)
+        compiling.compile_blocks(self._tower)
         self._compiled = True
         self._let_go()
-
-
-def compile_blocks(tower: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile a tower's alike parts in place. Nothing is compiled before they are called."""
-    for unit in _units(tower):
-        unit.compile(dynamic=True, backend=backend)
-
-
-def plain_blocks(tower: nn.Module) -> None:
-    """Undo `compile_blocks`, for which torch has no name."""
-    for unit in _units(tower):
-        unit._compiled_call_impl = None  # pyright: ignore[reportPrivateUsage]
-
-
-def _units(tower: nn.Module) -> list[nn.Module]:
-    """What is worth compiling: blocks but the last, which computes one token, or a ResNet's bottlenecks."""
-    if hasattr(tower, "blocks"):
-        return list(tower.get_submodule("blocks").children())[:-1]
-    return [module for module in tower.modules() if isinstance(module, Bottleneck)]
-
-
-def lacking() -> str | None:
-    """What torch needs to compile for a GPU and this machine lacks: Triton, or a C compiler, which Triton calls."""
-    if find_spec("triton") is None:
-        return "Triton"
-    compilers = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
-    return None if any(shutil.which(name) for name in compilers if name) else "C compiler"
