@@ -38,13 +38,14 @@ def write(found: Found, folder: Path, layout: str) -> Path:
         kept, written = _kept(parts, form, there), sorted(Path(beside).iterdir())
         _require_no_others(folder, Path(beside), kept, partial(tokenizer_of, form, there, found.config))
         folder.mkdir(parents=True, exist_ok=True)
+        # first, since they may be refused: what describes an older model must not be exchanged then
+        if form.wrapped:
+            wrapped = {WRAP + name: array for name, array in tensors.items()}
+            weights.write(folder / form.weights_file, wrapped, under="state_dict")
+        else:
+            weights.write(folder / form.weights_file, tensors)
         for file in written:
             shutil.copyfile(file, folder / file.name)
-    if form.wrapped:
-        wrapped = {WRAP + name: array for name, array in tensors.items()}
-        weights.write(folder / form.weights_file, wrapped, under="state_dict")
-    else:
-        weights.write(folder / form.weights_file, tensors)
     _tell_rules(found.tokenizer, kept, layout)
     return folder
 

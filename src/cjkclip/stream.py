@@ -7,10 +7,10 @@ Also here: a batch, of pictures or of texts, that does not fit into memory is tr
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ FIRST = 8  # pictures in the first batch
 Pixels = Float32[np.ndarray, "n 3 S S"]
 Features = Float32[np.ndarray, "n E"]
 Problems = list[tuple[int, str]]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +98,18 @@ def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: boo
         try:
             made = pool.submit(make, parts[0])
             for rows in parts[1:]:
-                done, made = made.result(), pool.submit(make, rows)
+                done, made = result(made), pool.submit(make, rows)
                 yield done
-            yield made.result()
+            yield result(made)
         finally:
             over.set()  # Ctrl-C does not wait until a batch of large pictures is read
+
+
+def result(work: Future[_T]) -> _T:
+    """What a thread has made. On Windows nothing interrupts a wait, so that it has to end now and then for Ctrl-C."""
+    while not work.done():
+        wait([work], timeout=0.2)
+    return work.result()
 
 
 class _Until(Sequence[Picture]):

@@ -50,11 +50,11 @@ class _Group(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run, and leave with an exit code."""
-        del standalone_mode
+        del standalone_mode, windows_expand_args  # which would take the ~ and the * of texts for names of files
         if not ready_streams():
             sys.exit(MISSING)
         try:
-            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            code = super().main(args, prog_name, complete_var, False, False, **extra)
             sys.stdout.flush()
         except typer.TyperException as error:
             sys.exit(_usage(error))

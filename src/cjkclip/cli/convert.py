@@ -56,7 +56,7 @@ def convert(
         clip = cjkclip.load(model, facts=facts, image_tower=image_tower, precision="fp32")
         for source in (model, image_tower or model):
             home = checkpoints.locate(source, Where(offline=True)).resolve()  # it has just been loaded from there
-            if folder in (home, *home.parents):
+            if any(_is_same(folder, each) for each in (home, *home.parents)):
                 raise InputError(f"{str(folder)!r} holds the model that is converted: name another folder")
         lacks = _write(clip, folder, layout, force)
         if lacks:
@@ -70,6 +70,11 @@ def convert(
             show(report, found)
     if not same:
         raise typer.Exit(SOME_FAILED)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Do two paths lead to one place? Their letters may differ where the disk does not mind."""
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
 def _room(folder: Path, force: bool) -> Path:

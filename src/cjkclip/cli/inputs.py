@@ -3,6 +3,7 @@
 Refuses: folders without pictures, label files that are not UTF-8, facts without a value.
 """
 
+import glob
 import json
 import re
 import stat
@@ -14,7 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 import typer
 
 from cjkclip.cli.options import Kind
-from cjkclip.cli.screen import Report
+from cjkclip.cli.screen import ON_WINDOWS, Report
 from cjkclip.errors import ImageError, InputError, TextError
 from cjkclip.gallery.files import find_pictures, is_picture_name
 from cjkclip.text import require_words
@@ -64,10 +65,19 @@ def gather_labels(typed: Sequence[str], files: Sequence[Path]) -> list[str]:
 def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
     """The pictures named; a folder stands for all in it. Raises InputError for a folder without any."""
     paths: list[Path] = []
-    for word in words:
+    for word in spread(words):
         require_filled(word)
         paths += find_pictures(Path(word), report.problem) if leads_to_folder(word) else [Path(word)]
     return paths
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """Words, and names of pictures with wildcards as a shell spreads them, which Windows leaves to programs."""
+    if not ON_WINDOWS:
+        return [*words]
+    named = [is_picture_name(word) and not is_file(word) for word in words]
+    found = [glob.glob(word) if name else [] for word, name in zip(words, named, strict=True)]  # noqa: PTH207
+    return [each for word, names in zip(words, found, strict=True) for each in sorted(names) or [word]]
 
 
 def sort_input(word: str, kind: Kind) -> Asked:

@@ -29,6 +29,7 @@ from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputErro
 LONGEST_TITLE = 120
 NO_EDGE = 1_000_000  # columns of a pipe or a file
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ON_WINDOWS = sys.platform == "win32"
 SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
@@ -208,8 +209,10 @@ class Report:
 
 
 def json_text(answer: dict[str, Any]) -> str:
-    """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped."""
-    text = json.dumps(answer, ensure_ascii=False, indent=2, allow_nan=False)
+    """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped; on Windows, whose PowerShell takes the
+    output of programs for another encoding, all that is not ASCII.
+    """
+    text = json.dumps(answer, ensure_ascii=ON_WINDOWS, indent=2, allow_nan=False)
     return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
@@ -244,7 +247,10 @@ def _read() -> Generator[None]:
 
 
 def ready_streams() -> bool:
-    """Whether there is somewhere to print. Escapes stand where the terminal's encoding lacks a character."""
+    """Whether there is somewhere to print. Escapes stand where the terminal's encoding lacks a character.
+
+    What goes into files and pipes on Windows is UTF-8, where Python would take the code page of the system.
+    """
     if cast(TextIO | None, sys.stderr) is None:  # closed, as by a shell's 2>&-
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if cast(TextIO | None, sys.stdout) is None:
@@ -254,6 +260,8 @@ def ready_streams() -> bool:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+            if ON_WINDOWS and not stream.isatty():
+                reconfigure(encoding="utf-8")
     return True
 
 
@@ -265,6 +273,8 @@ def leave_broken_pipe() -> int:
 
 def leave_full(error: OSError) -> int:
     """Standard output takes no more, as on a full disk: say so. Raises `error` if it was about something else."""
+    if ON_WINDOWS and error.errno == errno.EINVAL and error.filename is None:
+        return leave_broken_pipe()  # that is how Windows says it
     full = error if error.errno in NO_ROOM and error.filename is None else None
     try:
         sys.stdout.flush()  # what could not be written is still held, if it ever is, and fails again

@@ -67,11 +67,17 @@ def picture_names(folder: Path, on_error: OnFolder | None = None) -> list[str]:
 
     found: list[str] = []
     for top, folders, names in os.walk(folder, onerror=refused):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _leads_away(Path(top, name)))
         found += [str(Path(top, name)) for name in names if is_picture_name(name) and not name.startswith(".")]
     if not found:
         raise InputError(f"{str(folder)!r} holds no picture (looked for {' '.join(sorted(ENDINGS))})")
     return sorted(found, key=lambda name: name.replace(os.sep, "\0"))  # what a folder holds comes together
+
+
+def _leads_away(folder: Path) -> bool:
+    """Is it one of Windows' junctions? Not every version of Python knows them for links."""
+    tag = getattr(folder.lstat(), "st_reparse_tag", 0)
+    return tag != 0 and tag == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
 
 
 def _require_folder(folder: Path) -> None:

@@ -46,15 +46,20 @@ _PLAIN = {"", "regular", "book", "normal", "roman", "w3", "w4", "medium"}
 _ODD = re.compile(r"serif|mono|mincho|myeongjo|song|ming|coding|fallback", re.IGNORECASE)
 
 
+def _is_likely(file: Path) -> bool:
+    """Does its name promise CJK? macOS tells names in parts, a letter and its marks."""
+    return _LIKELY.search(unicodedata.normalize("NFC", file.name)) is not None
+
+
 class Fonts:
     """The faces of some font files, in an order of preference per language."""
 
     def __init__(self, files: Sequence[Path], *, first: Sequence[Path] = ()) -> None:
         """Read the faces of `first` and of the files whose names promise CJK; the others only when needed."""
-        likely = [file for file in files if _LIKELY.search(file.name)]
+        likely = [file for file in files if _is_likely(file)]
         self.named = [face for file in first for face in read_faces(file)]
         self._likely = [face for file in likely for face in _faces(file)]
-        self._rest = [file for file in files if not _LIKELY.search(file.name)]
+        self._rest = [file for file in files if not _is_likely(file)]
         self._latin = bool(self.named) or any(_rank(face, "en")[0] == 0 for face in self._likely)
         self._orders: dict[str, list[Face]] = {}
 

@@ -96,12 +96,12 @@ class Corpus:
                 left = set(queue)
                 queue += [n for n in drawn if n not in left] + [n for n in drawn if n in left]
             chosen, queue = queue[:wanted], queue[wanted:]
-            yield self._batch(np.repeat(chosen, views), chosen, captions, rng)
+            yield self._batch(np.repeat(np.array(chosen, np.int64), views), chosen, captions, rng)
 
     def _batch(self, numbers: Rows, chosen: list[int], captions: int, rng: np.random.Generator) -> Batch:
-        texts = np.unique([c for n in chosen for c in self._captions(n, captions, rng)])
+        texts = np.unique(np.array([c for n in chosen for c in self._captions(n, captions, rng)], np.int64))
         listed: list[int] = numbers.tolist()
-        pairs = np.array([self._two(n, rng) for n in listed])
+        pairs = np.array([self._two(n, rng) for n in listed], np.int64)
         return Batch(
             rows=pairs[:, 0],
             others=pairs[:, 1],

@@ -18,11 +18,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cjkclip.config import Image
 from cjkclip.engines.torch.towers import Towers
 from cjkclip.errors import FactsError, InputError
+from cjkclip.stream import result
 from cjkclip.text import Tokens
 from cjkclip.train.augment import augment
 from cjkclip.train.data import Batch, Corpus
 from cjkclip.train.recipe import Recipe
-from cjkclip.train.step import Learner, rate
+from cjkclip.train.step import Learner, beside, rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,10 @@ def fit(
     losses, since = list[Tensor](), time.perf_counter()
     # on a CPU the backward of fused attention is the slower one for short texts
     attention = [SDPBackend.MATH] if learner.device.type == "cpu" else ATTENTION
-    with sdpa_kernel(attention), ThreadPoolExecutor(2) as side, ThreadPoolExecutor(1) as ahead:
+    with sdpa_kernel(attention), beside(learner.device) as side, ThreadPoolExecutor(1) as ahead:
         ready = ahead.submit(next, prepared)
         for step in range(1, recipe.steps + 1):
-            pixels, batch = ready.result()
+            pixels, batch = result(ready)
             kept = mask[torch.from_numpy(batch.captions)]
             longest = int(kept.sum(dim=1).max())
             rows, kept = ids[torch.from_numpy(batch.captions), :longest], kept[:, :longest]

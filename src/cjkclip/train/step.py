@@ -5,8 +5,10 @@ then needs one core only, and no core waits inside an operation for another. Bat
 """
 
 import math
-from concurrent.futures import Executor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from copy import deepcopy
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,22 @@ from cjkclip.train.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.train.recipe import Recipe
 
 SPLIT = 128  # pictures in a batch from which two threads share them
+_T = TypeVar("_T")
+
+
+def beside(device: torch.device) -> Executor:
+    """Where a step's other half is computed."""
+    return ThreadPoolExecutor(2) if device.type == "cpu" else Here()
+
+
+class Here(Executor):
+    """Runs what it is given at once: a GPU gains nothing by a second thread, and Apple's ends the process."""
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Run it; its result, or raise what it raises."""
+        done = Future[_T]()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 class Learner:
@@ -49,7 +67,7 @@ class Learner:
         batch: Batch,
         side: Executor,
     ) -> Tensor:
-        """Learn from one batch; its loss. `side` runs one call at a time, in another thread."""
+        """Learn from one batch; its loss. `side` runs one call at a time: on a CPU in another thread."""
         self.steps += 1
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.steps, self.recipe)
@@ -107,7 +125,7 @@ class Learner:
         loss = contrastive(image, text, scale, torch.from_numpy(batch.right).to(self.device))
         if self.recipe.anchors:
             points = F.normalize(self.anchors, dim=1)
-            named = self.corpus.right(np.arange(len(points)), batch.captions).T
+            named = self.corpus.right(np.arange(len(points), dtype=np.int64), batch.captions).T
             named = torch.from_numpy(named.copy()).to(self.device)
             loss = loss + self.recipe.anchors * (
                 F.cross_entropy(scale * image @ points.T, thing) + soft_cross_entropy(scale * text @ points.T, named)

@@ -14,7 +14,8 @@ from cjkclip.errors import InputError, WeightsError
 def replacing(path: Path) -> Generator[BinaryIO]:
     """A file to write beside `path`, moved there at the end, so that no reader ever meets half a file.
 
-    Nothing is left behind when the writing fails. Raises WeightsError if the disk refuses.
+    Nothing is left behind when the writing fails. Raises WeightsError if the disk refuses, or Windows, which replaces
+    no file that a program has mapped, as a loaded model has.
     """
     beside = path.parent / _unused()
     try:
@@ -24,7 +25,8 @@ def replacing(path: Path) -> Generator[BinaryIO]:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error}") from error
+        held = ": is it loaded by a program?" if isinstance(error, PermissionError) and os.name == "nt" else ""
+        raise WeightsError(f"{path} cannot be written: {error}{held}") from error
     finally:
         with suppress(OSError):  # what cannot be made cannot be unlinked either
             beside.unlink(missing_ok=True)
@@ -49,7 +51,8 @@ def new_folder(folder: Path, *, instead: bool = False) -> Generator[Path]:
     with _aside(folder, inside=not instead) as part:
         yield part
         if instead and folder.exists():
-            shutil.rmtree(folder)
+            _exchange(folder, part)
+            return
         if not folder.is_dir():
             part.rename(folder)
             return
@@ -59,6 +62,17 @@ def new_folder(folder: Path, *, instead: bool = False) -> Generator[Path]:
             raise InputError(f"{str(folder)!r} holds {', '.join(there)} by now: what was made is in {str(kept)!r}")
         for file in files:
             file.rename(folder / file.name)
+
+
+def _exchange(folder: Path, part: Path) -> None:
+    """Put `part` in the place of `folder`, which is whole until then, and again if that fails."""
+    old = folder.rename(folder.with_name(_unused()))
+    try:
+        part.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -133,9 +133,10 @@ class PreTrainedModel(Branch):
         config = self.config.from_dict(self.config.to_dict())
         config.__dict__.pop("torch_dtype", None)
         config.__dict__.update(architectures=[type(self).__name__], dtype=str(self.dtype).removeprefix("torch."))
-        config.save_pretrained(folder)
         file = "model.safetensors" if safe_serialization else "pytorch_model.bin"
+        Path(folder).mkdir(parents=True, exist_ok=True)
         weights.write(Path(folder) / file, arrays(self.state_dict()))
+        config.save_pretrained(folder)
 
     @property
     def device(self) -> torch.device:
