@@ -149,17 +149,34 @@ def test_a_product_multiplies_and_precisions_without_one_have_no_rate(
 
 def test_the_best_shape_counts_and_slow_ones_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     gflop = [2e-9 * rows * width * out for rows, width, out in products.SHAPES]
-    rates, asked = {1024: 100.0, 197 * 8: 400.0, 2048: 250.0}, list[int]()
+    rates, asked = {1024: 50.0, 197 * 8: 200.0, 2048: 125.0}, list[int]()  # of calls that do two at once
 
     def product(rows: int, *_: object) -> int:
         asked.append(rows)
         return rows
 
-    monkeypatch.setattr(products.importlib, "import_module", lambda _: SimpleNamespace(product=product))
+    monkeypatch.setattr(
+        products.importlib, "import_module", lambda _: SimpleNamespace(product=product, at_once=lambda _: 2)
+    )
     sizes = iter(gflop)
     monkeypatch.setattr(products, "medians", lambda calls, *_: [next(sizes) / rates[calls[0]]])
     assert products.matrix_rate("openvino", "fp32") == pytest.approx(400.0)
     assert asked == [1024, 197 * 8, 197 * 8, 2048]  # the largest would take 137 / 400 seconds
+
+
+def test_a_gpu_is_asked_for_many_products_before_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cjkclip.engines.torch import product as torch_product
+
+    monkeypatch.setattr(torch_product, "kind", lambda _: "cuda")
+    monkeypatch.setattr(torch_product, "AWAKE", 0)
+    call, seen = torch_product.product(2, 3, 4, "fp32", "cpu"), list[Any]()
+    linear = torch_product.torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch_product.torch.nn.functional, "linear", lambda *given: seen.append(given) or linear(*given)
+    )
+    assert call is not None
+    assert isinstance(call(), float)
+    assert len(seen) == torch_product.at_once("cuda") > 10
 
 
 def test_the_openvino_product_is_the_product() -> None:

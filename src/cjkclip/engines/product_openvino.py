@@ -11,6 +11,12 @@ from cjkclip.engines.runtime_openvino import Node, compile_graph, op, ov
 KERNELS = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # int8 says so in the graph itself
 
 
+def at_once(device: str) -> int:
+    """Products of one call."""
+    assert device == "cpu"
+    return 1
+
+
 def product(rows: int, width: int, out: int, precision: str, device: str) -> Callable[[], object] | None:
     """A call that multiplies (rows, width) by a constant (width, out); None for a precision without such a product."""
     assert device == "cpu"

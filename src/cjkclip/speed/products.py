@@ -7,7 +7,7 @@ import importlib
 
 from cjkclip.speed.clock import medians
 
-# engine -> the module that defines `product(rows, width, out, precision, device)`
+# engine -> the module of `product(rows, width, out, precision, device)`, whose calls do `at_once(device)` of them
 PRODUCTS = {"openvino": "cjkclip.engines.product_openvino", "torch": "cjkclip.engines.torch.product"}
 # rows, width in, width out: squares, and the two layers of a ViT-B/16's MLP at 8 pictures; the small ones first
 SHAPES = (
@@ -16,6 +16,7 @@ SHAPES = (
     (197 * 8, 3072, 768),
     (2048, 2048, 2048),
     (4096, 4096, 4096),
+    (8192, 8192, 8192),
 )
 ROUNDS, BUDGET = 7, 0.5  # rounds of a shape, fewer when so many seconds are spent
 LONGEST = 0.3  # seconds of one product: where a larger one would take more, the smaller ones tell enough
@@ -33,5 +34,5 @@ def matrix_rate(engine: str, precision: str, device: str = "cpu", *, rounds: int
         call = module.product(rows, width, out, precision, device)
         if call is None:
             return None
-        best = max(best, gflop / medians([call], rounds, BUDGET)[0])
+        best = max(best, module.at_once(device) * gflop / medians([call], rounds, BUDGET)[0])
     return best
