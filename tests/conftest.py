@@ -4,7 +4,9 @@ The import hook has to be in place before cjkclip is imported, so it stands at t
 every annotated function of cjkclip check its arguments and results with beartype, array shapes included.
 """
 
+import atexit
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from hubstub import Stub, served
 jaxtyping.install_import_hook("cjkclip", "typechecker.check")
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cjkclip-hf-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 _connect = socket.socket.connect
 
 

@@ -53,6 +53,19 @@ def test_stages_are_those_of_the_oracle(case: Case) -> None:
         assert {name: difference(got[name], want[name]) <= EXACT for name in want} == dict.fromkeys(want, True)
 
 
+def test_recordings_that_made_room_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch takes memory of cuBLAS away where one of several recordings goes."""
+    monkeypatch.setattr(gpu, "KEPT", 2)
+    clip = cjkclip.load("moji", engine="torch", device="cuda", precision="fp32")
+    exact = cjkclip.load("moji", engine="openvino", precision="fp32")
+    rng = np.random.default_rng(0)
+    for turn in range(12):
+        for count in (1, 2, 4, 8, 16):
+            for _ in range(turn % count + 1):
+                pixels = rng.normal(size=(count, 3, 96, 96)).astype(np.float32)
+                assert difference(clip.encode_pixels(pixels), exact.encode_pixels(pixels)) <= EXACT
+
+
 MANY = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
