@@ -54,7 +54,8 @@ def batches(made: Generator[Made], encode: Callable[[Pixels], Features], width: 
             if one is None:
                 return
             there = time.perf_counter()
-            good = np.setdiff1d(np.arange(len(one.pixels)), [row for row, _ in one.bad])
+            good = np.ones(len(one.pixels), bool)
+            good[[row for row, _ in one.bad]] = False
             features = np.full((len(one.pixels), width), np.nan, np.float32)
             features[good] = encode(one.pixels[good] if one.bad else one.pixels)
             problems = [(one.start + row, why) for row, why in one.bad]
