@@ -9,7 +9,7 @@ import torch
 
 import cjkclip
 from cjkclip import engines
-from cjkclip.engines.torch import compiling
+from cjkclip.engines.torch import compiling, gpu
 from families import FAMILIES, Case
 from test_families import READING, SEEING, difference, rows
 from test_precisions import BOUNDS, unit

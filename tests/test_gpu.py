@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fakecuda
 from cjkclip import engines
@@ -93,6 +94,22 @@ def test_a_shape_that_comes_again_is_recorded_and_no_more_than_so_many(monkeypat
         made.append(fakecuda.CUDAGraph.made)
     # the fourth 4 comes twice as often as the 2, and all make room; the fourth 1 is no reason, since nothing is rarer
     assert made == [0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 4, 4]
+
+
+def test_shapes_that_come_seldom_are_recorded_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording costs as much as three calls: 56 shapes, each as often as its rank says."""
+    made: list[int] = []
+
+    def recorded(*_: Any) -> Any:
+        made.append(1)
+        return lambda inputs: inputs[0]
+
+    monkeypatch.setattr(gpu, "Recorded", recorded)
+    calls = gpu.Recordings(torch.nn.Identity(), "cpu")
+    often = 1 / np.arange(1, 57)
+    for rank in RNG.choice(56, size=6000, p=often / often.sum()):
+        calls([torch.empty(int(rank) + 1)])
+    assert gpu.KEPT <= len(made) < 100
 
 
 @pytest.mark.parametrize("model", ["vit", "bert-project"])

@@ -11,7 +11,7 @@ import torch
 import fakecuda
 from cjkclip import engines
 from cjkclip.engines.torch import compiling, gpu
-from cjkclip.errors import EngineError
+from cjkclip.errors import EngineError, EngineWarning
 from test_engines import MODELS, random_params
 from test_families import difference
 from test_gpu import ATOL, pixels, runner
@@ -39,7 +39,14 @@ def test_what_cannot_be_recorded_runs_plainly(
     ]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("fatal error: Python.h: No such file"), OSError("cannot find -lcuda")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("fatal error: Python.h: No such file"),
+        OSError("cannot find -lcuda"),
+        RuntimeError("cc1plus: out of memory allocating 65536 bytes"),  # the computer's, not the card's
+    ],
+)
 def test_what_cannot_be_compiled_runs_plainly(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
@@ -212,3 +219,14 @@ def test_an_apple_gpu_is_taken_where_it_is_asked_for_alone(monkeypatch: pytest.M
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert engines.choose() == ("openvino", "auto", "cpu")
     assert engines.choose(device="mps") == ("torch", "fp32", "mps")
+
+
+def test_a_card_that_cannot_be_asked_is_told_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy() -> None:
+        raise RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
+
+    monkeypatch.setattr(engines, "_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", busy)
+    with pytest.warns(EngineWarning, match=r"cannot be used \(CUDA-capable device.*runs on the CPU"):
+        assert engines.choose() == ("openvino", "auto", "cpu")

@@ -1,5 +1,6 @@
 """What makes a quantised graph ready to run is kept beside it: the same numbers, and nothing of another graph."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from cjkclip.engines import int8_openvino
 from cjkclip.engines.int8_openvino import OnDisk
 from cjkclip.engines.runtime_openvino import ov
+from cjkclip.mapped import MappedFile
 from test_engines import random_params
 from test_int8_openvino import MODEL, SAMPLES, graph_of
 
@@ -39,7 +41,8 @@ def saved(graph: ov.Model, folder: Path, digest: str = "a") -> tuple[OnDisk, ov.
     """The graph on disk, and as it is read from there."""
     path = folder / "image.xml"
     ov.save_model(graph, path, compress_to_fp16=False)
-    return OnDisk(graph=path, digest=digest), ov.Core().read_model(path)
+    weights = MappedFile.of(path.with_suffix(".bin"))
+    return OnDisk(graph=path, weights=weights, digest=digest), ov.Core().read_model(path)
 
 
 def answer(place: OnDisk, graph: ov.Model) -> np.ndarray:
@@ -55,15 +58,20 @@ def test_a_graph_is_made_ready_once(quantised: ov.Model, tmp_path: Path, said: S
     np.testing.assert_array_equal(first, plain)
 
 
-@pytest.mark.parametrize("content", [None, bytes(1 << 20)], ids=["no file", "zeros"])
+@pytest.mark.parametrize("other", ["no file", "zeros", "another model's"])
 def test_without_its_weights_a_graph_is_made_from_what_was_read(
-    content: bytes | None, quantised: ov.Model, tmp_path: Path, said: Said
+    other: str, quantised: ov.Model, tmp_path: Path, said: Said
 ) -> None:
     place, graph = saved(quantised, tmp_path)
     want = answer(place, graph)
     (tmp_path / "image.bin").unlink()
-    if content is not None:
-        (tmp_path / "image.bin").write_bytes(content)
+    if other == "zeros":
+        (tmp_path / "image.bin").write_bytes(bytes(1 << 20))
+    elif other != "no file":
+        (tmp_path / "other").mkdir()
+        params = {name: np.asarray(array * 0.9, np.float32) for name, array in random_params(MODEL).items()}
+        saved(int8_openvino.quantise(graph_of(params), SAMPLES), tmp_path / "other")
+        (tmp_path / "other" / "image.bin").rename(tmp_path / "image.bin")
     np.testing.assert_array_equal(answer(place, graph), want)
     assert said == MADE * 2
 
@@ -98,3 +106,14 @@ def test_another_graph_or_processor_has_its_own(
     assert said == MADE * 2
     assert len(list(tmp_path.glob("*blob"))) == 1  # the one before is forgotten
     assert {path.name for path in tmp_path.iterdir()} >= {"image.xml", "image.bin"}
+
+
+def test_a_cache_that_was_emptied_stays_empty(quantised: ov.Model, tmp_path: Path, said: Said) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    place, graph = saved(quantised, folder)
+    want = answer(place, graph)
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(answer(place, graph), want)
+    assert not folder.exists()
+    assert said == MADE

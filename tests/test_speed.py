@@ -161,7 +161,7 @@ def test_the_best_shape_counts_and_slow_ones_are_left_out(monkeypatch: pytest.Mo
     sizes = iter(gflop)
     monkeypatch.setattr(products, "medians", lambda calls, *_: [next(sizes) / rates[calls[0]]])
     assert products.matrix_rate("openvino", "fp32") == pytest.approx(400.0)
-    assert asked == [1024, 197 * 8, 197 * 8, 2048]  # the largest would take 137 / 400 seconds
+    assert asked == [1024, 197 * 8, 197 * 8, 2048]  # larger ones would take 274 / 400 seconds and more
 
 
 def test_a_gpu_is_asked_for_many_products_before_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

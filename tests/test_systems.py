@@ -33,12 +33,29 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "ON_WINDOWS", True)
 
 
-def test_a_folder_that_cannot_be_exchanged_stays_whole(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_exchanged_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "config.json").write_text("old")
     with pytest.raises(FileNotFoundError):
         replace._exchange(tmp_path / "served", tmp_path / "nothing")
     assert [path.name for path in tmp_path.iterdir()] == ["served"]
+    assert (tmp_path / "served" / "config.json").read_text() == "old"
+    with monkeypatch.context() as patch:
+        patch.setattr(replace.os, "access", lambda *_: False)
+        with pytest.raises(PermissionError, match="protected"):
+            replace._exchange(tmp_path / "served", tmp_path / "nothing")
+
+    rename = Path.rename
+
+    def interrupted(path: Path, to: Path) -> Path:
+        if path.name == "new":
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            replace._exchange(tmp_path / "served", tmp_path / "new")
     assert (tmp_path / "served" / "config.json").read_text() == "old"
     (tmp_path / "new").mkdir()
     replace._exchange(tmp_path / "served", tmp_path / "new")
@@ -77,9 +94,9 @@ def test_wildcards_are_spread_over_pictures_and_nothing_else(tmp_path: Path, mon
     for name in ("b.jpg", "a.jpg", "c[1].jpg", "c1.jpg", "猫だ"):
         Path(name).touch()
     asked = ["猫?", "*.jpg", "c[1].jpg", "z*.jpg"]
-    assert inputs.spread(asked) == ["猫?", "a.jpg", "b.jpg", "c1.jpg", "c[1].jpg", "c[1].jpg", "z*.jpg"]
+    assert inputs.globbed(asked) == ["猫?", "a.jpg", "b.jpg", "c1.jpg", "c[1].jpg", "c[1].jpg", "z*.jpg"]
     monkeypatch.setattr(inputs, "ON_WINDOWS", False)
-    assert inputs.spread(asked) == asked
+    assert inputs.globbed(asked) == asked
 
 
 def test_typer_leaves_texts_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +141,12 @@ def test_junctions_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     fake = lambda path: SimpleNamespace(st_reparse_tag=tags[path.name]) if path.name in tags else real(path)  # noqa: E731
     monkeypatch.setattr(Path, "lstat", fake)
     assert [path.parent.name for path in files.find_pictures(tmp_path)] == ["own"]
+
+    def refuse(_: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "lstat", refuse)  # a folder that may be listed and not entered
+    assert len(files.find_pictures(tmp_path)) == 2
 
 
 def test_a_font_is_known_by_a_name_in_parts(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ class Clip:
         self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
         self._kept: dict[tuple[tuple[str, ...], int], tuple[Features, Tokens]] = {}
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For pickle and copy, which build an engine of their own."""
+        return type(self), (self._found, self._chosen), {"_calibration": self._calibration}
+
     @cached_property
     def engine(self) -> engines.Engine:
         """The engine, built once, when it is first needed."""

@@ -28,6 +28,7 @@ from cjkclip.config import Model
 from cjkclip.errors import EngineError, EngineWarning, InputError
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
+from cjkclip.mapped import MappedFile
 from cjkclip.parameters import digest
 from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
@@ -237,16 +238,18 @@ def _kept(folder: Path) -> "Quantised | None":
     try:
         record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
         files: dict[str, str] = record["files"]
+        paths = {name[:-4]: folder / name for name in files if name.endswith(".xml")}
+        mapped = {tower: MappedFile.of(path.with_suffix(".bin")) for tower, path in paths.items()}
         with ThreadPoolExecutor(os.cpu_count(), "cjkclip-digest") as pool:
             if list(pool.map(_digest, (folder / name for name in files))) != list(files.values()):
                 return None
         cache.used(folder)
-        paths = {name[:-4]: folder / name for name in files if name.endswith(".xml")}
+        digest = repr(sorted(files.items()))
         return Quantised(
             graphs={tower: ov.Core().read_model(path) for tower, path in paths.items()},
             layers=list(record["layers"]),
             judged=dict(record["judged"]),
-            places={tower: OnDisk(graph=path, digest=repr(sorted(files.items()))) for tower, path in paths.items()},
+            places={t: OnDisk(graph=path, weights=mapped[t], digest=digest) for t, path in paths.items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         return None

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 import cjkclip
-from cjkclip.cli.inputs import is_folder, leads_to_folder, read_lines, require_filled, sort_input, spread, worded
+from cjkclip.cli.inputs import globbed, is_folder, leads_to_folder, read_lines, require_filled, sort_input, worded
 from cjkclip.cli.options import As, Json, Kind, Out, Run
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
@@ -159,7 +159,7 @@ def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> 
         places += range(len(wanted.names), len(wanted.names) + len(names))
         wanted.names.extend(names)
 
-    for word in inputs if kind == "text" else spread(inputs):
+    for word in inputs if kind == "text" else globbed(inputs):
         if kind != "text":
             require_filled(word)
         if kind != "text" and leads_to_folder(word):

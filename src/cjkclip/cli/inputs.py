@@ -5,6 +5,7 @@ Refuses: folders without pictures, label files that are not UTF-8, facts without
 
 import glob
 import json
+import os
 import re
 import stat
 import sys
@@ -65,19 +66,21 @@ def gather_labels(typed: Sequence[str], files: Sequence[Path]) -> list[str]:
 def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
     """The pictures named; a folder stands for all in it. Raises InputError for a folder without any."""
     paths: list[Path] = []
-    for word in spread(words):
+    for word in globbed(words):
         require_filled(word)
         paths += find_pictures(Path(word), report.problem) if leads_to_folder(word) else [Path(word)]
     return paths
 
 
-def spread(words: Sequence[str]) -> list[str]:
+def globbed(words: Sequence[str]) -> list[str]:
     """Words, and names of pictures with wildcards as a shell spreads them, which Windows leaves to programs."""
-    if not ON_WINDOWS:
-        return [*words]
-    named = [is_picture_name(word) and not is_file(word) for word in words]
-    found = [glob.glob(word) if name else [] for word, name in zip(words, named, strict=True)]  # noqa: PTH207
-    return [each for word, names in zip(words, found, strict=True) for each in sorted(names) or [word]]
+    return [each for word in words for each in (_matches(word) if ON_WINDOWS else []) or [word]]
+
+
+def _matches(word: str) -> list[str]:
+    """By os and glob, since pathlib's is_file may raise and its patterns do not begin at a drive."""
+    wild = is_picture_name(word) and glob.has_magic(word) and not os.path.isfile(word)  # noqa: PTH113
+    return sorted(glob.glob(word)) if wild else []  # noqa: PTH207
 
 
 def sort_input(word: str, kind: Kind) -> Asked:

@@ -196,7 +196,12 @@ def _gpu() -> str | None:
     if find_spec("torch") is None or not _driver():
         return None
     torch = importlib.import_module("torch")
-    return "cuda" if torch.cuda.is_available() and _has_kernels(torch.cuda) else None
+    try:
+        return "cuda" if torch.cuda.is_available() and _has_kernels(torch.cuda) else None
+    except RuntimeError as error:  # another program has it for itself, or this process is a fork of one that used it
+        why = str(error).strip().partition("\n")[0][:200]
+        warnings.warn(f"the GPU cannot be used ({why}): everything runs on the CPU", EngineWarning, stacklevel=4)
+        return None
 
 
 def _has_kernels(cuda: ModuleType) -> bool:

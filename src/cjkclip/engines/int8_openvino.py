@@ -24,6 +24,7 @@ from cjkclip.engines.kept_openvino import compile_and_keep, read_kept
 from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine
 from cjkclip.engines.runtime_openvino import Node, compile_graph, fast, hints, op, ov, simd
 from cjkclip.errors import EngineError
+from cjkclip.mapped import MappedFile
 from cjkclip.need import need
 
 Sample = list[np.ndarray]  # one call's inputs
@@ -93,16 +94,19 @@ def _outputs(graph: ov.Model, names: Sequence[str], samples: Sequence[Sample]) -
 class OnDisk:
     """A quantised graph's place, as `openvino.save_model` wrote it, and the digest of every byte there."""
 
-    graph: Path  # its weights are in the same name with .bin
+    graph: Path
+    weights: MappedFile  # mapped before they were digested
     digest: str
 
     def compiled(self, graph: ov.Model, precision: str) -> ov.CompiledModel:
         """The graph, read from here, made ready to run; what makes it ready is kept beside it for the next time."""
-        weights = self.graph.with_suffix(".bin")
         facts = self.digest, sorted(hints(precision).items()), sorted(simd())
         key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         record = self.graph.with_name(f"{key}.{self.graph.stem}-blob")
-        return read_kept(record, precision, weights) or compile_and_keep(graph, precision, record, most=1)
+        found = read_kept(record, precision, self.weights.path) if self.weights.unchanged() else None
+        if found is None and not self.graph.exists():  # the cache was emptied meanwhile
+            return compile_graph(graph, precision)
+        return found or compile_and_keep(graph, precision, record, most=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -76,7 +76,10 @@ def picture_names(folder: Path, on_error: OnFolder | None = None) -> list[str]:
 
 def _leads_away(folder: Path) -> bool:
     """Is it one of Windows' junctions? Not every version of Python knows them for links."""
-    tag = getattr(folder.lstat(), "st_reparse_tag", 0)
+    try:
+        tag = getattr(folder.lstat(), "st_reparse_tag", 0)
+    except OSError:  # walking into it tells why
+        return False
     return tag != 0 and tag == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
 
 

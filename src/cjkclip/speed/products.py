@@ -19,7 +19,7 @@ SHAPES = (
     (8192, 8192, 8192),
 )
 ROUNDS, BUDGET = 7, 0.5  # rounds of a shape, fewer when so many seconds are spent
-LONGEST = 0.3  # seconds of one product: where a larger one would take more, the smaller ones tell enough
+LONGEST = 0.3  # seconds of a call: where a larger one would take more, the smaller ones tell enough
 
 
 def matrix_rate(engine: str, precision: str, device: str = "cpu", *, rounds: int = ROUNDS) -> float | None:
@@ -28,11 +28,11 @@ def matrix_rate(engine: str, precision: str, device: str = "cpu", *, rounds: int
         return None
     module, best = importlib.import_module(PRODUCTS[engine]), 0.0
     for rows, width, out in SHAPES:
-        gflop = 2e-9 * rows * width * out
+        gflop = module.at_once(device) * 2e-9 * rows * width * out
         if gflop > best * LONGEST and best:
             continue
         call = module.product(rows, width, out, precision, device)
         if call is None:
             return None
-        best = max(best, module.at_once(device) * gflop / medians([call], rounds, BUDGET)[0])
+        best = max(best, gflop / medians([call], rounds, BUDGET)[0])
     return best

@@ -66,10 +66,12 @@ def new_folder(folder: Path, *, instead: bool = False) -> Generator[Path]:
 
 def _exchange(folder: Path, part: Path) -> None:
     """Put `part` in the place of `folder`, which is whole until then, and again if that fails."""
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{str(folder)!r} is protected against writing")
     old = folder.rename(folder.with_name(_unused()))
     try:
         part.rename(folder)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)

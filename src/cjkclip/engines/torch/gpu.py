@@ -67,8 +67,12 @@ def wider(ids: np.ndarray, mask: np.ndarray, most: int) -> tuple[np.ndarray, np.
 
 
 def is_short(error: BaseException) -> bool:
-    """Did an allocation fail? torch has a class for its own ones and none for those of CUDA and its libraries."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+    """Did an allocation fail? torch has a class for its own ones and none for those of CUDA and its libraries.
+
+    One that failed in the middle of a recording may be told by how the recording ended, with itself as the context.
+    """
+    short = isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+    return short or (error.__context__ is not None and is_short(error.__context__))
 
 
 class Lane:
@@ -124,7 +128,7 @@ def _laid(lane: Lane, place: int, array: np.ndarray, wanted: tuple[int, torch.dt
 
 
 class CaptureError(RuntimeError):
-    """A recording broke off, after which torch 2.12 and older are not fit to make another one."""
+    """A recording broke off, after which torch 2.12 and older may not be fit to make another one."""
 
 
 class Recorded:
@@ -199,14 +203,17 @@ class Recordings:
         self._refused.clear()
 
     def _room(self, key: Shapes) -> bool:
-        """Is there a place for one more recording? Shapes that come as often as others do not take turns in it.
+        """Is there a place for one more recording? It is made for the shapes that come most, and these take no turns.
 
         All of them make room together: with a single one, torch takes away memory of cuBLAS that the others still use
         (pytorch/pytorch#193402).
         """
+        mine = self._seen[key]
+        if sum(each > mine for each in self._seen.values()) >= KEPT:
+            return False
         if len(self._recorded) < KEPT:
             return True
-        if self._seen[key] < OFTEN * min(self._seen[shapes] for shapes in self._recorded):
+        if mine < OFTEN * min(self._seen[shapes] for shapes in self._recorded):
             return False
         self.clear()
         return True
@@ -247,9 +254,9 @@ class Runner:
             try:
                 with torch._dynamo.config.patch(cache_size_limit=COMPILATIONS):  # pyright: ignore[reportPrivateUsage]
                     return self._features(arrays)
-            except FAILED as error:
-                if is_short(error):
-                    raise
+            except torch.OutOfMemoryError:
+                raise
+            except FAILED as error:  # of memory too, if it is a compiler that had none
                 _LOG.info("not compiling the model for this GPU: %.200s", error)
             compiling.plain_blocks(self._tower)
             self._compiled = False
