@@ -10,7 +10,7 @@ import pytest
 from cjkclip.engines import runtime_openvino
 from cjkclip.engines.ops_openvino import OpenvinoEngine
 from cjkclip.engines.runtime_openvino import hints
-from families import FAMILIES, Case
+from families import FAMILIES, GOLDEN, Case
 
 PLAIN = "SNIPPETS_MODE"
 
@@ -83,3 +83,36 @@ def test_the_converter_comes_when_it_is_called(first: str, there: bool) -> None:
     assert loaded == str(there)
     assert ops[0] == ops[1]
     assert module.startswith("openvino.tools.ovc")
+
+
+DROPPED = """
+import gc, os, signal, sys, threading, time
+import numpy as np, cjkclip
+
+def used():
+    clip = cjkclip.load(sys.argv[1], engine="openvino", precision="fp32")
+    clip.encode_image(np.zeros((30, 30, 3), np.uint8)), clip.encode_text(["a"])
+    return clip
+
+kept = [used()]
+if sys.argv[2] == "replaced":
+    kept.append(used())
+    del kept[0]
+if sys.argv[2] == "in a thread":
+    thread = threading.Thread(target=kept.clear)
+    thread.start(), thread.join()
+kept.clear(), gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends itself no SIGINT")
+@pytest.mark.parametrize("way", ["dropped", "replaced", "in a thread"])
+def test_ctrl_c_after_a_model_was_dropped(way: str) -> None:
+    words = [sys.executable, "-W", "ignore", "-c", DROPPED, GOLDEN / "hf-clip-eos2", way]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -233,7 +233,8 @@ def _key(config: Model, params: Params, source: Source) -> str:
 
 def _kept(folder: Path) -> "Quantised | None":
     """What `_keep` wrote, if every byte of it is still there."""
-    from cjkclip.engines.int8_openvino import OnDisk, Quantised, ov
+    from cjkclip.engines.int8_openvino import OnDisk, Quantised
+    from cjkclip.engines.runtime_openvino import core
 
     try:
         record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
@@ -246,7 +247,7 @@ def _kept(folder: Path) -> "Quantised | None":
         cache.used(folder)
         digest = repr(sorted(files.items()))
         return Quantised(
-            graphs={tower: ov.Core().read_model(path) for tower, path in paths.items()},
+            graphs={tower: core().read_model(path) for tower, path in paths.items()},
             layers=list(record["layers"]),
             judged=dict(record["judged"]),
             places={t: OnDisk(graph=path, weights=mapped[t], digest=digest) for t, path in paths.items()},

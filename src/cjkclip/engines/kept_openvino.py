@@ -23,7 +23,7 @@ from cjkclip import cache
 from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
-from cjkclip.engines.runtime_openvino import Node, hints, in_memory, machine, ov, simd
+from cjkclip.engines.runtime_openvino import Node, core, hints, in_memory, machine, ov, simd
 from cjkclip.mapped import MappedFile, bytes_of, offset, root
 from cjkclip.parameters import ends
 
@@ -69,7 +69,7 @@ class Kept:
     def nodes(self) -> dict[str, Node]:
         """The weights as constants that OpenVINO knows the place of."""
         whole = in_memory(bytes_of(self.file), ov.Type.u8)
-        graph = ov.Core().read_model(_ir(self.file, self.weights), whole)
+        graph = core().read_model(_ir(self.file, self.weights), whole)
         nodes = {node.get_friendly_name(): node for node in graph.get_ops()}
         return {name: nodes.get(f"{name}.{WIDE}", nodes[name]) for name in self.weights}
 
@@ -84,7 +84,7 @@ class Kept:
 
 def compile_and_keep(graph: ov.Model, precision: str, record: Path, most: int) -> ov.CompiledModel:
     """Compile a graph whose weights OpenVINO knows the place of, and keep it without them, with `most` of its kind."""
-    made = ov.Core().compile_model(graph, "CPU", hints(precision) | _OPTIMISE)
+    made = core().compile_model(graph, "CPU", hints(precision) | _OPTIMISE)
     blob = _bytes(made.export_model())
     cache.remember(record, hashlib.sha256(blob).digest() + blob, most)
     return made
@@ -98,7 +98,7 @@ def read_kept(record: Path, precision: str, weights: Path) -> ov.CompiledModel |
         return None
     where: dict[str, Any] = {"WEIGHTS_PATH": str(weights)}
     try:
-        return ov.Core().import_model(blob, "CPU", hints(precision) | _OPTIMISE | where)
+        return core().import_model(blob, "CPU", hints(precision) | _OPTIMISE | where)
     except RuntimeError:  # what it cannot read, it is given to compile
         return None
 

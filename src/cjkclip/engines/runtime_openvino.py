@@ -51,9 +51,20 @@ if not hasattr(ov, "convert_model"):
     cast(Any, ov).convert_model = _convert_model
 
 
+@functools.cache
+def core() -> ov.Core:
+    """The one of this process, which is never let go of.
+
+    Each gives the thread that first uses it a stack for signals, and takes it away when it goes. Where two of them go
+    in the order they came in, as they do with models that come and go, the thread is left with one that is gone: then
+    Ctrl-C ends Python by a segmentation fault (OpenVINO 2026.4.1, Linux).
+    """
+    return ov.Core()
+
+
 def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
     """A graph for this processor, in "fp32" or "bf16"."""
-    return ov.Core().compile_model(graph, "CPU", hints(precision))
+    return core().compile_model(graph, "CPU", hints(precision))
 
 
 def hints(precision: str) -> dict[str, Any]:
@@ -73,10 +84,10 @@ def _plainly() -> bool:
     """
     if not (simd() & {"AVX2", "X86_V3"}) or any(name.startswith(_WIDE) for name in simd()):
         return False
-    core = ov.Core()
+    asked = ov.Core()  # of its own: what it is told stays with it
     try:
-        core.set_property("CPU", _PLAIN)
-        core.get_property("CPU", "FULL_DEVICE_NAME")  # until something is asked of it, nothing reads what was set
+        asked.set_property("CPU", _PLAIN)
+        asked.get_property("CPU", "FULL_DEVICE_NAME")  # until something is asked of it, nothing reads what was set
     except RuntimeError:
         return False
     return True
@@ -96,7 +107,7 @@ def in_memory(array: np.ndarray, kind: ov.Type) -> ov.Tensor:
 def fast(device: str) -> str | None:
     """bf16, if the processor multiplies it; OpenVINO would emulate it otherwise."""
     assert device == "cpu"
-    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
+    return "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
 
 
 @functools.cache
@@ -110,6 +121,5 @@ def computes_bf16() -> bool:
 def machine(device: str) -> str:
     """OpenVINO's version, the processor's name, and what it computes in hardware."""
     assert device == "cpu"
-    core = ov.Core()
     asked = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
-    return repr((ov.get_version(), *(core.get_property("CPU", name) for name in asked)))
+    return repr((ov.get_version(), *(core().get_property("CPU", name) for name in asked)))
