@@ -1,11 +1,8 @@
 """load() and Clip as a user meets them: what works, what is refused and with which words, what is never lost."""
 
-import copy
 import json
 import pickle
 import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ import PIL.Image
 import pytest
 
 import cjkclip
-from cjkclip import engines
 from cjkclip.errors import (
     CheckpointError,
     EngineError,
@@ -281,29 +277,3 @@ def test_whoever_asks_both_towers_says_so_first(monkeypatch: pytest.MonkeyPatch)
     clip.classify(picture, ["a"])
     clip.logits(picture, ["a"])
     assert told == ["both", "both"]
-
-
-def test_copies_and_pickles_answer_alike(clip: cjkclip.Clip) -> None:
-    """As worker processes get them; each builds an engine of its own."""
-    want = clip.encode_text(["猫", "a dog"])
-    for other in (copy.copy(clip), copy.deepcopy(clip), pickle.loads(pickle.dumps(clip))):
-        assert "engine" not in vars(other)
-        np.testing.assert_array_equal(other.encode_text(["猫", "a dog"]), want)
-        assert other._chosen == clip._chosen
-
-
-def test_threads_that_ask_first_build_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[object] = []
-    build = engines.build
-    monkeypatch.setattr(engines, "build", lambda *words, **named: built.append(0) or build(*words, **named))
-    fresh = cjkclip.load(SOURCE, engine="numpy")
-    together = threading.Barrier(4)
-
-    def ask(_: int) -> object:
-        together.wait(20)
-        return cjkclip.Clip.engine.func(fresh)  # without cached_property's own lock, which Python 3.12 gave up
-
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(ask, range(4)))
-    assert len(built) == 1
-    assert all(one is found[0] for one in found)

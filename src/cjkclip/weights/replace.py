@@ -71,9 +71,9 @@ def _exchange(folder: Path, part: Path) -> None:
     old = folder.rename(folder.with_name(_unused()))
     try:
         part.rename(folder)
-    except BaseException:  # Ctrl-C too
-        old.rename(folder)
-        raise
+    finally:
+        if not folder.exists():  # whatever stopped it, Ctrl-C too
+            old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
