@@ -9,7 +9,7 @@ import pytest
 
 from cjkclip.engines import int8_openvino
 from cjkclip.engines.int8_openvino import OnDisk
-from cjkclip.engines.runtime_openvino import ov
+from cjkclip.engines.runtime_openvino import core, ov
 from cjkclip.mapped import MappedFile
 from test_engines import random_params
 from test_int8_openvino import MODEL, SAMPLES, graph_of
@@ -42,7 +42,7 @@ def saved(graph: ov.Model, folder: Path, digest: str = "a") -> tuple[OnDisk, ov.
     path = folder / "image.xml"
     ov.save_model(graph, path, compress_to_fp16=False)
     weights = MappedFile.of(path.with_suffix(".bin"))
-    return OnDisk(graph=path, weights=weights, digest=digest), ov.Core().read_model(path)
+    return OnDisk(graph=path, weights=weights, digest=digest), core().read_model(path)
 
 
 def answer(place: OnDisk, graph: ov.Model) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from cjkclip import engines
 from cjkclip.engines import int8_openvino
 from cjkclip.engines.ops_openvino import OpenvinoEngine
-from cjkclip.engines.runtime_openvino import ov
+from cjkclip.engines.runtime_openvino import core, ov
 from cjkclip.speed import machine
 from test_engines import MODELS, random_params
 
@@ -36,7 +36,7 @@ def test_the_layer_that_adds_most_to_the_error_is_found() -> None:
 
 def test_nncf_quantises_every_layer_but_those_that_are_kept() -> None:
     graph = graph_of(random_params(MODEL))
-    exact = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(SAMPLES[0])[0]
+    exact = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(SAMPLES[0])[0]
     for keep in ([], ["vision.blocks.0.mlp.fc2", "vision.blocks.1.attn.out"]):
         made = int8_openvino.quantise(graph, SAMPLES, keep)
         weights = {

@@ -258,7 +258,7 @@ def _kept(folder: Path) -> "Quantised | None":
 
 def _keep(folder: Path, made: "Quantised") -> None:
     """Write whole or not at all; then forget models that were not used for longest, and what killed programs left."""
-    from cjkclip.engines.int8_openvino import ov
+    from cjkclip.engines.runtime_openvino import ov
 
     with contextlib.suppress(OSError, RuntimeError):
         folder.parent.mkdir(parents=True, exist_ok=True)

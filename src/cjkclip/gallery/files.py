@@ -76,11 +76,13 @@ def picture_names(folder: Path, on_error: OnFolder | None = None) -> list[str]:
 
 def _leads_away(folder: Path) -> bool:
     """Is it one of Windows' junctions? Not every version of Python knows them for links."""
+    junction: int | None = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    if junction is None:  # no other system has them, nor a look at every folder to spare
+        return False
     try:
-        tag = getattr(folder.lstat(), "st_reparse_tag", 0)
+        return getattr(folder.lstat(), "st_reparse_tag", 0) == junction
     except OSError:  # walking into it tells why
         return False
-    return tag != 0 and tag == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
 
 
 def _require_folder(folder: Path) -> None:

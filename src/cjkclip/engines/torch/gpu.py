@@ -6,7 +6,8 @@ seconds gets compiled blocks: that takes about as long as it saves in as much ti
 
 Everything here is about when and where; the arithmetic is the tower's. What only makes it faster may fail: a shape that
 cannot be recorded, or blocks that cannot be compiled here, run plainly from then on, and the log says so. A part that
-does not fit into the device's memory is tried again with half the rows, as are all that follow.
+does not fit into the device's memory is tried again when all else there was let go of, then with half the rows, as are
+all that follow.
 """
 
 import logging
@@ -28,7 +29,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 48, 64)  # rows of a part; a smaller one is filled 
 HOT = 2  # calls of one shape, from which on it is recorded
 KEPT = 12  # recorded shapes of a tower
 STEP = 8  # tokens; lengths of texts are filled up to a multiple of it
-OFTEN = 2  # times as often as the rarest of those a shape has to come to take its place
+OFTEN = 2  # times as often as the rarest of those a shape has to come for them to make room
 COMPILE_AFTER = 30.0  # seconds of work in one tower
 COMPILATIONS = 64  # of one kind of block, over all towers of a process; torch's own limit is 8
 WARM = 2  # runs before a recording, in which libraries allocate what they keep
