@@ -12,8 +12,8 @@ from PIL import Image
 
 import cjkclip
 from bench.chinese import write_peer
-from cjkclip.engines.int8_openvino import Int8Engine, Quantised, quantise
-from cjkclip.engines.ops_openvino import OpenvinoEngine
+from cjkclip.engines.openvino.int8 import Int8Engine, Quantised, quantise
+from cjkclip.engines.openvino.ops import OpenvinoEngine
 from cjkclip.image import open_picture
 from cjkclip.int8 import judge
 from cjkclip.probes import noise, parts

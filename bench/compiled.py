@@ -19,8 +19,8 @@ import numpy as np
 from cjkclip import weights
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Params
-from cjkclip.engines.ops_openvino import OpenvinoEngine
-from cjkclip.engines.runtime_openvino import fast
+from cjkclip.engines.openvino.ops import OpenvinoEngine
+from cjkclip.engines.openvino.runtime import fast
 from cjkclip.parameters import shapes
 from cjkclip.probes import noise
 

@@ -56,7 +56,7 @@ HOMES = {  # the only places of src that may name a framework
 }
 OWN = {  # the files that are about one package, and that others import only when it is wanted
     "torch": ("engines/torch/", "train/", "compat/transformers/"),
-    "openvino": ("engines/runtime_openvino.py",),
+    "openvino": ("engines/openvino/runtime.py",),
     "typer": ("cli",),
     "rich": ("cli",),
     "huggingface_hub": ("hub/download", "hub/huggingface", "hub/modelscope", "hub/progress", "hub/reach", "hub/url"),

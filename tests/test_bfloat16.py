@@ -11,8 +11,8 @@ from ml_dtypes import bfloat16
 
 import cjkclip
 from cjkclip import weights
-from cjkclip.engines import kept_openvino
-from cjkclip.engines.kept_openvino import Kept
+from cjkclip.engines.openvino import kept as kept_openvino
+from cjkclip.engines.openvino.kept import Kept
 from cjkclip.mapped import MappedFile, root
 from cjkclip.train.finetune import towers_of
 from families import ENGINES, GOLDEN

@@ -11,7 +11,7 @@ import pytest
 from tests.test_cli import FLAGS, IMAGES, MODEL, TINY, answer, run
 
 import cjkclip
-from cjkclip.engines import int8_openvino
+from cjkclip.engines.openvino import int8 as int8_openvino
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from cjkclip.config import Bert, Model, ResNet, Text, Vit
 from cjkclip.engines import ENGINES, build, choose, floats
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.functional import image_tower, text_tower
-from cjkclip.engines.ops_numpy import NumpyOps
-from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine
+from cjkclip.engines.numpy import NumpyOps
+from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 from cjkclip.parameters import shapes
 

@@ -11,7 +11,7 @@ import cjkclip
 from cjkclip import weights
 from cjkclip.engines import build
 from cjkclip.engines.functional import image_tower, text_tower
-from cjkclip.engines.ops_numpy import NumpyOps
+from cjkclip.engines.numpy import NumpyOps
 from cjkclip.errors import FactsError
 from families import ENGINES, FAMILIES, QUICK, Case
 

@@ -14,7 +14,7 @@ import cjkclip
 from cjkclip import cache, engines, gate, probes
 from cjkclip.cli.screen import Report
 from cjkclip.config import Model
-from cjkclip.engines import ops_openvino
+from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.parameters import shapes
 from families import GOLDEN
 from test_engines import BERT, MODELS, random_params

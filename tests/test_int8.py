@@ -13,7 +13,7 @@ import pytest
 import cjkclip
 from cjkclip import cache, int8, probes
 from cjkclip.config import Model
-from cjkclip.engines import int8_openvino
+from cjkclip.engines.openvino import int8 as int8_openvino
 from cjkclip.errors import EngineError, EngineWarning, FactsError, MissingDependencyError
 from cjkclip.need import need
 from cjkclip.text import Tokens

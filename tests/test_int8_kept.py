@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cjkclip.engines import int8_openvino
-from cjkclip.engines.int8_openvino import OnDisk
-from cjkclip.engines.runtime_openvino import core, ov
+from cjkclip.engines.openvino import int8 as int8_openvino
+from cjkclip.engines.openvino.int8 import OnDisk
+from cjkclip.engines.openvino.runtime import core, ov
 from cjkclip.mapped import MappedFile
 from test_engines import random_params
 from test_int8_openvino import MODEL, SAMPLES, graph_of

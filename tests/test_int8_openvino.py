@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cjkclip import engines
-from cjkclip.engines import int8_openvino
-from cjkclip.engines.ops_openvino import OpenvinoEngine
-from cjkclip.engines.runtime_openvino import core, ov
+from cjkclip.engines.openvino import int8 as int8_openvino
+from cjkclip.engines.openvino.ops import OpenvinoEngine
+from cjkclip.engines.openvino.runtime import core, ov
 from cjkclip.speed import machine
 from test_engines import MODELS, random_params
 

@@ -12,10 +12,11 @@ import pytest
 
 import cjkclip
 from cjkclip import parameters, weights
-from cjkclip.engines import ROUNDED, kept_openvino
+from cjkclip.engines import ROUNDED
 from cjkclip.engines.floats import Floats
-from cjkclip.engines.kept_openvino import Kept
-from cjkclip.engines.ops_openvino import OpenvinoEngine
+from cjkclip.engines.openvino import kept as kept_openvino
+from cjkclip.engines.openvino.kept import Kept
+from cjkclip.engines.openvino.ops import OpenvinoEngine
 from cjkclip.mapped import MappedFile, offset, root
 from families import FAMILIES, GOLDEN, Case
 

@@ -7,9 +7,9 @@ from collections.abc import Generator
 import numpy as np
 import pytest
 
-from cjkclip.engines import runtime_openvino
-from cjkclip.engines.ops_openvino import OpenvinoEngine
-from cjkclip.engines.runtime_openvino import hints
+from cjkclip.engines.openvino import runtime as runtime_openvino
+from cjkclip.engines.openvino.ops import OpenvinoEngine
+from cjkclip.engines.openvino.runtime import hints
 from families import FAMILIES, GOLDEN, Case
 
 PLAIN = "SNIPPETS_MODE"
@@ -66,7 +66,7 @@ def test_both_ways_give_the_same_numbers(case: Case, monkeypatch: pytest.MonkeyP
 CONVERTED = """
 import sys
 {first}
-import cjkclip.engines.runtime_openvino
+import cjkclip.engines.openvino.runtime
 print("openvino.tools.ovc" in sys.modules)
 import openvino, torch
 for _ in range(2):

@@ -11,8 +11,9 @@ from PIL import Image
 
 import cjkclip
 from cjkclip import engines, stream
-from cjkclip.engines import ops_openvino, short_of_memory
+from cjkclip.engines import short_of_memory
 from cjkclip.engines import torch as torch_engine
+from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.errors import CjkclipError, EngineError, OutOfMemoryError
 from families import GOLDEN
 
@@ -138,10 +139,10 @@ def test_a_model_that_does_not_fit_is_an_error_of_ours(monkeypatch: pytest.Monke
     def build(*_: Any) -> None:
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr("cjkclip.engines.ops_numpy.build", build)
+    monkeypatch.setattr("cjkclip.engines.numpy.build", build)
     with pytest.raises(OutOfMemoryError, match="Unable to allocate 9 GiB"):
         _ = cjkclip.load("moji", engine="numpy").engine
-    assert engines.ENGINES["numpy"][0] == "cjkclip.engines.ops_numpy"
+    assert engines.ENGINES["numpy"][0] == "cjkclip.engines.numpy"
 
 
 REAL = """

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip.engines import build, ops_openvino
+from cjkclip.engines import build
+from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.errors import EngineError
 from families import ENGINES, FAMILIES, Case
 from test_families import READING, SEEING, difference, rows

@@ -180,7 +180,7 @@ def test_a_gpu_is_asked_for_many_products_before_it_is_waited_for(monkeypatch: p
 
 
 def test_the_openvino_product_is_the_product() -> None:
-    from cjkclip.engines import product_openvino
+    from cjkclip.engines.openvino import product as product_openvino
 
     call: Any = product_openvino.product(5, 7, 3, "fp32", "cpu")
     rng = np.random.default_rng(0)

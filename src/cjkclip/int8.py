@@ -34,7 +34,7 @@ from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
 
 if TYPE_CHECKING:
-    from cjkclip.engines.int8_openvino import Int8Engine, Quantised, Sample
+    from cjkclip.engines.openvino.int8 import Int8Engine, Quantised, Sample
 
 LEAST_CENTRED = 0.95  # mean centred cosine of a tower's features to those in float32
 MOST_LOST = 0.005  # of recall at 10
@@ -102,7 +102,7 @@ def engine(config: Model, params: Params, source: Source) -> "Int8Engine":
     Raises EngineError if it does not pass, FactsError if it cannot be shown anything, MissingDependencyError without
     NNCF. Warns where the processor gains nothing by it.
     """
-    from cjkclip.engines.int8_openvino import Int8Engine, overflows
+    from cjkclip.engines.openvino.int8 import Int8Engine, overflows
 
     if overflows():
         warnings.warn(
@@ -123,7 +123,7 @@ def engine(config: Model, params: Params, source: Source) -> "Int8Engine":
 
 def _make(config: Model, params: Params, shown: Shown) -> "Quantised":
     """Quantise, judge, and leave layers alone until it passes."""
-    from cjkclip.engines import int8_openvino as int8
+    from cjkclip.engines.openvino import int8
 
     exact = engines.build(config, params, engine="openvino", precision="fp32", device="cpu")
     assert isinstance(exact, int8.OpenvinoEngine)
@@ -224,7 +224,7 @@ def _key(config: Model, params: Params, source: Source) -> str:
 
     Processors of one name may differ in how they add products, which the system calls by no name.
     """
-    from cjkclip.engines.int8_openvino import overflows
+    from cjkclip.engines.openvino.int8 import overflows
 
     processor = engines.machine("openvino"), overflows()
     facts = FORM, config, processor, digest(config, params), source.digest(config)
@@ -233,8 +233,8 @@ def _key(config: Model, params: Params, source: Source) -> str:
 
 def _kept(folder: Path) -> "Quantised | None":
     """What `_keep` wrote, if every byte of it is still there."""
-    from cjkclip.engines.int8_openvino import OnDisk, Quantised
-    from cjkclip.engines.runtime_openvino import core
+    from cjkclip.engines.openvino.int8 import OnDisk, Quantised
+    from cjkclip.engines.openvino.runtime import core
 
     try:
         record: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
@@ -258,7 +258,7 @@ def _kept(folder: Path) -> "Quantised | None":
 
 def _keep(folder: Path, made: "Quantised") -> None:
     """Write whole or not at all; then forget models that were not used for longest, and what killed programs left."""
-    from cjkclip.engines.runtime_openvino import ov
+    from cjkclip.engines.openvino.runtime import ov
 
     with contextlib.suppress(OSError, RuntimeError):
         folder.parent.mkdir(parents=True, exist_ok=True)

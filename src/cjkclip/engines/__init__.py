@@ -61,8 +61,8 @@ ROUNDED = "fp16-weights"
 
 # name -> (module that defines `build(config, params, precision, device)`, precisions, devices)
 ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "numpy": ("cjkclip.engines.ops_numpy", ("fp32", ROUNDED), ("cpu",)),
-    "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16", "int8", ROUNDED), ("cpu",)),
+    "numpy": ("cjkclip.engines.numpy", ("fp32", ROUNDED), ("cpu",)),
+    "openvino": ("cjkclip.engines.openvino.ops", ("fp32", "bf16", "int8", ROUNDED), ("cpu",)),
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
 INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # what pip is asked for, by engine

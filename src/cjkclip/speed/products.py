@@ -8,7 +8,7 @@ import importlib
 from cjkclip.speed.clock import medians
 
 # engine -> the module of `product(rows, width, out, precision, device)`, whose calls do `at_once(device)` of them
-PRODUCTS = {"openvino": "cjkclip.engines.product_openvino", "torch": "cjkclip.engines.torch.product"}
+PRODUCTS = {"openvino": "cjkclip.engines.openvino.product", "torch": "cjkclip.engines.torch.product"}
 # rows, width in, width out: squares, and the two layers of a ViT-B/16's MLP at 8 pictures; the small ones first
 SHAPES = (
     (1024, 1024, 1024),

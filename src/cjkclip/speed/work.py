@@ -13,7 +13,7 @@ import numpy as np
 
 from cjkclip.config import Act, Model
 from cjkclip.engines.functional import Hide, image_tower, text_tower
-from cjkclip.engines.ops_numpy import NumpyOps
+from cjkclip.engines.numpy import NumpyOps
 from cjkclip.parameters import shapes
 
 

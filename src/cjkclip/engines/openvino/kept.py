@@ -23,7 +23,7 @@ from cjkclip import cache
 from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
-from cjkclip.engines.runtime_openvino import Node, core, hints, in_memory, machine, ov, simd
+from cjkclip.engines.openvino.runtime import Node, core, hints, in_memory, machine, ov, simd
 from cjkclip.mapped import MappedFile, bytes_of, offset, root
 from cjkclip.parameters import ends
 
@@ -37,7 +37,7 @@ _WHOLE = re.compile(
 )
 # the names that OpenVINO has for them, of an element and of a port
 _TYPES = {"float32": ("f32", "FP32"), "float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
-_SOURCES = ("functional.py", "floats.py", "ops_openvino.py", "kept_openvino.py", "runtime_openvino.py")
+_SOURCES = ("functional.py", "floats.py", "openvino/ops.py", "openvino/kept.py", "openvino/runtime.py")
 _OPTIMISE = {"CACHE_MODE": "OPTIMIZE_SIZE"}
 
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from cjkclip.config import Model
 from cjkclip.engines import Params
-from cjkclip.engines.kept_openvino import compile_and_keep, read_kept
-from cjkclip.engines.ops_openvino import Compiled, OpenvinoEngine
-from cjkclip.engines.runtime_openvino import Node, compile_graph, fast, hints, op, ov, simd
+from cjkclip.engines.openvino.kept import compile_and_keep, read_kept
+from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
+from cjkclip.engines.openvino.runtime import Node, compile_graph, fast, hints, op, ov, simd
 from cjkclip.errors import EngineError
 from cjkclip.mapped import MappedFile
 from cjkclip.need import need

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from cjkclip.engines.ops_openvino import OpenvinoOps
-from cjkclip.engines.runtime_openvino import Node, compile_graph, op, ov
+from cjkclip.engines.openvino.ops import OpenvinoOps
+from cjkclip.engines.openvino.runtime import Node, compile_graph, op, ov
 
 KERNELS = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # int8 says so in the graph itself
 

@@ -14,8 +14,8 @@ from cjkclip.config import Act, Model
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.functional import Hide, image_tower, text_tower
-from cjkclip.engines.kept_openvino import Kept
-from cjkclip.engines.runtime_openvino import (
+from cjkclip.engines.openvino.kept import Kept
+from cjkclip.engines.openvino.runtime import (
     NO_MEMORY,
     Node,
     compile_graph,
