@@ -11,7 +11,7 @@ import cjkclip
 import cjkclip.compat.transformers as compat
 from cjkclip.config import Model
 from cjkclip.errors import FactsError, InputError, LayoutError
-from cjkclip.families import chinese
+from cjkclip.formats import chinese
 from cjkclip.formats.transformers import read_both
 from families import GOLDEN
 from peers import transformers

@@ -70,12 +70,12 @@ class Format:
     """One published form: the tensor names, and how the facts beside them are read and written."""
 
     layout: Layout
-    config_file: str | None  # must lie beside the weights; None: the weights are all there is
     read: Callable[[Checkpoint], dict[str, Any]]  # what the files tell of Model.to_dict(); absent = unknown
     tokenizer: Callable[[Checkpoint, Model], Tokenizer | None]
-    weights_file: str  # the name that `save` gives the weights; its suffix is that of the container
-    origin: Callable[[Checkpoint], Origin]  # what a file says of where it comes from
     write: Callable[[Parts, Path], None]  # the side files of `save`
+    config_file: str | None = "config.json"  # must lie beside the weights; None: the weights are all there is
+    weights_file: str = "model.safetensors"  # the name that `save` gives the weights; its suffix is the container's
+    origin: Callable[[Checkpoint], Origin] = unnamed  # what a file says of where it comes from
     model_type: str | None = None  # what config.json must say, where two formats have the same names
     wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
 

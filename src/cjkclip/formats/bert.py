@@ -6,10 +6,13 @@ Facts: transformers 5.23.0 (modeling_bert, configuration_bert). Post-norm blocks
 from collections.abc import Mapping
 from typing import Any
 
-from cjkclip.config import Bert, Head
+from cjkclip.config import Bert, Head, Model
 from cjkclip.errors import FactsError
+from cjkclip.formats import Checkpoint
 from cjkclip.formats.transformers import encoder, encoder_json
 from cjkclip.layouts import Row
+from cjkclip.text import Tokenizer
+from cjkclip.text.wordpiece import WordPiece
 
 DEFAULTS: dict[str, Any] = {
     "hidden_act": "gelu",
@@ -68,3 +71,11 @@ def bert_json(config: Bert) -> dict[str, Any]:
         "max_position_embeddings": config.context,
         "type_vocab_size": config.types,
     }
+
+
+def wordpiece_tokenizer(checkpoint: Checkpoint, config: Model, most: int | None = None) -> Tokenizer | None:
+    """The WordPiece tokenizer beside the weights, if there is one; its rows have the tower's length, or `most`."""
+    if config.text is None or not any((checkpoint.folder / n).is_file() for n in ("vocab.txt", "tokenizer.json")):
+        return None
+    context = config.text.context if most is None else min(most, config.text.context)
+    return WordPiece.from_transformers(checkpoint.folder, context=context)

@@ -7,10 +7,10 @@ Version 4 wrote the image tower's names under a doubled prefix, version 5 under 
 from pathlib import Path
 from typing import Any
 
-from cjkclip.config import Bert, Model, Vit
+from cjkclip.config import Bert, Vit
 from cjkclip.errors import FactsError, LayoutError
-from cjkclip.formats import Checkpoint, Format, Parts, unnamed
-from cjkclip.formats.bert import bert_json, bert_rows, read_bert
+from cjkclip.formats import Checkpoint, Format, Parts
+from cjkclip.formats.bert import bert_json, bert_rows, read_bert, wordpiece_tokenizer
 from cjkclip.formats.transformers import (
     IDS,
     SCALE,
@@ -25,7 +25,6 @@ from cjkclip.formats.transformers import (
     vision_rows,
 )
 from cjkclip.layouts import Layout, Row
-from cjkclip.text import Tokenizer
 from cjkclip.text.wordpiece import WordPiece
 
 MODEL_TYPE = "vision-text-dual-encoder"
@@ -35,14 +34,6 @@ TOWERS = {"vision_config": "clip_vision_model", "text_config": "bert"}
 def dual_rows(vision_prefix: str) -> tuple[Row, ...]:
     """A CLIP image tower and a BERT, each with a projection."""
     return (SCALE, *vision_rows(vision_prefix), VISION_PROJ, *bert_rows("text_model."), TEXT_PROJ)
-
-
-def wordpiece_tokenizer(checkpoint: Checkpoint, config: Model, most: int | None = None) -> Tokenizer | None:
-    """The WordPiece tokenizer beside the weights, if there is one; its rows have the tower's length, or `most`."""
-    if config.text is None or not any((checkpoint.folder / n).is_file() for n in ("vocab.txt", "tokenizer.json")):
-        return None
-    context = config.text.context if most is None else min(most, config.text.context)
-    return WordPiece.from_transformers(checkpoint.folder, context=context)
 
 
 def read_dual(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -87,12 +78,9 @@ def _dual(name: str, prefix: str) -> Format:
     marks = (f"{prefix}pre_layrnorm.weight", "text_model.pooler.dense.weight", "logit_scale")
     return Format(
         layout=Layout(name=name, rows=dual_rows(prefix), marks=marks, harmless=IDS),
-        config_file="config.json",
         model_type=MODEL_TYPE,
         read=_read,
         tokenizer=wordpiece_tokenizer,
-        weights_file="model.safetensors",
-        origin=unnamed,
         write=_write,
     )
 

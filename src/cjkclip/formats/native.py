@@ -74,10 +74,8 @@ NATIVE = tuple(
             marks=(mark,),
             harmless=(),
         ),
-        config_file="config.json",
         read=_read,
         tokenizer=_tokenizer,
-        weights_file="model.safetensors",
         origin=_origin,
         write=_write,
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from cjkclip.config import Model, Text, Vit
 from cjkclip.errors import FactsError, LayoutError
-from cjkclip.formats import CLIP_TEXT, CLIP_VIT, Checkpoint, Format, Parts, unnamed
+from cjkclip.formats import CLIP_TEXT, CLIP_VIT, Checkpoint, Format, Parts
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
 from cjkclip.layouts import Layout, Row
 from cjkclip.text import Tokenizer
@@ -254,7 +254,6 @@ def _form(name: str, prefix: str, config_file: str | None, write: Callable[[Part
             read=_read_shapes if config_file is None else _read_open_clip,
             tokenizer=_tokenizer,
             weights_file="model.pt" if config_file is None else "open_clip_model.safetensors",
-            origin=unnamed,
             write=write,
         )
         for mark, visual in towers

@@ -10,7 +10,7 @@ from typing import Any
 
 from cjkclip.config import Text, Vit
 from cjkclip.errors import LayoutError
-from cjkclip.formats import Checkpoint, Format, Parts, unnamed
+from cjkclip.formats import Checkpoint, Format, Parts
 from cjkclip.formats.transformers import (
     IDS,
     TEXT_PROJ,
@@ -62,11 +62,8 @@ def _write_single(kind: str, parts: Parts, folder: Path) -> None:
 def _single(name: str, kind: str, rows: tuple[Row, ...], mark: str) -> Format:
     return Format(
         layout=Layout(name=name, rows=rows, marks=(mark,), harmless=IDS),
-        config_file="config.json",
         read=_read_single,
         tokenizer=bpe_tokenizer,
-        weights_file="model.safetensors",
-        origin=unnamed,
         write=partial(_write_single, kind),
     )
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from cjkclip.config import Encoder, Image, Model, Text, Vit
 from cjkclip.errors import FactsError, LayoutError
-from cjkclip.formats import CLIP_TEXT, CLIP_VIT, Checkpoint, Format, Parts, unnamed
+from cjkclip.formats import CLIP_TEXT, CLIP_VIT, Checkpoint, Format, Parts
 from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD
 from cjkclip.layouts import Layout, Row
 from cjkclip.text import Tokenizer
@@ -275,10 +275,7 @@ CLIP_MODEL = Format(
         marks=("vision_model.pre_layrnorm.weight", "text_model.final_layer_norm.weight", "logit_scale"),
         harmless=IDS,
     ),
-    config_file="config.json",
     read=_read,
     tokenizer=bpe_tokenizer,
-    weights_file="model.safetensors",
-    origin=unnamed,
     write=_write,
 )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from cjkclip.compat.transformers.configuration import Fields, PretrainedConfig
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.errors import LayoutError
-from cjkclip.families import chinese
+from cjkclip.formats import chinese
 from cjkclip.formats.bert import DEFAULTS as BERT_DEFAULTS
 from cjkclip.formats.bert import bert_json, read_bert
 from cjkclip.formats.transformers import (
