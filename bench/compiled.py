@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Params
 from cjkclip.engines.openvino.ops import OpenvinoEngine

@@ -48,14 +48,14 @@ class Line:
 def write_checkpoint(folder: Path, layout: str, element: str) -> Path:
     """A ViT-L/14 with random weights; returns the weight file."""
     from cjkclip.checkpoints import Found
+    from cjkclip.checkpoints.families import family
+    from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
+    from cjkclip.checkpoints.saving import write
+    from cjkclip.checkpoints.weights import find
+    from cjkclip.checkpoints.weights.tensors import dtype_of
     from cjkclip.config import Image, Model, Text, Vit
-    from cjkclip.families import family
-    from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
     from cjkclip.parameters import shapes
-    from cjkclip.saving import write
     from cjkclip.text.bpe import clip_bpe
-    from cjkclip.weights import find
-    from cjkclip.weights.tensors import dtype_of
 
     shared: dict[str, Any] = {"act": "quick_gelu", "eps": 1e-5, "project": True}
     vision = Vit(

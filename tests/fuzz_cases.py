@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import lies
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from mutations import blocks, mutate
 
 GOLDEN = Path(__file__).parent / "golden"

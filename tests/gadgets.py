@@ -139,7 +139,7 @@ tensorflow.python.ops.io_ops: write_file
 keras.layers: Lambda
 collections: namedtuple OrderedDict.fromkeys abc.sys
 cjkclip: load
-cjkclip.weights.pickle: Call
+cjkclip.checkpoints.weights.pickle: Call
 __main__: anything
 """
 ROWS = [line.partition(": ") for line in _TABLE.split("\n") if line]

@@ -44,7 +44,7 @@ REFUSALS = {  # status, X-Error-Code, X-Error-Message
 ASK = """
 import json, sys
 from cjkclip.errors import CjkclipError
-from cjkclip.hub import locate
+from cjkclip.checkpoints.hub import locate
 answers = []
 for name in sys.argv[1:]:
     try:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cjkclip.checkpoints.weights import Tensors, read
 from cjkclip.errors import WeightsError
-from cjkclip.weights import Tensors, read
 
 
 def mutate(rng: random.Random, content: bytes) -> bytes:

@@ -20,10 +20,10 @@ import torch
 
 import cjkclip
 from cjkclip import parameters
+from cjkclip.checkpoints.families import REGISTRY
 from cjkclip.config import Image, Model, ResNet, Text, Vit
 from cjkclip.engines.torch.blocks import Attention
 from cjkclip.engines.torch.towers import build
-from cjkclip.families import REGISTRY
 from support.sources import OURS, ROOT, SOURCES, SRC, nodes, where
 
 NAMES = ROOT / "tests" / "golden" / "names"
@@ -54,7 +54,9 @@ OWN = {  # the files that are about one package, and that others import only whe
     "openvino": ("engines/openvino/runtime.py",),
     "typer": ("cli",),
     "rich": ("cli",),
-    "huggingface_hub": ("hub/download", "hub/huggingface", "hub/modelscope", "hub/progress", "hub/reach", "hub/url"),
+    "huggingface_hub": tuple(
+        f"checkpoints/hub/{name}" for name in ("download", "huggingface", "modelscope", "progress", "reach", "url")
+    ),
 }
 PUBLIC = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji", "verify"]
 TEXT = Text(
@@ -201,14 +203,14 @@ def test_the_torch_modules_have_the_canonical_parameters(name: str) -> None:
 def test_families_files_registry_and_test_table_agree() -> None:
     from families import FAMILIES
 
-    files = {p.stem for p in (SRC / "families").glob("*.py")} - {"__init__"}
+    files = {p.stem for p in (SRC / "checkpoints" / "families").glob("*.py")} - {"__init__"}
     assert set(REGISTRY) == files
     assert {case.family for case in FAMILIES} == files
 
 
 def test_a_family_is_a_record() -> None:
     """Code that reads or writes files belongs to a format, which several families may share."""
-    files = [p for p in (SRC / "families").glob("*.py") if p.name != "__init__.py"]
+    files = [p for p in (SRC / "checkpoints" / "families").glob("*.py") if p.name != "__init__.py"]
     defined = {where(p, n) for p, n in nodes(files) if isinstance(n, ast.FunctionDef | ast.ClassDef | ast.Lambda)}
     releases = {where(p, n) for p, n in nodes(files) if isinstance(n, ast.FunctionDef) and n.name == "_release"}
     assert releases

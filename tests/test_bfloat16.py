@@ -10,7 +10,7 @@ import torch
 from ml_dtypes import bfloat16
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from cjkclip.engines.openvino import kept as kept_openvino
 from cjkclip.engines.openvino.kept import Kept
 from cjkclip.mapped import MappedFile, root

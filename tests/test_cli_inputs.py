@@ -12,10 +12,10 @@ from tests.test_cli import MODEL, TINY, answer, run
 from tests.test_cli_bad import bad_run, picture
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
+from cjkclip.checkpoints.weights.replace import replacing
 from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.gallery import find_pictures
-from cjkclip.weights.replace import replacing
 
 GELU = TINY.parent / "hf-clip-gelu"
 

@@ -9,10 +9,10 @@ import pytest
 
 import cjkclip
 import cjkclip.compat.transformers as compat
+from cjkclip.checkpoints.formats import chinese
+from cjkclip.checkpoints.formats.transformers import read_both
 from cjkclip.config import Model
 from cjkclip.errors import FactsError, InputError, LayoutError
-from cjkclip.formats import chinese
-from cjkclip.formats.transformers import read_both
 from families import GOLDEN
 from peers import transformers
 

@@ -236,7 +236,7 @@ def test_a_file_without_a_tensor_is_refused(tmp_path: Path) -> None:
     state.pop("visual_projection.weight")
     with pytest.raises(RuntimeError, match=r"visual_projection\.weight"):
         two.ours.load_state_dict(state)
-    cjkclip.weights.write(tmp_path / "model.safetensors", {n: t.numpy() for n, t in state.items()})
+    cjkclip.checkpoints.weights.write(tmp_path / "model.safetensors", {n: t.numpy() for n, t in state.items()})
     with pytest.raises(LayoutError, match=r"vision\.proj\.weight"):
         compat.CLIPModel.from_pretrained(tmp_path)
 

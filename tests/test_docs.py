@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cjkclip.families import families
+from cjkclip.checkpoints.families import families
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -167,7 +167,7 @@ def test_the_architecture_page_names_every_module_and_no_other() -> None:
 
 def test_every_family_has_a_page() -> None:
     pages = {page.stem for page in (ROOT / "docs" / "families").glob("*.md")} - {"README"}
-    assert pages == {path.stem for path in (SRC / "families").glob("*.py")} - {"__init__"}
+    assert pages == {path.stem for path in (SRC / "checkpoints" / "families").glob("*.py")} - {"__init__"}
 
 
 def test_a_familys_page_shows_the_scores_that_its_releases_record() -> None:

@@ -12,7 +12,7 @@ from ml_dtypes import bfloat16
 from tests.test_cli import answer
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from families import GOLDEN, QUICK
 
 EOS2 = GOLDEN / "hf-clip-eos2"

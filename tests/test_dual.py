@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from cjkclip.errors import FactsError, LayoutError
 from cjkclip.text import Tokens
 from families import ENGINES, GOLDEN

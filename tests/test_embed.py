@@ -15,12 +15,12 @@ import pytest
 from tests.test_cli import MODEL, ROOT, TINY, answer, run
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
+from cjkclip.checkpoints.weights import safetensors
 from cjkclip.cli.embed import LONG, Spent, Wanted
 from cjkclip.errors import InputError
 from cjkclip.gallery import Gallery, Rows
 from cjkclip.gallery.rows import ENDINGS, LONGEST_NAME
-from cjkclip.weights import safetensors
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from cjkclip.engines import build
 from cjkclip.engines.functional import image_tower, text_tower
 from cjkclip.engines.numpy import NumpyOps

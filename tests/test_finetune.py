@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cjkclip
-from cjkclip import saving
+from cjkclip.checkpoints import saving
 from cjkclip.cli import app
 from cjkclip.errors import InputError
 from cjkclip.train import Recipe, finetune, read_pairs

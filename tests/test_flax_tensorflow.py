@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import layouts, weights
+from cjkclip.checkpoints import layouts, weights
+from cjkclip.checkpoints.families import families, find_layout
+from cjkclip.checkpoints.layouts import Layout, Row
 from cjkclip.errors import LayoutError
-from cjkclip.families import families, find_layout
-from cjkclip.layouts import Layout, Row
 from families import GOLDEN
 
 EOS2 = GOLDEN / "hf-clip-eos2"

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import cjkclip
-from cjkclip import moji, weights
+from cjkclip import moji
+from cjkclip.checkpoints import weights
 from cjkclip.errors import CheckpointError, ImageError, InputError
 from cjkclip.gallery import Gallery, Rows, bundled, find_pictures, guess_language
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cjkclip.checkpoints.hub import Where, complete, locate, needed, suggest
+from cjkclip.checkpoints.weights import FILES
 from cjkclip.errors import HubError, ModelNotFoundError
-from cjkclip.hub import Where, complete, locate, needed, suggest
-from cjkclip.weights import FILES
 from hubstub import REFUSALS, REPOSITORIES, SHA, ask
 
 

@@ -8,9 +8,9 @@ import pytest
 from huggingface_hub.utils import close_session
 
 import cjkclip
+from cjkclip.checkpoints.families import find_release
+from cjkclip.checkpoints.hub import Where, locate
 from cjkclip.errors import HubError, ModelNotFoundError
-from cjkclip.families import find_release
-from cjkclip.hub import Where, locate
 from families import FAMILIES, GOLDEN
 from hubstub import WEIGHTS, Stub, sha256
 

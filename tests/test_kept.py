@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import parameters, weights
+from cjkclip import parameters
+from cjkclip.checkpoints import weights
 from cjkclip.engines import ROUNDED
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.openvino import kept as kept_openvino

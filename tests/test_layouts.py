@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from cjkclip import layouts
+from cjkclip import parameters
+from cjkclip.checkpoints import layouts
+from cjkclip.checkpoints.families import REGISTRY, families, family, find_layout
+from cjkclip.checkpoints.formats import settle
+from cjkclip.checkpoints.layouts import Layout, Row
 from cjkclip.errors import FactsError, LayoutError
-from cjkclip.families import REGISTRY, families, family, find_layout
-from cjkclip.formats import settle
-from cjkclip.layouts import Layout, Row
 
 LAYOUT = Layout(
     name="toy",
@@ -65,11 +66,11 @@ def test_a_fused_tensor_that_is_no_multiple_of_three_is_an_error() -> None:
 def test_check_names_both_lists_and_shapes() -> None:
     expected = {"a": (2,), "b": (3,), "scale": ()}
     good = {"a": np.zeros(2), "b": np.zeros(3), "scale": np.zeros(())}
-    layouts.check(good, expected, "f")
+    parameters.check(good, expected, "f")
     with pytest.raises(LayoutError, match=r"1 parameters that the file lacks \(b\); the file holds 1 .* \(c\)"):
-        layouts.check({"a": np.zeros(2), "c": np.zeros(3), "scale": np.zeros(())}, expected, "f")
+        parameters.check({"a": np.zeros(2), "c": np.zeros(3), "scale": np.zeros(())}, expected, "f")
     with pytest.raises(LayoutError, match=r"b has shape \(4,\), the config says \(3,\)"):
-        layouts.check({**good, "b": np.zeros(4)}, expected, "f")
+        parameters.check({**good, "b": np.zeros(4)}, expected, "f")
 
 
 def test_every_row_of_every_layout_is_unambiguous() -> None:

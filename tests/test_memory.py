@@ -15,7 +15,8 @@ import torch
 from ml_dtypes import bfloat16
 
 import cjkclip
-from cjkclip import mapped, saving, weights
+from cjkclip import mapped
+from cjkclip.checkpoints import saving, weights
 from cjkclip.config import Vit
 from cjkclip.mapped import MappedFile, bytes_of, let_go, root
 from cjkclip.parameters import shapes

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub.utils import close_session
 
 import cjkclip
+from cjkclip.checkpoints.hub import Where, download, locate
 from cjkclip.errors import HubError, ModelNotFoundError
-from cjkclip.hub import Where, download, locate
 from families import GOLDEN
 from hubstub import REPOSITORIES, WEIGHTS, Stub, killed_half_way
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
+from cjkclip.checkpoints.families import find_release
 from cjkclip.errors import FactsError
-from cjkclip.families import find_release
 from families import ENGINES, FAMILIES, GOLDEN
 from peers import CN_SIZES, load_cn_clip, open_clip, transformers
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cjkclip import checkpoints, hub
-from cjkclip.families import find_release
-from cjkclip.hub import Where
+from cjkclip import checkpoints
+from cjkclip.checkpoints import hub
+from cjkclip.checkpoints.families import find_release
+from cjkclip.checkpoints.hub import Where
 from families import GOLDEN
 from hubstub import SHA
 

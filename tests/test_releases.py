@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cjkclip import checkpoints, hub, layouts, weights
+from cjkclip import checkpoints
+from cjkclip.checkpoints import hub, layouts, weights
+from cjkclip.checkpoints.families import families, find_layout
+from cjkclip.checkpoints.formats import Parts
+from cjkclip.checkpoints.formats.openai import JIT_ENTRIES
+from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
 from cjkclip.config import Bert, Image, Model, ResNet, Text, TextTower, Vision, Vit
-from cjkclip.families import families, find_layout
-from cjkclip.formats import Parts
-from cjkclip.formats.openai import JIT_ENTRIES
-from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
 from cjkclip.parameters import shapes
 
 Empty = dict[str, np.ndarray]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from cjkclip.errors import MESSAGE, CheckpointError, CjkclipError, FactsError, WeightsError
 from families import BUNDLED, GOLDEN
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import weights
+from cjkclip.checkpoints import weights
 from cjkclip.config import Text
 from cjkclip.errors import FactsError, LayoutError
 from families import FAMILIES, GOLDEN

@@ -17,13 +17,14 @@ import torch
 import typer.core
 
 import cjkclip
-from cjkclip import cli, stream, weights
+from cjkclip import cli, stream
+from cjkclip.checkpoints import weights
+from cjkclip.checkpoints.weights import replace
 from cjkclip.cli import convert, inputs, screen
 from cjkclip.errors import WeightsError
 from cjkclip.gallery import files
 from cjkclip.gallery.fonts import Fonts
 from cjkclip.train.step import Here, beside
-from cjkclip.weights import replace
 from families import GOLDEN
 
 

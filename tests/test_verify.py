@@ -11,7 +11,8 @@ import pytest
 from tests.test_cli import answer, run
 
 import cjkclip
-from cjkclip import verify, weights
+from cjkclip import verify
+from cjkclip.checkpoints import weights
 from cjkclip.errors import InputError
 from families import FAMILIES, GOLDEN, HEADS, QUICK, Case
 

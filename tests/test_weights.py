@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from ml_dtypes import bfloat16
 
-from cjkclip import weights
+from cjkclip.checkpoints import weights
+from cjkclip.checkpoints.weights import Tensors, find, read, write
 from cjkclip.errors import ModelNotFoundError, WeightsError
-from cjkclip.weights import Tensors, find, read, write
 
 GOLDEN = Path(__file__).parent / "golden"
 SAFETENSORS = [
@@ -287,7 +287,7 @@ def test_folders_and_absent_files_are_no_weight_files(tmp_path):
 
 def test_reading_needs_neither_torch_nor_safetensors():
     code = (
-        "import sys; from pathlib import Path; from cjkclip.weights import read; "
+        "import sys; from pathlib import Path; from cjkclip.checkpoints.weights import read; "
         f"assert len(read(Path({str(GOLDEN / 'openai-vit/model.pt')!r}))) == 62; "
         "print(sorted({'torch', 'safetensors'} & set(sys.modules)))"
     )

@@ -13,8 +13,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from cjkclip.checkpoints.weights import read
 from cjkclip.errors import WeightsError
-from cjkclip.weights import read
 from mutations import hold
 
 STATE = {"w": torch.arange(6.0).view(2, 3).t(), "b": torch.ones(3).bfloat16(), "i": torch.arange(2)}
@@ -198,10 +198,10 @@ def test_a_table_of_contents_that_lies(saved, sign, nth, offset, patch, words):
 
 
 def test_a_table_of_contents_without_end_is_not_read(saved, monkeypatch):
-    monkeypatch.setattr("cjkclip.weights.archive.MAX_DIRECTORY", 300)
+    monkeypatch.setattr("cjkclip.checkpoints.weights.archive.MAX_DIRECTORY", 300)
     refused(saved, "table of contents is too long")
     monkeypatch.undo()
-    monkeypatch.setattr("cjkclip.weights.torchfile.MAX_BYTES", 10)
+    monkeypatch.setattr("cjkclip.checkpoints.weights.torchfile.MAX_BYTES", 10)
     refused(saved, "data.pkl has more than 10 bytes")
 
 

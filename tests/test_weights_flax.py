@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
+from cjkclip.checkpoints.weights import Tensors, find, read, write
+from cjkclip.checkpoints.weights.msgpack import head, pack, read_value
 from cjkclip.errors import WeightsError
-from cjkclip.weights import Tensors, find, read, write
-from cjkclip.weights.msgpack import head, pack, read_value
 from mutations import hold
 
 LONGEST = {"map": 0xDF, "array": 0xDD, "str": 0xDB, "bin": 0xC6, "ext": 0xC9}
@@ -147,7 +147,7 @@ def test_arrays_that_flax_cut_because_of_their_length(tmp_path, monkeypatch):
     cut = {"__msgpack_chunked_array__": b"\xc3", "shape": table({"0": b"\x02", "1": b"\x03"}), "chunks": table(halves)}
     ours = read_bytes(tmp_path, table({"w": table(cut)}))
     np.testing.assert_array_equal(ours["w"], np.ones((2, 3), bfloat16), strict=True)
-    monkeypatch.setattr("cjkclip.weights.flax.CHUNK", 9)  # a piece has whole elements: 8 bytes
+    monkeypatch.setattr("cjkclip.checkpoints.weights.flax.CHUNK", 9)  # a piece has whole elements: 8 bytes
     tensors = Tensors({"w": np.arange(6, dtype="<f4").reshape(2, 3), "v": np.ones(2, np.float32)})
     write(tmp_path / "cut.msgpack", tensors)
     assert (tmp_path / "cut.msgpack").read_bytes().count(b"\x91\x02\xa7float32") == 4
@@ -252,7 +252,7 @@ def test_a_tree_that_lies(tmp_path, case):
 
 
 def test_a_small_file_cannot_claim_endless_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("cjkclip.weights.msgpack.MAX_VALUES", 1000)
+    monkeypatch.setattr("cjkclip.checkpoints.weights.msgpack.MAX_VALUES", 1000)
     refused(tmp_path, table({"a": b"\xdd" + struct.pack(">I", 2000) + b"\xc0" * 2000}), "more than 1000 values")
 
 

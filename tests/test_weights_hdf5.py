@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
+from cjkclip.checkpoints.weights import read, write
 from cjkclip.errors import MissingDependencyError, WeightsError
-from cjkclip.weights import read, write
 from mutations import hold
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -128,7 +128,7 @@ def test_a_file_without_end_is_not_walked(file, monkeypatch):
         for i in range(30):
             made.create_group(f"{i}/a/b")
     assert read(file) == {}
-    monkeypatch.setattr("cjkclip.weights.hdf5.MAX_PARTS", 80)
+    monkeypatch.setattr("cjkclip.checkpoints.weights.hdf5.MAX_PARTS", 80)
     refused(file, "more than 80 parts")
 
 

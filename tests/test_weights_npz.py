@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cjkclip.checkpoints.weights import read, write
 from cjkclip.errors import WeightsError
-from cjkclip.weights import read, write
 from mutations import hold
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -151,7 +151,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     file.write_bytes(content)
     refused(file, "does not unpack to the 1000 bytes")
     assert asked == [1001]
-    monkeypatch.setattr("cjkclip.weights.npz.MIN_LIMIT", 1 << 20)
+    monkeypatch.setattr("cjkclip.checkpoints.weights.npz.MIN_LIMIT", 1 << 20)
     archive(tmp_path, zeros, zipfile.ZIP_DEFLATED)
     refused(file, "claim to unpack to 4194375")
     assert asked == [1001]

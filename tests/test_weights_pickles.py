@@ -17,10 +17,10 @@ import pytest
 import torch
 
 import gadgets
+from cjkclip.checkpoints.weights import read
+from cjkclip.checkpoints.weights.pickle import Machine
+from cjkclip.checkpoints.weights.torchfile import LEGACY_MAGIC
 from cjkclip.errors import WeightsError
-from cjkclip.weights import read
-from cjkclip.weights.pickle import Machine
-from cjkclip.weights.torchfile import LEGACY_MAGIC
 
 STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
@@ -254,12 +254,12 @@ def test_a_small_file_cannot_claim_endless_time(tmp_path, monkeypatch):
     doubled = b")" + b"2\x86" * 5000  # 2**5000 empty tuples, if anyone should look at them all
     refused(archive(tmp_path, doubled + b"."), "it holds a tuple")
     refused(archive(tmp_path, b"}" + doubled + b"Ns."), "a tuple as a key")
-    monkeypatch.setattr("cjkclip.weights.pickle.MAX_STEPS", 5000)
+    monkeypatch.setattr("cjkclip.checkpoints.weights.pickle.MAX_STEPS", 5000)
     refused(archive(tmp_path, b"N0" * 2501 + b"}."), "more than 5000 steps")
 
 
 def test_a_module_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("cjkclip.weights.rebuild.MAX_PARTS", 2000)
+    monkeypatch.setattr("cjkclip.checkpoints.weights.rebuild.MAX_PARTS", 2000)
     inside = MODULE + b"}" + text("m") + WHOLE + b"sb."
     assert list(read(archive(tmp_path, inside, script=True))) == ["m.w"]
     twice = b"q\x000" + MODULE + b"}(" + text("a") + b"h\x00" + text("b") + b"h\x00ub"

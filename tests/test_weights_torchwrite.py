@@ -10,9 +10,9 @@ import pytest
 import torch
 from ml_dtypes import bfloat16
 
+from cjkclip.checkpoints.weights import read, write
+from cjkclip.checkpoints.weights.torchwrite import write_torch
 from cjkclip.errors import WeightsError
-from cjkclip.weights import read, write
-from cjkclip.weights.torchwrite import write_torch
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 KINDS = ("?", "u1", "i1", "<i2", "<f2", "<i4", "<f4", "<f8", "<i8")
@@ -77,7 +77,7 @@ def test_the_same_tensors_make_the_same_bytes(tmp_path):
 def test_a_tensor_of_more_elements_than_a_short_number_holds(tmp_path, monkeypatch):
     """Its pickle alone is looked at: the storage stays empty."""
     huge = np.broadcast_to(np.int8(1), (1 << 16, 1 << 16))
-    monkeypatch.setattr("cjkclip.weights.torchwrite.stored_bytes", lambda *_: b"")
+    monkeypatch.setattr("cjkclip.checkpoints.weights.torchwrite.stored_bytes", lambda *_: b"")
     write_torch(tmp_path / "w.pt", {"w": huge})
     seen: list[tuple[object, ...]] = []
 

@@ -25,10 +25,10 @@ from tools.moji_data.packages import CACHE, ROOT
 from tools.moji_data.render import stored
 
 import cjkclip
+from cjkclip.checkpoints.families.moji import FAMILY
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.evals import moji as tests
 from cjkclip.evals import report
-from cjkclip.families.moji import FAMILY
 from cjkclip.moji import concepts
 from cjkclip.text.bpe import Bpe
 from cjkclip.text.train import train_bpe

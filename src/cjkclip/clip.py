@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cjkclip import checkpoints, engines, gate, parameters, saving, stream, zeroshot
+from cjkclip import checkpoints, engines, gate, parameters, stream, zeroshot
 from cjkclip.arrays import Float32
-from cjkclip.checkpoints import Found
+from cjkclip.checkpoints import Found, saving
+from cjkclip.checkpoints.formats import Facts
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError, WeightsError
-from cjkclip.formats import Facts
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.text import Tokens, Truncate, check_texts
 from cjkclip.text.batches import in_batches

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from cjkclip.arrays import is_float
 from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
+from cjkclip.errors import LayoutError
 from cjkclip.mapped import let_go_of
 
 Shapes = dict[str, tuple[int, ...]]
@@ -170,3 +172,37 @@ def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
 
     with ThreadPoolExecutor(os.cpu_count(), "cjkclip-digest") as pool:
         return hashlib.sha256(b"".join([repr(config).encode(), *pool.map(one, sorted(params))])).hexdigest()
+
+
+def check(
+    params: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    source: str,
+    spare: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
+    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError.
+
+    They are floats, but for scalars: a counter is among them, which no tower reads.
+    """
+    missing = [name for name in expected if name not in params]
+    surplus = [name for name in params if name not in expected and name not in (spare or {})]
+    if missing or surplus:
+        raise LayoutError(
+            f"{source}: the config asks for {len(missing)} parameters that the file lacks ({some_of(missing)}); "
+            f"the file holds {len(surplus)} that the config does not know ({some_of(surplus)}). "
+            "Config and weights do not belong together, or a fact (depth, kind of tower) is wrong"
+        )
+    for name, shape in expected.items():
+        if params[name].shape != shape:
+            raise LayoutError(f"{source}: {name} has shape {params[name].shape}, the config says {shape}")
+        if shape and not is_float(params[name]):
+            raise LayoutError(
+                f"{source}: {name} holds {params[name].dtype}, expected floats of 16, 32 or 64 bits. Take the "
+                "checkpoint as it was before it was quantised; precision='int8' makes int8 of that"
+            )
+
+
+def some_of(names: list[str]) -> str:
+    """The first five names, for an error message."""
+    shown = ", ".join(names[:5])
+    return "none" if not names else shown if len(names) <= 5 else f"{shown}, ..."

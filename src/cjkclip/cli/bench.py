@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cjkclip
+from cjkclip.checkpoints.weights.replace import replacing
 from cjkclip.cli.inputs import is_folder, read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
 from cjkclip.cli.screen import Report, cell, json_text, safe
@@ -18,7 +19,6 @@ from cjkclip.speed import jobs, machine
 from cjkclip.speed.advice import advise
 from cjkclip.speed.jobs import FULL, QUICK, Line, Measured, Pace, Setting
 from cjkclip.speed.products import matrix_rate
-from cjkclip.weights.replace import replacing
 
 Engine = Annotated[
     Literal["auto", "openvino", "torch"],

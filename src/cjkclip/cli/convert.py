@@ -12,16 +12,16 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip import checkpoints
+from cjkclip.checkpoints.hub import Where
+from cjkclip.checkpoints.weights import find
+from cjkclip.checkpoints.weights.replace import new_folder
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Tower
 from cjkclip.cli.screen import SOME_FAILED, Report, cell, safe
 from cjkclip.cli.verify import record, show
 from cjkclip.config import unknown
 from cjkclip.errors import InputError, LayoutError, ModelNotFoundError
-from cjkclip.hub import Where
 from cjkclip.verify import compare
-from cjkclip.weights import find
-from cjkclip.weights.replace import new_folder
 
 Source = Annotated[str, typer.Argument(metavar="MODEL", help="A name of 'cjkclip models', hub id, folder or file.")]
 Target = Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the converted model.")]

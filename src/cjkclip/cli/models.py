@@ -7,9 +7,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from cjkclip.checkpoints.families import Family, Release, families
 from cjkclip.cli.options import Json
 from cjkclip.cli.screen import NO_EDGE, Report, cell
-from cjkclip.families import Family, Release, families
 
 BUNDLED = "moji"
 

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from cjkclip import hub
+from cjkclip.checkpoints import hub
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
 
 LONGEST_TITLE = 120

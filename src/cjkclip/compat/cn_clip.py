@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cjkclip import config
+from cjkclip.checkpoints.formats.pixels import squash_rules
 from cjkclip.compat.sources import loaded
 from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, unit
 from cjkclip.engines import ROUNDED
 from cjkclip.errors import InputError, ModelNotFoundError
-from cjkclip.formats.pixels import squash_rules
 from cjkclip.text.wordpiece import chinese_bert
 
 __all__ = ["available_models", "image_transform", "load", "load_from_name", "tokenize"]

@@ -9,10 +9,10 @@ the extra `torch`. Refuses: positions that do not count from 0, which no model o
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cjkclip.checkpoints.families import family
 from cjkclip.compat.sources import LOAD, folder_of, known, loaded
 from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, rules_of, tokenizer_of, unit
 from cjkclip.errors import InputError
-from cjkclip.families import family
 from cjkclip.text import Tokenizer
 from cjkclip.text.unigram import RINNA, Unigram
 

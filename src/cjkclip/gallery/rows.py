@@ -14,9 +14,9 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from cjkclip.arrays import Float, is_float
+from cjkclip.checkpoints.weights.replace import replacing
 from cjkclip.errors import InputError, WeightsError
 from cjkclip.gallery.store import Name, as_text, write_gallery
-from cjkclip.weights.replace import replacing
 
 ENDINGS = (".npz", ".npy", ".safetensors")
 SHOWN = 60  # characters of a name in messages

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cjkclip import weights
 from cjkclip.arrays import Float, Float32, Float64
+from cjkclip.checkpoints import weights
 from cjkclip.errors import CheckpointError, ImageError, InputError, WeightsError
 from cjkclip.image import Picture, listed
 

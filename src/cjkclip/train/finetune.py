@@ -13,21 +13,20 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from cjkclip import saving
-from cjkclip.checkpoints import Found
+from cjkclip.checkpoints import Found, saving
+from cjkclip.checkpoints.families import Family, Release
+from cjkclip.checkpoints.families.moji import FAMILY
+from cjkclip.checkpoints.weights.replace import new_folder, require_place
 from cjkclip.clip import Clip, load
 from cjkclip.config import ResNet
 from cjkclip.engines.torch import tensors
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import FactsError, InputError
-from cjkclip.families import Family, Release
-from cjkclip.families.moji import FAMILY
 from cjkclip.parameters import shapes
 from cjkclip.text import Tokenizer
 from cjkclip.train.loop import Progress, fit
 from cjkclip.train.recipe import Recipe
 from cjkclip.train.tsv import corpus_of, read_pairs
-from cjkclip.weights.replace import new_folder, require_place
 
 
 def finetune(

@@ -1,20 +1,17 @@
 """transformers' configurations of CLIP and Chinese-CLIP: its fields and their defaults.
 
-Facts: transformers 4.57.6 and 5.23.0. What a field means to the towers is said once, in `cjkclip.formats` and
-`cjkclip.families`. Refuses: models that such a configuration cannot say.
+Facts: transformers 4.57.6 and 5.23.0. What a field means to the towers is said once, in
+`cjkclip.checkpoints.formats`. Refuses: models that such a configuration cannot say.
 """
 
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, TypeVar
 
-from cjkclip.compat.transformers.configuration import Fields, PretrainedConfig
-from cjkclip.config import Bert, Model, Text, Vit
-from cjkclip.errors import LayoutError
-from cjkclip.formats import chinese
-from cjkclip.formats.bert import DEFAULTS as BERT_DEFAULTS
-from cjkclip.formats.bert import bert_json, read_bert
-from cjkclip.formats.transformers import (
+from cjkclip.checkpoints.formats import chinese
+from cjkclip.checkpoints.formats.bert import DEFAULTS as BERT_DEFAULTS
+from cjkclip.checkpoints.formats.bert import bert_json, read_bert
+from cjkclip.checkpoints.formats.transformers import (
     TEXT_DEFAULTS,
     VISION_DEFAULTS,
     both_json,
@@ -25,6 +22,9 @@ from cjkclip.formats.transformers import (
     text_json,
     vision_json,
 )
+from cjkclip.compat.transformers.configuration import Fields, PretrainedConfig
+from cjkclip.config import Bert, Model, Text, Vit
+from cjkclip.errors import LayoutError
 
 __all__ = [
     "CLIPConfig",

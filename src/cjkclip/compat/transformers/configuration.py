@@ -12,11 +12,11 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from cjkclip import checkpoints
 from cjkclip.checkpoints import Where
+from cjkclip.checkpoints.formats import Checkpoint
+from cjkclip.checkpoints.formats.transformers import dump, overridden
 from cjkclip.compat.sources import IGNORED, PLACES, where
 from cjkclip.config import Model
 from cjkclip.errors import InputError, LayoutError
-from cjkclip.formats import Checkpoint
-from cjkclip.formats.transformers import dump, overridden
 
 Fields = dict[str, Any]
 # what every configuration has, and files may leave out

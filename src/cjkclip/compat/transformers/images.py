@@ -14,10 +14,10 @@ import numpy as np
 import PIL.Image
 
 from cjkclip import config
+from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD
 from cjkclip.compat.sources import IGNORED, PLACES, folder_of, known
 from cjkclip.compat.transformers.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
-from cjkclip.formats.pixels import OPENAI_MEAN, OPENAI_STD
 from cjkclip.image import load_pixels
 from cjkclip.image.steps import Steps, prepare
 from cjkclip.text.files import read_json, write_text

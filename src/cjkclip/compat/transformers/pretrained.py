@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cjkclip import checkpoints, layouts, weights
-from cjkclip.checkpoints import Found
+from cjkclip import checkpoints, parameters
+from cjkclip.checkpoints import Found, weights
+from cjkclip.checkpoints.weights.tensors import dtype_of
 from cjkclip.compat.transformers.configuration import PretrainedConfig, config_record, places
 from cjkclip.compat.transformers.tree import Branch
 from cjkclip.config import Model
@@ -23,7 +24,6 @@ from cjkclip.engines.torch.blocks import Attention
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import InputError
 from cjkclip.parameters import shapes
-from cjkclip.weights.tensors import dtype_of
 
 ATTENTION = ("sdpa", "eager")
 # options of from_pretrained that change nothing here: no code of a checkpoint ever runs, weights are always mapped
@@ -117,7 +117,7 @@ class PreTrainedModel(Branch):
             config = cls.config_class.from_dict(told) if told else cls.config_class.from_model(found.config)
         config = deepcopy(config).updated(rest)  # the caller's own stays as it is
         wanted = cls._model(config, found.params)
-        layouts.check(_belonging(found.params, wanted), shapes(wanted), f"{source} as {cls.__name__}")
+        parameters.check(_belonging(found.params, wanted), shapes(wanted), f"{source} as {cls.__name__}")
         model = cls.__new__(cls)
         Branch.__init__(model)
         model._settle(config, build(wanted, {n: _tensor(found.params[n], dtype) for n in shapes(wanted)}))

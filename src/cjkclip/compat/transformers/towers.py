@@ -12,6 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from cjkclip.checkpoints import Found
+from cjkclip.checkpoints.formats.bert import bert_rows
+from cjkclip.checkpoints.formats.transformers import text_rows, vision_rows
 from cjkclip.compat.transformers import configs, inputs
 from cjkclip.compat.transformers.configuration import PretrainedConfig
 from cjkclip.compat.transformers.outputs import (
@@ -26,8 +28,6 @@ from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.engines.torch.blocks import PostBlock
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
 from cjkclip.errors import InputError, LayoutError
-from cjkclip.formats.bert import bert_rows
-from cjkclip.formats.transformers import text_rows, vision_rows
 
 Output = ModelOutput | tuple[Any, ...]
 _M = TypeVar("_M", bound="Tower")

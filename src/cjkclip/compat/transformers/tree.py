@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from cjkclip import layouts
+from cjkclip.checkpoints import layouts
+from cjkclip.checkpoints.layouts import Layout, Row
 from cjkclip.errors import InputError
-from cjkclip.layouts import Layout, Row
 
 Home = tuple[nn.Module, str]  # the module of the tower that computes with a thing, and its name there
 _M = TypeVar("_M", bound="Branch")

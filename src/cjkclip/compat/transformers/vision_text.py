@@ -12,8 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from cjkclip import saving
-from cjkclip.checkpoints import Found
+from cjkclip.checkpoints import Found, saving
 from cjkclip.compat.transformers import configs, inputs
 from cjkclip.compat.transformers.configuration import PretrainedConfig
 from cjkclip.compat.transformers.models import Joint

@@ -1,0 +1,44 @@
+"""transformers' TFCLIPModel: Keras variables in tf_model.h5. All other files are CLIPModel's. Read only.
+
+Facts: transformers 4.57.6 (modeling_tf_clip), the last version with TensorFlow. A variable's path in the file begins
+with its layer's and its model's names, which are taken off before the names come here. Refuses: writing.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from cjkclip.checkpoints.formats import Parts
+from cjkclip.checkpoints.formats.flax import Tree, tree_rows
+from cjkclip.checkpoints.formats.transformers import CLIP_MODEL
+from cjkclip.checkpoints.layouts import Layout
+from cjkclip.errors import LayoutError
+
+
+def _refuse(parts: Parts, folder: Path) -> None:
+    del parts, folder
+    raise LayoutError(
+        "layout 'tensorflow' is only read here; save as 'transformers', from which transformers 4 makes a TensorFlow "
+        "model (TFCLIPModel.from_pretrained)"
+    )
+
+
+TF_CLIP = replace(
+    CLIP_MODEL,
+    layout=Layout(
+        name="tensorflow",
+        rows=tree_rows(
+            Tree(
+                root="clip/",
+                block="layers_._{i}",
+                token="weight",
+                position="embeddings",
+                norm=("gamma", "beta"),
+                scale="scalar",
+            )
+        ),
+        marks=("clip/text_model/final_layer_norm/gamma", "clip/vision_model/pre_layrnorm/gamma", "clip/logit_scale"),
+        harmless=(),
+    ),
+    weights_file="tf_model.h5",
+    write=_refuse,
+)

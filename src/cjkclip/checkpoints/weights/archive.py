@@ -1,0 +1,86 @@
+"""The records of a zip file, as places in the mapped file. Nothing is unpacked here.
+
+Refuses: archives that are damaged, records that overlap, lie elsewhere than the table of contents says or climb out of
+the archive, encrypted records, tables of contents longer than any checkpoint's.
+"""
+
+import io
+import mmap
+import struct
+import zipfile
+from typing import NamedTuple
+
+from cjkclip.checkpoints.weights.tensors import short
+from cjkclip.errors import WeightsError
+
+MAX_DIRECTORY = 8 << 20  # bytes of a table of contents: room for 100,000 records
+
+
+class Record(NamedTuple):
+    """Where a record's bytes begin in the file, how many they are there, and how many unpacked."""
+
+    start: int
+    stored: int
+    size: int
+    method: int  # zipfile's number; -1 if it is encrypted
+    checksum: int
+
+    @property
+    def plain(self) -> bool:
+        """Do its bytes stand in the file as they are?"""
+        return self.method == zipfile.ZIP_STORED and self.stored == self.size
+
+
+def read_records(data: mmap.mmap) -> dict[str, Record]:
+    """Every record of a zip archive by its name, in the order of their places."""
+    try:
+        with zipfile.ZipFile(_Window(data)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError) as error:
+        raise WeightsError(f"its zip archive is damaged or cut short ({str(error)[:200]})") from error
+    records: dict[str, Record] = {}
+    free = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        name, at = entry.filename, entry.header_offset
+        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+            raise WeightsError(f"its archive has a record {short(name)} that climbs out of it")
+        if name in records:
+            raise WeightsError(f"its archive has two records named {short(name)}")
+        header = data[at : at + 30]
+        if at < free or len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise WeightsError(f"record {short(name)} of its archive is not where the archive says")
+        start = at + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        free = start + entry.compress_size
+        if free > len(data):
+            raise WeightsError(f"record {short(name)} ends beyond the file, which is cut short")
+        method = -1 if entry.flag_bits & 1 else entry.compress_type
+        records[name] = Record(start, entry.compress_size, entry.file_size, method, entry.CRC)
+    return records
+
+
+class _Window(io.RawIOBase):
+    """The file for zipfile, which would read a table of contents of any length into memory."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.place = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self.place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: len(self.data)}[whence])
+        return self.place
+
+    def read(self, size: int = -1, /) -> bytes:
+        end = len(self.data) if size < 0 else min(len(self.data), self.place + size)
+        if end - self.place > MAX_DIRECTORY:
+            raise zipfile.BadZipFile("its table of contents is too long")
+        piece = self.data[self.place : end]
+        self.place = max(self.place, end)
+        return piece

@@ -1,0 +1,207 @@
+"""From torch's pickles to named tensors: the globals they may use, and what each becomes here.
+
+Tensors become `Strided` records, read from their storage only once they are wanted and their place is known.
+Refuses: every other global, pickled modules, tensor subclasses, state dicts that hold more than tensors.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from cjkclip.checkpoints.weights.pickle import Built, Call
+from cjkclip.checkpoints.weights.tensors import DTYPES, MAX_DIMS, dtype_of, short
+from cjkclip.errors import WeightsError
+
+MAX_PARTS = 200_000  # of a TorchScript module, which shared parts could make look endless
+MAX_NAME = 1000  # characters of a part's name, and of the path to a module
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element type, by its name in `DTYPES`. Stands for torch's dtypes and storage classes."""
+
+    name: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element."""
+        return dtype_of(self.name).itemsize
+
+
+@dataclass(eq=False)
+class Storage:
+    """`count` elements of a file, from byte `start` on, which the container fills in when it knows."""
+
+    key: str
+    element: Element
+    count: int
+    start: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole storage."""
+        return self.count * self.element.size
+
+
+@dataclass(frozen=True, eq=False)
+class Strided:
+    """A tensor before it is read: a window on its storage. `offset` and `stride` count elements."""
+
+    storage: Storage
+    element: Element
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class Globals:
+    """What torch's pickles may name, and the storages that one file has named so far."""
+
+    def __init__(self, *, script: bool) -> None:
+        """With `script`, objects of a TorchScript archive's own classes become their plain attributes."""
+        self.script = script
+        self.storages: dict[str, Storage] = {}
+
+    def find(self, name: str) -> object:
+        """What the global "module name" stands for; WeightsError for all but a few."""
+        if name in _GLOBALS:
+            return _GLOBALS[name]
+        if self.script and name.startswith(("__torch__.", "__torch__ ")):
+            return Call(Built)
+        named = short(name.replace(" ", ".", 1))
+        raise WeightsError(
+            f"its pickle names {named}, which is no part of a state dict and may run code. Nothing was run. "
+            "If you trust the file, load it with the program that made it and save its state_dict() again"
+        )
+
+    def load(self, key: object) -> Storage:
+        """The storage that a persistent id names: ("storage", type, key, device, count[, None])."""
+        parts: tuple[Any, ...] = cast(tuple[Any, ...], key) if isinstance(key, tuple) else ()
+        if len(parts) not in {5, 6} or parts[0] != "storage" or (len(parts) == 6 and parts[5] is not None):
+            raise WeightsError("it names its storages in an unknown way")
+        element, name, count = parts[1], parts[2], parts[4]
+        if not isinstance(element, Element) or not isinstance(name, str) or not _counts((count,)):
+            raise WeightsError("it names its storages in an unknown way")
+        known = self.storages.setdefault(name, Storage(name, element, count))
+        if (known.element, known.count) != (element, count):
+            raise WeightsError(f"storage {short(name)} is described in two ways")
+        return known
+
+
+def tensors_of(root: object) -> dict[str, Strided]:
+    """The tensors of a state dict, of a training file that holds one, or of a TorchScript module."""
+    if isinstance(root, Built):
+        return _attributes(root)
+    if not isinstance(root, dict):
+        raise WeightsError(f"it holds {short(root)}, not a state dict")
+    found = cast(dict[object, object], root)
+    inner = found.get("state_dict", found)
+    if not isinstance(inner, dict):
+        raise WeightsError(f"its 'state_dict' is {short(inner)}, not a dict of tensors")
+    tensors: dict[str, Strided] = {}
+    for name, value in cast(dict[object, object], inner).items():
+        if not isinstance(name, str) or not isinstance(value, Strided):
+            keys = ", ".join(short(key) for key in list(found)[:8])
+            raise WeightsError(
+                f"entry {short(name)} is {short(value)}, not a tensor with a name. Expected a state dict, or "
+                f"a dict with one under 'state_dict'; this file's first keys: {keys}"
+            )
+        tensors[name] = value
+    return tensors
+
+
+def _attributes(root: Built) -> dict[str, Strided]:
+    """The tensors of a module and of the modules in it, named by their path, in the order of the file."""
+    tensors: dict[str, Strided] = {}
+    left: list[tuple[str, object]] = [("", root)]
+    seen = 0
+    while left:
+        path, value = left.pop()
+        if isinstance(value, Strided):
+            if path in tensors:
+                raise WeightsError(f"two tensors have the name {short(path)}")
+            tensors[path] = value
+        elif isinstance(value, Built):
+            state = cast(object, value.state)
+            parts = cast(dict[object, object], state) if isinstance(state, dict) else {}
+            seen += len(parts)
+            if seen > MAX_PARTS or len(path) > MAX_NAME:
+                raise WeightsError(f"its module has more than {MAX_PARTS} parts, or too deep ones; no CLIP has")
+            left.extend((_join(path, name), part) for name, part in reversed(parts.items()))
+    return tensors
+
+
+def _join(path: str, name: object) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        raise WeightsError(f"a part of its module is named {short(name)}")
+    return f"{path}.{name}" if path else name
+
+
+def _counts(values: object, limit: int = MAX_DIMS) -> bool:
+    """Is this a short tuple of sizes: plain integers, none negative, each below 2**63?"""
+    if not isinstance(values, tuple) or len(cast(tuple[Any, ...], values)) > limit:
+        return False
+    return all(type(v) is int and 0 <= v < 1 << 63 for v in cast(tuple[Any, ...], values))
+
+
+def _typed(storage: object, offset: object, shape: object, stride: object, *rest: object) -> Strided:
+    """A tensor of its storage's own type. `rest`: wants gradient, hooks, and flags that have to be unset."""
+    element = storage.element if isinstance(storage, Storage) else None
+    return _tensor(storage, (offset, shape, stride), element, rest[2:])
+
+
+def _untyped(storage: object, offset: object, shape: object, stride: object, *rest: object) -> Strided:
+    """A tensor of a type without a storage class: `rest` has the type before the flags."""
+    return _tensor(storage, (offset, shape, stride), rest[2] if len(rest) > 2 else None, rest[3:])
+
+
+def _tensor(storage: object, place: tuple[object, ...], element: object, flags: tuple[object, ...]) -> Strided:
+    offset, shape, stride = place
+    if not isinstance(storage, Storage) or not isinstance(element, Element):
+        raise WeightsError("a tensor of it has no storage or no element type")
+    if any(flags):  # conjugate or negative views: the stored values are not the tensor's
+        raise WeightsError("a tensor of it is stored negated or conjugated; save it again after .contiguous()")
+    if not _counts((offset,)) or not _counts(shape) or not _counts(stride):
+        raise WeightsError("a tensor of it has impossible sizes (negative, no integers, or too many dimensions)")
+    sizes, steps = cast(tuple[int, ...], shape), cast(tuple[int, ...], stride)
+    if len(sizes) != len(steps):
+        raise WeightsError(f"a tensor of it has shape {sizes} but {len(steps)} strides")
+    return Strided(storage, element, cast(int, offset), sizes, steps)
+
+
+def _parameter(tensor: object, *_: object) -> Strided:
+    if not isinstance(tensor, Strided):
+        raise WeightsError(f"a parameter of it is {short(tensor)}, not a tensor")
+    return tensor
+
+
+def _first(value: object = (), *_: object) -> object:
+    return value
+
+
+STORAGES = {  # torch's names
+    "F64": "DoubleStorage",
+    "F32": "FloatStorage",
+    "F16": "HalfStorage",
+    "BF16": "BFloat16Storage",
+    "I64": "LongStorage",
+    "I32": "IntStorage",
+    "I16": "ShortStorage",
+    "I8": "CharStorage",
+    "U8": "ByteStorage",
+    "BOOL": "BoolStorage",
+}
+_GLOBALS: dict[str, object] = {
+    "collections OrderedDict": Call(lambda: {}),
+    "torch Size": Call(_first),
+    "torch device": Call(_first),
+    "torch._utils _rebuild_tensor": Call(_typed),
+    "torch._utils _rebuild_tensor_v2": Call(_typed),
+    "torch._utils _rebuild_tensor_v3": Call(_untyped),
+    "torch._utils _rebuild_parameter": Call(_parameter),
+    "torch.storage UntypedStorage": Element("U8"),
+    "torch UntypedStorage": Element("U8"),
+    **{f"torch {storage}": Element(name) for name, storage in STORAGES.items()},
+    **{f"torch {dtype}": Element(name) for name, dtype in DTYPES.items()},
+    **{f"torch.jit._pickle build_{kind}list": Call(_first) for kind in ("int", "double", "bool", "tensor")},
+    "torch.jit._pickle restore_type_tag": Call(_first),
+}
