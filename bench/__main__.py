@@ -23,7 +23,8 @@ from tests.peers import transformers
 import cjkclip
 from bench import aims, chinese, pages, photos, shapes
 from bench.timing import Row, alternate, markdown, percent, worked
-from cjkclip.speed import machine, work
+from cjkclip.machine import processor
+from cjkclip.speed import work
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -122,7 +123,7 @@ def main() -> None:
         return
     out = HERE / "out"
     out.mkdir(exist_ok=True)
-    report = {"machine": machine.sentence(pages.here()), "rows": [record(row) for row in rows]}
+    report = {"machine": processor.sentence(pages.here()), "rows": [record(row) for row in rows]}
     (out / "encode.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     pages.write(PAGE, f"{markdown(rows)}\n\n{speed}")
 

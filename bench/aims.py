@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from bench.timing import Row
-from cjkclip.speed.machine import INT8
+from cjkclip.machine.processor import INT8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Aim:
     ours: str
     peer: str
     times: float
-    needs: tuple[str, ...] = ()  # what a processor multiplies, any of it, as cjkclip.speed.machine calls it
+    needs: tuple[str, ...] = ()  # what a processor multiplies, any of it, as cjkclip.machine.processor calls it
     on_amd: float | None = None  # instead of `times` on AMD with AVX-512, where the peer's library takes a slow path
 
     def fits(self, row: Row) -> bool:
@@ -71,7 +71,7 @@ AIMS = (
 
 
 def aimed(rows: Sequence[Row], here: Mapping[str, Any]) -> list[Row]:
-    """The rows with their goals on the machine that `cjkclip.speed.machine` describes."""
+    """The rows with their goals on the machine that `cjkclip.machine.processor` describes."""
     return [replace(row, aim=aim(row, here)) for row in rows]
 
 

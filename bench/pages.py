@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cjkclip.speed import machine
+from cjkclip.machine import processor
 
 PACKAGES = ("openvino", "torch", "transformers", "numpy")
 _BEGIN = re.compile(r"^## ", re.MULTILINE)
@@ -15,14 +15,14 @@ _BEGIN = re.compile(r"^## ", re.MULTILINE)
 
 def here() -> dict[str, Any]:
     """The processor, its cores, and the packages that take part."""
-    return machine.describe(PACKAGES)
+    return processor.describe(PACKAGES)
 
 
 def write(path: Path, body: str) -> None:
     """Put what was measured on this machine into a page."""
     found = here()
-    page, said = path.read_text("utf-8"), f"{machine.software(found)}\n\n{body}"
-    path.write_text(merged(page, machine.hardware(found), said), "utf-8")
+    page, said = path.read_text("utf-8"), f"{processor.software(found)}\n\n{body}"
+    path.write_text(merged(page, processor.hardware(found), said), "utf-8")
 
 
 def merged(page: str, heading: str, body: str) -> str:

@@ -105,8 +105,9 @@ def test_pictures_are_opened_on_several_threads(
     clip: cjkclip.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cjkclip.image import pixels
+    from cjkclip.machine import threads
 
-    monkeypatch.setattr(pixels.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads, "cores", lambda: 2)
     both, real = threading.Barrier(2), pixels.decode
 
     def decode(*args: Any) -> Image.Image:
@@ -141,9 +142,9 @@ def test_the_first_batches_are_smaller_so_that_encoding_starts_soon(clip: cjkcli
 def test_whoever_stops_early_does_not_wait_for_the_pictures_of_the_next_batch(
     clip: cjkclip.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cjkclip.image import pixels
+    from cjkclip.machine import threads
 
-    monkeypatch.setattr(pixels.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads, "cores", lambda: 2)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     opened, stopping = list[int](), threading.Event()
 

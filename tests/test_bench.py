@@ -7,7 +7,7 @@ import pytest
 from bench import aims, pages
 from bench.timing import Row, markdown
 
-from cjkclip.speed import machine
+from cjkclip.machine import processor
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [DOCS / "benchmarks.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
@@ -42,7 +42,9 @@ def test_what_is_written_tells_processor_and_packages(tmp_path: Path) -> None:
     file, found = tmp_path / "page.md", pages.here()
     file.write_text(TOP, "utf-8")
     pages.write(file, "| 猫 |")
-    assert file.read_text("utf-8") == f"{TOP}\n## {machine.hardware(found)}\n\n{machine.software(found)}\n\n| 猫 |\n"
+    assert (
+        file.read_text("utf-8") == f"{TOP}\n## {processor.hardware(found)}\n\n{processor.software(found)}\n\n| 猫 |\n"
+    )
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)

@@ -13,7 +13,7 @@ import cjkclip
 from cjkclip.checkpoints import weights
 from cjkclip.engines.openvino import kept as kept_openvino
 from cjkclip.engines.openvino.kept import Kept
-from cjkclip.mapped import MappedFile, root
+from cjkclip.machine.mapped import MappedFile, root
 from cjkclip.train.finetune import towers_of
 from families import ENGINES, GOLDEN
 

@@ -15,7 +15,8 @@ from tests.test_cli_bad import bad_run
 import cjkclip
 from cjkclip import engines
 from cjkclip.errors import EngineError
-from cjkclip.speed import jobs, machine, work
+from cjkclip.machine import processor
+from cjkclip.speed import jobs, work
 from families import GOLDEN
 
 EOS2 = GOLDEN / "hf-clip-eos2"
@@ -71,7 +72,7 @@ def test_the_table_and_the_json_agree(clockless: list[str], monkeypatch: pytest.
     options = ("bench", "-m", EOS2, "--engine", "torch")  # which has bf16 everywhere
     data, shown = answer(*options), run(*options)
     assert shown.exit_code == 0
-    assert f"{EOS2.name} on {machine.sentence(data['machine'])}" in " ".join(shown.stdout.split())
+    assert f"{EOS2.name} on {processor.sentence(data['machine'])}" in " ".join(shown.stdout.split())
     settings = [f"{one['engine']} {one['precision']}" for one in data["settings"]]
     assert settings == ["openvino fp32", "torch fp32", "torch bf16"]
     exact, other, half = (one["distances"]["image"]["difference"] for one in data["settings"])

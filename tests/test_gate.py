@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import cache, engines, gate, probes
+from cjkclip import engines, gate, probes
 from cjkclip.cli.screen import Report
 from cjkclip.config import Model
 from cjkclip.engines.openvino import ops as ops_openvino
+from cjkclip.machine import cache
 from cjkclip.parameters import shapes
 from families import GOLDEN
 from test_engines import BERT, MODELS, random_params

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import cache, int8, probes
+from cjkclip import int8, probes
 from cjkclip.config import Model
 from cjkclip.engines.openvino import int8 as int8_openvino
 from cjkclip.errors import EngineError, EngineWarning, FactsError, MissingDependencyError
+from cjkclip.machine import cache
 from cjkclip.need import need
 from cjkclip.text import Tokens
 from families import FAMILIES

@@ -10,7 +10,7 @@ import pytest
 from cjkclip.engines.openvino import int8 as int8_openvino
 from cjkclip.engines.openvino.int8 import OnDisk
 from cjkclip.engines.openvino.runtime import core, ov
-from cjkclip.mapped import MappedFile
+from cjkclip.machine.mapped import MappedFile
 from test_engines import random_params
 from test_int8_openvino import MODEL, SAMPLES, graph_of
 

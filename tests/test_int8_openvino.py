@@ -10,7 +10,7 @@ from cjkclip import engines
 from cjkclip.engines.openvino import int8 as int8_openvino
 from cjkclip.engines.openvino.ops import OpenvinoEngine
 from cjkclip.engines.openvino.runtime import core, ov
-from cjkclip.speed import machine
+from cjkclip.machine import processor
 from test_engines import MODELS, random_params
 
 MODEL = MODELS["vit"]
@@ -50,9 +50,9 @@ def test_nncf_quantises_every_layer_but_those_that_are_kept() -> None:
         assert 1e-5 < np.abs(got - exact).max() / np.abs(exact).max() < 0.1
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or not machine.cpu_text(), reason="no flags of x86")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or not processor.cpu_text(), reason="no flags of x86")
 def test_sums_overflow_where_an_x86_multiplies_no_bytes_at_once() -> None:
-    assert int8_openvino.overflows() == (not set(machine.multiplies(machine.cpu_text())) - {"bf16", "no bf16"})
+    assert int8_openvino.overflows() == (not set(processor.multiplies(processor.cpu_text())) - {"bf16", "no bf16"})
 
 
 @pytest.mark.parametrize(("overflow", "most"), [(True, 64), (False, 128)])

@@ -18,7 +18,7 @@ from cjkclip.engines.floats import Floats
 from cjkclip.engines.openvino import kept as kept_openvino
 from cjkclip.engines.openvino.kept import Kept
 from cjkclip.engines.openvino.ops import OpenvinoEngine
-from cjkclip.mapped import MappedFile, offset, root
+from cjkclip.machine.mapped import MappedFile, offset, root
 from families import FAMILIES, GOLDEN, Case
 
 HF = GOLDEN / "hf-chinese-clip"

@@ -5,17 +5,17 @@ import platform
 import pytest
 
 import cjkclip
-from cjkclip.speed import machine
+from cjkclip.machine import processor
 
 
 def test_the_machine_is_described_and_not_named() -> None:
-    found = machine.describe(("cjkclip", "no-such-package"))
+    found = processor.describe(("cjkclip", "no-such-package"))
     assert found["packages"] == {"cjkclip": cjkclip.__version__}
     assert found["cores"] >= 1
-    said = machine.sentence(found)
+    said = processor.sentence(found)
     assert said.startswith(", ".join([found["processor"], f"{found['cores']} core"]))
-    assert said == f"{machine.hardware(found)}; {machine.software(found)}"
-    assert cjkclip.__version__ not in machine.hardware(found)
+    assert said == f"{processor.hardware(found)}; {processor.software(found)}"
+    assert cjkclip.__version__ not in processor.hardware(found)
     assert not platform.node() or platform.node() not in said
     assert "/" not in said
 
@@ -37,12 +37,12 @@ def test_the_machine_is_described_and_not_named() -> None:
     ],
 )
 def test_what_a_processor_multiplies_is_read_off_its_flags(text: str, said: list[str]) -> None:
-    assert machine.multiplies(text) == said
+    assert processor.multiplies(text) == said
 
 
 def test_what_it_multiplies_stands_beside_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cpu_text", lambda: "model name\t: Xeon @ 2.50GHz\nflags\t\t: avx512_vnni\n")
-    monkeypatch.setattr(machine, "cores", lambda: 2)
-    found = machine.describe(())
-    assert machine.hardware(found) == "Xeon @ 2.50GHz, 2 cores, AVX-512 VNNI, no bf16"
-    assert machine.hardware(found | {"cores": 1, "multiplies": []}) == "Xeon @ 2.50GHz, 1 core"
+    monkeypatch.setattr(processor, "cpu_text", lambda: "model name\t: Xeon @ 2.50GHz\nflags\t\t: avx512_vnni\n")
+    monkeypatch.setattr(processor, "cores", lambda: 2)
+    found = processor.describe(())
+    assert processor.hardware(found) == "Xeon @ 2.50GHz, 2 cores, AVX-512 VNNI, no bf16"
+    assert processor.hardware(found | {"cores": 1, "multiplies": []}) == "Xeon @ 2.50GHz, 1 core"

@@ -15,10 +15,10 @@ import torch
 from ml_dtypes import bfloat16
 
 import cjkclip
-from cjkclip import mapped
 from cjkclip.checkpoints import saving, weights
 from cjkclip.config import Vit
-from cjkclip.mapped import MappedFile, bytes_of, let_go, root
+from cjkclip.machine import mapped
+from cjkclip.machine.mapped import MappedFile, bytes_of, let_go, root
 from cjkclip.parameters import shapes
 from families import FAMILIES, GOLDEN, Case
 

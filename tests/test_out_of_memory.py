@@ -11,10 +11,10 @@ from PIL import Image
 
 import cjkclip
 from cjkclip import engines, stream
-from cjkclip.engines import short_of_memory
 from cjkclip.engines import torch as torch_engine
 from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.errors import CjkclipError, EngineError, OutOfMemoryError
+from cjkclip.machine.memory import short_of_memory
 from families import GOLDEN
 
 

@@ -17,13 +17,14 @@ import torch
 import typer.core
 
 import cjkclip
-from cjkclip import cli, stream
+from cjkclip import cli
 from cjkclip.checkpoints import weights
 from cjkclip.checkpoints.weights import replace
 from cjkclip.cli import convert, inputs, screen
 from cjkclip.errors import WeightsError
 from cjkclip.gallery import files
 from cjkclip.gallery.fonts import Fonts
+from cjkclip.machine.threads import result
 from cjkclip.train.step import Here, beside
 from families import GOLDEN
 
@@ -164,9 +165,9 @@ def test_a_wait_hands_over_what_a_thread_has_made_or_raised() -> None:
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(ready.wait, 20)
         threading.Timer(0.5, ready.set).start()
-        assert stream.result(late) is True
+        assert result(late) is True
         with pytest.raises(ZeroDivisionError):
-            stream.result(pool.submit(lambda: 1 // 0))
+            result(pool.submit(lambda: 1 // 0))
 
 
 def test_a_gpu_is_trained_on_by_one_thread() -> None:

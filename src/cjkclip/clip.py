@@ -17,6 +17,7 @@ from cjkclip.checkpoints.formats import Facts
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
+from cjkclip.machine.memory import halved
 from cjkclip.text import Tokens, Truncate, check_texts
 from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
@@ -120,7 +121,7 @@ class Clip:
             raise InputError(f"got pixels of shape {pixels.shape}, expected (n, 3, {size}, {size})")
         if len(pixels) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
-        features = stream.halved(self.engine.image, pixels)
+        features = halved(self.engine.image, pixels)
         return _unit(features) if normalize else features
 
     def encode_tokens(self, tokens: Tokens, *, normalize: bool = True) -> Features:
@@ -136,7 +137,7 @@ class Clip:
             return np.zeros((0, self.embed_dim), np.float32)
         columns = np.flatnonzero(tokens.mask.sum(axis=0))
         used = int(columns[-1]) + 1 if len(columns) else 1  # what follows is pads alone, which say nothing
-        features = stream.halved(self.engine.text, ids[:, :used], tokens.mask[:, :used])
+        features = halved(self.engine.text, ids[:, :used], tokens.mask[:, :used])
         return _unit(features) if normalize else features
 
     def encode_image(

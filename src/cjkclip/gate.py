@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cjkclip import cache, engines
+from cjkclip import engines
 from cjkclip.config import Model
+from cjkclip.machine import cache
 from cjkclip.parameters import ends
 from cjkclip.text import Tokenizer, Tokens
 from cjkclip.text.batches import by_length

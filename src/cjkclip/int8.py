@@ -11,24 +11,24 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cjkclip import cache, engines, probes
+from cjkclip import engines, probes
 from cjkclip.config import Model
 from cjkclip.errors import EngineError, EngineWarning, InputError
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
-from cjkclip.mapped import MappedFile
+from cjkclip.machine import cache
+from cjkclip.machine.mapped import MappedFile
+from cjkclip.machine.threads import on_every_core
 from cjkclip.parameters import digest
 from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
@@ -241,9 +241,8 @@ def _kept(folder: Path) -> "Quantised | None":
         files: dict[str, str] = record["files"]
         paths = {name[:-4]: folder / name for name in files if name.endswith(".xml")}
         mapped = {tower: MappedFile.of(path.with_suffix(".bin")) for tower, path in paths.items()}
-        with ThreadPoolExecutor(os.cpu_count(), "cjkclip-digest") as pool:
-            if list(pool.map(_digest, (folder / name for name in files))) != list(files.values()):
-                return None
+        if on_every_core(_digest, [folder / name for name in files], "cjkclip-digest") != list(files.values()):
+            return None
         cache.used(folder)
         digest = repr(sorted(files.items()))
         return Quantised(

@@ -4,16 +4,15 @@ engines/torch gives the same list by building modules; a test holds the two toge
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from cjkclip.arrays import is_float
 from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
 from cjkclip.errors import LayoutError
-from cjkclip.mapped import let_go_of
+from cjkclip.machine.mapped import let_go_of
+from cjkclip.machine.threads import on_every_core
 
 Shapes = dict[str, tuple[int, ...]]
 ENDS = 64  # numbers
@@ -170,8 +169,8 @@ def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
         let_go_of(params[name])  # of which `array` may be a copy
         return hashlib.sha256(repr((name, array.dtype.str, array.shape)).encode() + values.digest()).digest()
 
-    with ThreadPoolExecutor(os.cpu_count(), "cjkclip-digest") as pool:
-        return hashlib.sha256(b"".join([repr(config).encode(), *pool.map(one, sorted(params))])).hexdigest()
+    digests = on_every_core(one, sorted(params), "cjkclip-digest")
+    return hashlib.sha256(b"".join([repr(config).encode(), *digests])).hexdigest()
 
 
 def check(

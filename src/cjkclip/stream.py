@@ -1,29 +1,28 @@
 """Many pictures through a model: the next batch is made while one is encoded, and what was encoded is handed on.
 
 n pictures of a batch, E joint width. At most three batches of pixels exist at once, however many pictures there are.
-Also here: a batch, of pictures or of texts, that does not fit into memory is tried once more in two halves.
 """
 
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from cjkclip.arrays import Float, Float32
+from cjkclip.arrays import Float32
 from cjkclip.config import Image
-from cjkclip.errors import OutOfMemoryError
 from cjkclip.image import Picture, load_pixels
+from cjkclip.machine.memory import too_large
+from cjkclip.machine.threads import result
 
 FIRST = 8  # pictures in the first batch
 Pixels = Float32[np.ndarray, "n 3 S S"]
 Features = Float32[np.ndarray, "n E"]
 Problems = list[tuple[int, str]]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: boo
         try:
             pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, error: bad.extend(error.problems))
         except MemoryError as error:
-            raise _too_large(len(part), error) from error
+            raise too_large(len(part), error) from error
         return Made(rows.start, pixels, bad)
 
     parts = list(growing(len(pictures), batch_size))
@@ -104,13 +103,6 @@ def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: boo
             yield result(made)
         finally:
             over.set()  # Ctrl-C does not wait until a batch of large pictures is read
-
-
-def result(work: Future[_T]) -> _T:
-    """What a thread has made. On Windows nothing interrupts a wait, so that it has to end now and then for Ctrl-C."""
-    while not work.done():
-        wait([work], timeout=0.2)
-    return work.result()
 
 
 class _Until(Sequence[Picture]):
@@ -138,31 +130,3 @@ def growing(count: int, most: int) -> Iterator[slice]:
     while start < count:
         yield slice(start, min(start + size, count))
         start, size = start + size, min(2 * size, most)
-
-
-def halved(run: Callable[..., Float[np.ndarray, "n E"]], *arrays: np.ndarray) -> Float[np.ndarray, "n E"]:
-    """`run` over rows; if they take more memory than there is, once more over each half. Raises OutOfMemoryError."""
-    rows = len(arrays[0])
-    try:
-        return run(*arrays)
-    except MemoryError as error:
-        if rows < 2:
-            raise _too_large(rows, error) from error
-    middle = (rows + 1) // 2  # tried only here: while an exception is handled, it keeps what had been allocated
-    try:
-        return np.concatenate([run(*(a[:middle] for a in arrays)), run(*(a[middle:] for a in arrays))])
-    except MemoryError as error:
-        raise _too_large(rows, error) from error
-
-
-def _too_large(rows: int, error: MemoryError) -> OutOfMemoryError:
-    why = f" ({error})" if str(error) else ""
-    if rows < 2:
-        return OutOfMemoryError(
-            f"there is not enough memory for one item{why}: close other programs, or take a smaller model"
-        )
-    smaller = max(1, rows // 4)
-    return OutOfMemoryError(
-        f"there is not enough memory for a batch of {rows}, nor for half of it{why}: pass batch_size={smaller} (on the "
-        f"command line: cjkclip embed --batch-size {smaller}), or close other programs"
-    )

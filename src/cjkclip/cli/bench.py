@@ -15,7 +15,8 @@ from cjkclip.cli.inputs import is_folder, read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
 from cjkclip.cli.screen import Report, cell, json_text, safe
 from cjkclip.errors import EngineError, InputError, WeightsError
-from cjkclip.speed import jobs, machine
+from cjkclip.machine import processor
+from cjkclip.speed import jobs
 from cjkclip.speed.advice import advise
 from cjkclip.speed.jobs import FULL, QUICK, Line, Measured, Pace, Setting
 from cjkclip.speed.products import matrix_rate
@@ -62,14 +63,14 @@ def bench(
 
     with Report("bench", as_json=json) as report:
         _require_place(out)
-        pace, found = (QUICK if quick else FULL), machine.describe()
+        pace, found = (QUICK if quick else FULL), processor.describe()
         default, plain = _plain(report, load, pace)
         measured = _towers(report, load, jobs.settings(engine, int8=int8), pace)
         advice = advise(model, asked, measured, plain, default, found["cores"])
         report.answer |= {"model": model, "machine": found, "quick": quick, "default": asdict(default)}
         report.answer |= {"settings": [_record(one) for one in measured], "plain": [_row(line) for line in plain]}
         report.answer["advice"] = advice
-        report.show(cell(f"{model} on {machine.sentence(found)}", "bold"), "", _table(measured, plain), "")
+        report.show(cell(f"{model} on {processor.sentence(found)}", "bold"), "", _table(measured, plain), "")
         report.show(*map(cell, advice))
         if out is not None:
             _write(out, json_text(report.whole(report.answer)))

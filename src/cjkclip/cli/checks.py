@@ -11,7 +11,9 @@ from cjkclip import engines
 from cjkclip.engines import ENGINES
 from cjkclip.gallery.fontfile import Face
 from cjkclip.gallery.fonts import ADVICE, find_fonts
-from cjkclip.speed import machine
+from cjkclip.machine.processor import cpu_text
+from cjkclip.machine.processor import name as processor_name
+from cjkclip.machine.threads import cores
 
 Result = tuple[Literal["ok", "note", "fail"], str]
 
@@ -34,10 +36,9 @@ def versions() -> Result:
 
 def processor() -> Result:
     """Cores, and the instructions that decide how fast a CPU engine is."""
-    text = machine.cpu_text()
+    text = cpu_text()
     flags = [flag for flag in _FLAGS if re.search(rf"\b{flag}\b", text)]
-    cores = machine.cores()
-    return "ok", f"{machine.processor()}, {cores} cores, {' '.join(flags) or 'no special instructions known'}"
+    return "ok", f"{processor_name()}, {cores()} cores, {' '.join(flags) or 'no special instructions known'}"
 
 
 def installed_engines() -> Result:

@@ -7,8 +7,7 @@ no family. `numpy` is the oracle, `openvino` the default on a CPU, `torch` the o
 import importlib
 import re
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Protocol, cast, runtime_checkable
@@ -17,7 +16,8 @@ import numpy as np
 
 from cjkclip.arrays import Float, Int
 from cjkclip.config import Bert, Model
-from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError, OutOfMemoryError
+from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
+from cjkclip.machine.memory import short_of_memory
 from cjkclip.parameters import shapes
 
 Params = Mapping[str, np.ndarray]
@@ -128,19 +128,6 @@ def kind(device: str) -> str:
 
 def _gated(engine: str, device: str) -> bool:
     return GATED.get(engine) == kind(device)
-
-
-@contextmanager
-def short_of_memory(*signs: str) -> Generator[None]:
-    """Raise OutOfMemoryError for a MemoryError, and for a RuntimeError whose text has one of `signs`, patterns."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if any(re.search(sign, line) for sign in signs)]
-        if not lines and not isinstance(error, MemoryError):
-            raise
-        why = lines[0] if lines else str(error) or type(error).__name__
-        raise OutOfMemoryError(why[:200]) from error
 
 
 def _rounds(name: str, bert: bool) -> bool:

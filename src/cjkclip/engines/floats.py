@@ -13,7 +13,7 @@ import numpy as np
 
 from cjkclip.arrays import is_float
 from cjkclip.engines import Params
-from cjkclip.mapped import let_go, root
+from cjkclip.machine.mapped import let_go, root
 
 PACE = 0.05  # seconds between two times that pages are handed back
 

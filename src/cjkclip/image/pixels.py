@@ -4,9 +4,7 @@ Each family resizes, crops and rounds in its own way: `config.Image` says how. T
 originals' own, and so are the bits. Refuses what `cjkclip.image.picture` refuses.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, cast
 
 import numpy as np
@@ -19,6 +17,7 @@ from cjkclip.errors import ImageError, InputError
 from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb
 from cjkclip.image.shrink import Frame, shrink
+from cjkclip.machine.threads import on_every_core
 
 OnError = Callable[[int, ImageError], None]
 Filter = Literal["bicubic", "bilinear"]
@@ -65,7 +64,7 @@ def load_pixels(
             return str(error)
         return None
 
-    found = enumerate(_in_threads(load, len(pictures)))
+    found = enumerate(on_every_core(load, range(len(pictures)), "cjkclip-pictures"))
     tell([(index, why) for index, why in found if why is not None], len(pictures), on_error)
     return pixels
 
@@ -75,14 +74,6 @@ def _require_sense(pictures: Sequence[Picture], published: bool, exact: bool) ->
         raise ImageError("got one picture, expected a sequence of pictures: put it in a list")
     if published and not exact:
         raise InputError("published=True is the original's pixels to the bit: it goes with exact=True only")
-
-
-def _in_threads(load: Callable[[int], str | None], count: int) -> list[str | None]:
-    """Every picture on whichever core is free: Pillow works outside Python's lock."""
-    if count < 2:
-        return [load(index) for index in range(count)]
-    with ThreadPoolExecutor(min(count, os.cpu_count() or 1), "cjkclip-pictures") as pool:
-        return list(pool.map(load, range(count)))
 
 
 def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | None) -> None:

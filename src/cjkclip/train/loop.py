@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cjkclip.config import Image
 from cjkclip.engines.torch.towers import Towers
 from cjkclip.errors import FactsError, InputError
-from cjkclip.stream import result
+from cjkclip.machine.threads import result
 from cjkclip.text import Tokens
 from cjkclip.train.augment import augment
 from cjkclip.train.data import Batch, Corpus

@@ -5,9 +5,7 @@ Paths are relative to the file. Refuses: lines without exactly one tab, empty fi
 every problem is told with its line number before any training starts: each picture is decoded once to know.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +15,10 @@ from cjkclip.arrays import UInt8
 from cjkclip.config import Image
 from cjkclip.errors import ImageError, InputError
 from cjkclip.image import load_pixels, open_picture
+from cjkclip.machine.threads import on_every_core
 from cjkclip.train.data import Corpus, Rows, Thing
 
 SHOWN = 10  # problems that a message lists
-AT_ONCE = 256  # pictures that wait to be looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +76,9 @@ def _unreadable(pictures: Sequence[Path]) -> dict[Path, str]:
         return None
 
     bad: dict[Path, str] = {}
-    with ThreadPoolExecutor(os.cpu_count(), "cjkclip-pictures") as pool:
-        for start in range(0, len(pictures), AT_ONCE):
-            part = pictures[start : start + AT_ONCE]
-            bad |= {picture: why for picture, why in zip(part, pool.map(look, part), strict=True) if why is not None}
+    for picture, why in zip(pictures, on_every_core(look, pictures, "cjkclip-pictures"), strict=True):
+        if why is not None:
+            bad[picture] = why
     return bad
 
 

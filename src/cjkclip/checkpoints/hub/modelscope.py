@@ -15,12 +15,12 @@ from urllib.parse import quote, urlencode
 from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock, get_session, hf_raise_for_status
 
-from cjkclip import cache
 from cjkclip.checkpoints.hub import READABLE, Where, needed
 from cjkclip.checkpoints.hub.download import download
 from cjkclip.checkpoints.hub.progress import bytes_bar
 from cjkclip.checkpoints.hub.reach import Source, reach, said
 from cjkclip.errors import HubError
+from cjkclip.machine import cache
 
 DOMAIN = "www.modelscope.cn"
 REVISION = "master"  # ModelScope's name for the newest

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from huggingface_hub.utils import WeakFileLock
 
-from cjkclip import cache
 from cjkclip.checkpoints.hub import FILE_SUFFIXES, Where
 from cjkclip.checkpoints.hub.download import download
 from cjkclip.checkpoints.hub.progress import bytes_bar
 from cjkclip.checkpoints.hub.reach import Source, reach
 from cjkclip.errors import ModelNotFoundError
+from cjkclip.machine import cache
 
 NAME = re.compile(r"https?://.+/(?P<file>[\w.-]+)(\?[^#]*)?#sha256=(?P<sha256>[0-9A-Fa-f]{64})", re.ASCII)
 

@@ -17,7 +17,7 @@ import numpy as np
 from cjkclip.checkpoints.weights.safetensors import parse_json, read_safetensors, write_safetensors
 from cjkclip.checkpoints.weights.tensors import Tensors, short
 from cjkclip.errors import ModelNotFoundError, WeightsError
-from cjkclip.mapped import MappedFile
+from cjkclip.machine.mapped import MappedFile
 
 __all__ = ["Tensors", "find", "read", "wanted", "write"]
 

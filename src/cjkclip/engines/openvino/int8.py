@@ -24,7 +24,7 @@ from cjkclip.engines.openvino.kept import compile_and_keep, read_kept
 from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
 from cjkclip.engines.openvino.runtime import Node, compile_graph, fast, hints, op, ov, simd
 from cjkclip.errors import EngineError
-from cjkclip.mapped import MappedFile
+from cjkclip.machine.mapped import MappedFile
 from cjkclip.need import need
 
 Sample = list[np.ndarray]  # one call's inputs

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from cjkclip import cache
 from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.openvino.runtime import Node, core, hints, in_memory, machine, ov, simd
-from cjkclip.mapped import MappedFile, bytes_of, offset, root
+from cjkclip.machine import cache
+from cjkclip.machine.mapped import MappedFile, bytes_of, offset, root
 from cjkclip.parameters import ends
 
 LEAST = 4 << 20  # bytes of a tower in the file, below which a start is short anyway

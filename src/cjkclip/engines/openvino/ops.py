@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from cjkclip.config import Act, Model
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages, short_of_memory
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.functional import Hide, image_tower, text_tower
 from cjkclip.engines.openvino.kept import Kept
@@ -27,6 +27,7 @@ from cjkclip.engines.openvino.runtime import (
     ov,
 )
 from cjkclip.errors import EngineError
+from cjkclip.machine.memory import short_of_memory
 
 __all__ = ["OpenvinoEngine", "OpenvinoOps", "build", "fast", "machine"]
 

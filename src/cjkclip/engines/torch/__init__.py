@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from cjkclip.arrays import is_float
 from cjkclip.config import Model, Vit
-from cjkclip.engines import Features, Ids, Params, Pixels, Stages, kind, short_of_memory
+from cjkclip.engines import Features, Ids, Params, Pixels, Stages, kind
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.torch import gpu
 from cjkclip.engines.torch.arithmetic import arithmetic, settle
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
 from cjkclip.engines.torch.towers import build as build_towers
 from cjkclip.errors import EngineError
+from cjkclip.machine.memory import short_of_memory
 
 # in the texts of its errors, where an allocation failed: of a GPU, of the CPU in two wordings, in cuBLAS, C++, oneDNN
 NO_MEMORY = (

@@ -1,12 +1,13 @@
 """What this machine is, in words: nothing in them tells whose it is or where its files lie."""
 
-import os
 import platform
 import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from cjkclip.machine.threads import cores
 
 # names for people, and the flags of Linux and macOS, of which one is enough
 INT8 = (
@@ -28,7 +29,7 @@ def describe(packages: tuple[str, ...] = PACKAGES) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "processor": processor(),
+        "processor": name(),
         "multiplies": multiplies(cpu_text()),
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -53,10 +54,10 @@ def software(machine: dict[str, Any]) -> str:
     return "; ".join((f"Python {machine['python']}", ", ".join(f"{n} {v}" for n, v in machine["packages"].items())))
 
 
-def processor() -> str:
+def name() -> str:
     """The processor's name, as far as the system tells."""
-    name = re.search(r"^(?:model name\s*:|machdep\.cpu\.brand_string:)\s*(.+)$", cpu_text(), re.MULTILINE)
-    return name[1] if name else platform.processor() or platform.machine()
+    match = re.search(r"^(?:model name\s*:|machdep\.cpu\.brand_string:)\s*(.+)$", cpu_text(), re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def multiplies(text: str) -> list[str]:
@@ -70,13 +71,6 @@ def multiplies(text: str) -> list[str]:
     if not flags:
         return []
     return [*(name for name, signs in INT8 if flags & signs), "bf16" if flags & BF16 else "no bf16"]
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_text() -> str:

@@ -1,0 +1,56 @@
+"""Cores that this process may use, and work spread over them."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cjkclip.machine import threads
+
+BOUND = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from cjkclip.machine import threads
+print(threads.cores())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux to give a process fewer cores")
+def test_a_process_bound_to_one_core_may_use_one() -> None:
+    done = subprocess.run([sys.executable, "-c", BOUND], check=True, capture_output=True, text=True)
+    assert done.stdout == "1\n"
+
+
+def test_without_affinity_every_core_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert threads.cores() == 64
+
+
+@pytest.mark.parametrize(("usable", "items", "most"), [(1, 5, 0), (2, 5, 2), (64, 3, 3), (64, 1, 0), (2, 0, 0)])
+def test_work_takes_no_more_threads_than_cores_or_items(
+    usable: int, items: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of one thread would only add a hand-over: such work runs in the thread of the caller."""
+    monkeypatch.setattr(threads, "cores", lambda: usable)
+    seen = set[str]()
+    meet = threading.Barrier(max(most, 1))  # every thread of the pool has to come, so that all are counted
+
+    def run(item: int) -> int:
+        if item < most:
+            meet.wait(timeout=10)
+        seen.add(threading.current_thread().name)
+        return item * item
+
+    assert threads.on_every_core(run, range(items), "test-cores") == [item * item for item in range(items)]
+    ours = {name for name in seen if name.startswith("test-cores")}
+    assert len(ours) == most
+    assert bool(seen - ours) == (items > 0 and most == 0)
+
+
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    with pytest.raises(ZeroDivisionError):
+        threads.on_every_core(lambda item: 1 // item, [1, 0, 2], "test-cores")
