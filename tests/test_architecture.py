@@ -41,7 +41,7 @@ SLOW = FRAMEWORKS | {
     "PIL",
 }
 HOMES = {  # the only places of src that may name a framework
-    "torch": ("engines/torch/", "engines/__init__.py", "train/", "compat/"),
+    "torch": ("engines/torch/", "engines/here.py", "train/", "compat/"),
     "openvino": ("engines/",),
     "jax": ("engines/", "compat/"),
     "tensorflow": ("engines/", "compat/"),

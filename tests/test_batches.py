@@ -10,8 +10,8 @@ from PIL import Image
 
 import cjkclip
 from cjkclip import clip as clip_module
-from cjkclip import stream
 from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
+from cjkclip.image import batches
 from cjkclip.text.batches import STEP, by_length
 
 TEXTS = ["판다", "a very long name of a small red panda in a tree", "猫", "판다", "fire engine", "猫"]
@@ -79,7 +79,7 @@ def test_labels_are_encoded_once_for_many_calls(clip: cjkclip.Clip, asked: list[
 
 def test_the_next_batch_is_made_while_one_is_encoded(clip: cjkclip.Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     made, second = list[int](), threading.Event()
-    real_load, real_image = stream.load_pixels, clip.engine.image
+    real_load, real_image = batches.load_pixels, clip.engine.image
 
     def load(pictures: Any, *args: Any, **more: Any) -> np.ndarray:
         made.append(len(pictures))
@@ -91,7 +91,7 @@ def test_the_next_batch_is_made_while_one_is_encoded(clip: cjkclip.Clip, monkeyp
         assert second.wait(20), "nothing was made ahead"
         return real_image(pixels)
 
-    monkeypatch.setattr(stream, "load_pixels", load)
+    monkeypatch.setattr(batches, "load_pixels", load)
     monkeypatch.setattr(clip.engine, "image", image)
     heard: list[int] = []
     pictures = list(cjkclip.moji.pictures("noto").values())[:5]

@@ -284,13 +284,13 @@ def test_threads_end_when_the_caller_stops_early() -> None:
 
 def test_few_batches_are_made_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    real = cjkclip.clip.stream.load_pixels
+    real = cjkclip.image.batches.load_pixels
 
     def load(pictures: Any, *args: Any, **more: Any) -> np.ndarray:
         made.append(len(pictures))
         return real(pictures, *args, **more)
 
-    monkeypatch.setattr("cjkclip.stream.load_pixels", load)
+    monkeypatch.setattr("cjkclip.image.batches.load_pixels", load)
     clip = cjkclip.load(TINY, engine="numpy")
     for number, batch in enumerate(clip.encode_image_batches(IMAGES * 20, batch_size=4)):
         time.sleep(0.01)  # time in which more could be made

@@ -197,8 +197,8 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 def test_without_openvino_another_engine_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"torch"}
-    monkeypatch.setattr("cjkclip.engines.find_spec", lambda name: name if name in there else None)
-    monkeypatch.setattr("cjkclip.engines._driver", lambda: False)
+    monkeypatch.setattr("cjkclip.engines.here.find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr("cjkclip.engines.here._driver", lambda: False)
     with pytest.warns(EngineWarning, match=r"pip install openvino\. .* on torch"):
         assert choose() == ("torch", "fp32", "cpu")
     there.clear()
@@ -217,7 +217,7 @@ def test_a_package_that_does_not_start_is_an_error_of_ours(
     def broken(_: str) -> None:
         raise error("built for another NumPy\nand so on")
 
-    monkeypatch.setattr("cjkclip.engines.importlib.import_module", broken)
+    monkeypatch.setattr("cjkclip.engines.here.importlib.import_module", broken)
     with pytest.raises(EngineError, match=r"does not start \(built for another NumPy\): pip install --force-reinstall"):
         build(MODELS["vit"], random_params(MODELS["vit"]), engine="openvino", precision="fp32", device="cpu")
     with pytest.warns(EngineWarning, match="does not start"):
@@ -233,8 +233,8 @@ def test_whoever_is_stopped_while_a_package_starts_stops(
     def halved(_: str) -> None:
         raise ImportError("initialization failed") from causes.pop(0)  # as pybind11 says it
 
-    monkeypatch.setattr("cjkclip.engines._STOPPED", set[str]())
-    monkeypatch.setattr("cjkclip.engines.importlib.import_module", halved)
+    monkeypatch.setattr("cjkclip.engines.here._STOPPED", set[str]())
+    monkeypatch.setattr("cjkclip.engines.here.importlib.import_module", halved)
     with pytest.raises(stop):
         choose(device="cpu")
     with pytest.warns(EngineWarning, match="interrupted, start Python again"):

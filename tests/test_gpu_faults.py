@@ -205,7 +205,7 @@ def test_what_a_program_chose_for_itself_changes_no_number(precision: str) -> No
 def test_a_card_that_torch_was_not_built_for_is_not_taken(
     card: tuple[int, int], runs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "_driver", lambda: True)
+    monkeypatch.setattr(engines.here, "_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: card)
     for names in (["sm_75", "sm_80", "sm_90a", "compute_90"], ["gfx90a", "gfx942"]):
@@ -215,7 +215,7 @@ def test_a_card_that_torch_was_not_built_for_is_not_taken(
 
 
 def test_an_apple_gpu_is_taken_where_it_is_asked_for_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_driver", lambda: True)
+    monkeypatch.setattr(engines.here, "_driver", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert engines.choose() == ("openvino", "auto", "cpu")
     assert engines.choose(device="mps") == ("torch", "fp32", "mps")
@@ -225,7 +225,7 @@ def test_a_card_that_cannot_be_asked_is_told_and_left_alone(monkeypatch: pytest.
     def busy() -> None:
         raise RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
 
-    monkeypatch.setattr(engines, "_driver", lambda: True)
+    monkeypatch.setattr(engines.here, "_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", busy)
     with pytest.warns(EngineWarning, match=r"cannot be used \(CUDA-capable device.*runs on the CPU"):

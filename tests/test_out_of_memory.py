@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 import cjkclip
-from cjkclip import engines, stream
+from cjkclip import engines
 from cjkclip.engines import torch as torch_engine
 from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.errors import CjkclipError, EngineError, OutOfMemoryError
+from cjkclip.image import batches
 from cjkclip.machine.memory import short_of_memory
 from families import GOLDEN
 
@@ -21,7 +22,7 @@ from families import GOLDEN
 @pytest.fixture(autouse=True)
 def one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """All pictures come at once: the first batch is not smaller here."""
-    monkeypatch.setattr(stream, "FIRST", 32)
+    monkeypatch.setattr(batches, "FIRST", 32)
 
 
 TEXTS = [f"number {number}" for number in range(10)]
@@ -97,7 +98,7 @@ def test_pixels_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("cjkclip.stream.load_pixels", load)
+    monkeypatch.setattr("cjkclip.image.batches.load_pixels", load)
     for batch_size in (4, 10):
         with pytest.raises(OutOfMemoryError, match=f"batch of {batch_size}"):
             encode(small(10), "pictures", batch_size)

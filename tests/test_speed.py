@@ -189,7 +189,7 @@ def test_the_openvino_product_is_the_product() -> None:
 
 
 def test_settings_are_those_that_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_gpu", lambda: None)
+    monkeypatch.setattr(engines.here, "gpu", lambda: None)
     monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     assert [str(one) for one in jobs.settings("auto")][:2] == ["openvino fp32", "openvino bf16"]
     both = [str(one) for one in jobs.settings("openvino", int8=True)]
@@ -199,7 +199,7 @@ def test_settings_are_those_that_this_machine_has(monkeypatch: pytest.MonkeyPatc
     assert [str(one) for one in jobs.settings("auto")] == ["openvino fp32", "torch fp32"]
     monkeypatch.setattr(jobs, "find_spec", lambda _: None)
     assert jobs.settings("auto") == [EXACT]
-    monkeypatch.setattr(engines, "_gpu", lambda: "cuda")
+    monkeypatch.setattr(engines.here, "gpu", lambda: "cuda")
     assert [str(one) for one in jobs.settings("torch")][1:] == ["torch fp32 on cuda", "torch bf16 on cuda"]
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependencyError, match="pip install"):

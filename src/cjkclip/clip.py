@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cjkclip import checkpoints, engines, gate, parameters, stream, zeroshot
+from cjkclip import checkpoints, engines, gate, parameters, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found, saving
 from cjkclip.checkpoints.formats import Facts
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
+from cjkclip.image.batches import EncodedBatch, ahead, encode_batches, fill
 from cjkclip.machine.memory import halved
 from cjkclip.text import Tokens, Truncate, check_texts
 from cjkclip.text.batches import in_batches
@@ -162,7 +163,7 @@ class Clip:
         pictures = listed(images)
         features = np.zeros((len(pictures), self.embed_dim), np.float32)
         batches = self.encode_image_batches(pictures, normalize=normalize, batch_size=batch_size, exact=exact)
-        problems = stream.fill(features, batches, progress)
+        problems = fill(features, batches, progress)
         tell(problems, len(pictures), on_error)
         return features
 
@@ -173,15 +174,15 @@ class Clip:
         normalize: bool = True,
         batch_size: int | None = None,
         exact: bool = True,
-    ) -> Generator[stream.Batch]:
+    ) -> Generator[EncodedBatch]:
         """The same a batch at a time, for more pictures than their features fit into memory.
 
         Each has `start`, `features` (n, E) with NaN for a bad picture, `problems` as (index, why), and the seconds
         that its pixels were `waited` for and that it was `encoded`. Close the generator to stop early.
         """
         at_once = _at_once(batch_size, 32 if self._chosen[2] == "cpu" else 256)
-        made = stream.ahead(listed(images), self._rules(), at_once, exact)
-        return stream.batches(made, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
+        made = ahead(listed(images), self._rules(), at_once, exact)
+        return encode_batches(made, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
 
     def encode_text(
         self,

@@ -4,11 +4,9 @@ n items, S pixels a side, L tokens, E joint width. An engine is built from a con
 no family. `numpy` is the oracle, `openvino` the default on a CPU, `torch` the one for GPUs and training.
 """
 
-import importlib
 import re
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Protocol, cast, runtime_checkable
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from cjkclip.arrays import Float, Int
 from cjkclip.config import Bert, Model
+from cjkclip.engines import here
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 from cjkclip.machine.memory import short_of_memory
 from cjkclip.parameters import shapes
@@ -65,8 +64,6 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "openvino": ("cjkclip.engines.openvino.ops", ("fp32", "bf16", "int8", ROUNDED), ("cpu",)),
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
-INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # what pip is asked for, by engine
-_STOPPED = set[str]()  # engines whose import was interrupted: what is in C++ cannot be imported twice
 GATED = {"openvino": "cpu", "torch": "cuda"}  # engine -> where its "auto" precision is decided model by model
 # what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
 _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|k|v|out)\.")
@@ -84,9 +81,9 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} does not exist; choose 'auto' or one of {sorted(ENGINES)}")
     _, precisions, devices = ENGINES[engine]
-    _require_installed(engine)
+    here.require_installed(engine)
     if device == "auto":
-        device = (_gpu() if engine == "torch" else None) or "cpu"
+        device = (here.gpu() if engine == "torch" else None) or "cpu"
     if precision == "auto" and not _gated(engine, device):
         precision = precisions[0]
     if precision not in (*precisions, "auto"):
@@ -136,77 +133,17 @@ def _rounds(name: str, bert: bool) -> bool:
 
 
 def _best_engine(device: str) -> str:
-    if device not in ("auto", "cpu") or (device == "auto" and _gpu() is not None):
+    if device not in ("auto", "cpu") or (device == "auto" and here.gpu() is not None):
         return "torch"
     try:
-        _require_installed("openvino")
+        here.require_installed("openvino")
         _module("openvino")
     except (EngineError, MissingDependencyError) as error:
-        instead = "numpy" if find_spec("torch") is None else "torch"
+        instead = "torch" if here.installed("torch") else "numpy"
         warnings.warn(f"{error}. Until then everything runs on {instead}, more slowly", EngineWarning, stacklevel=4)
         return instead
     return "openvino"
 
 
-def _require_installed(engine: str) -> None:
-    if engine in INSTALL and find_spec(engine) is None:
-        raise MissingDependencyError(f"engine {engine!r} is not installed: pip install {INSTALL[engine]}")
-
-
 def _module(engine: str) -> ModuleType:
-    """The engine's own module. Raises EngineError if its package is there but does not start."""
-    try:
-        return importlib.import_module(ENGINES[engine][0])
-    except (KeyboardInterrupt, SystemExit):
-        _STOPPED.add(engine)
-        raise
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # what halves of packages raise
-        if (stopped := _interruption(error)) is not None:
-            _STOPPED.add(engine)
-            raise stopped from None
-        why = str(error).strip().partition("\n")[0][:200]
-        again = f"pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
-        if engine in _STOPPED:
-            again = "its import was interrupted, start Python again"
-        raise EngineError(f"engine {engine!r} is installed but does not start ({why}): {again}") from error
-
-
-def _interruption(error: BaseException | None) -> BaseException | None:
-    """What stopped an import: C++ modules make an ImportError of Ctrl-C, with the interruption as its cause."""
-    while isinstance(error, Exception):
-        error = error.__cause__
-    return error
-
-
-def _gpu() -> str | None:
-    """The CUDA device that torch would use. torch is imported only where a driver shows that there may be one."""
-    if find_spec("torch") is None or not _driver():
-        return None
-    torch = importlib.import_module("torch")
-    try:
-        return "cuda" if torch.cuda.is_available() and _has_kernels(torch.cuda) else None
-    except RuntimeError as error:  # another program has it for itself, or this process is a fork of one that used it
-        why = str(error).strip().partition("\n")[0][:200]
-        warnings.warn(f"the GPU cannot be used ({why}): everything runs on the CPU", EngineWarning, stacklevel=4)
-        return None
-
-
-def _has_kernels(cuda: ModuleType) -> bool:
-    """Was torch built for this card? A driver also counts cards that are too old for it: every call would fail.
-
-    sm_XY runs on cards X.Y and later ones of X, compute_XY is compiled for any later card. AMD's have other names.
-    """
-    card: tuple[int, int] = cuda.get_device_capability()
-    names: list[str] = cuda.get_arch_list()
-    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in names]
-    known = [(found[1], int(found[2]), int(found[3])) for found in built if found]
-    runs = ((major, minor) <= card and (code == "compute" or major == card[0]) for code, major, minor in known)
-    return not known or any(runs)
-
-
-def _driver() -> bool:
-    """Is there a sign of a GPU? Looking at files costs nothing; importing torch costs a second."""
-    import platform
-    from pathlib import Path
-
-    return platform.system() == "Windows" or any(Path(f"/dev/{d}").exists() for d in ("nvidiactl", "kfd", "dxg"))
+    return here.started(engine, ENGINES[engine][0])

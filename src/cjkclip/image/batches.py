@@ -26,7 +26,7 @@ Problems = list[tuple[int, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class EncodedBatch:
     """What became of pictures that lay one behind the other."""
 
     start: int  # the first one's place among all
@@ -44,7 +44,7 @@ class Made(NamedTuple):
     bad: Problems
 
 
-def batches(made: Generator[Made], encode: Callable[[Pixels], Features], width: int) -> Generator[Batch]:
+def encode_batches(made: Generator[Made], encode: Callable[[Pixels], Features], width: int) -> Generator[EncodedBatch]:
     """Encode what was made, in its order; bad pictures never reach `encode`. Closing it closes `made`."""
     with closing(made):
         while True:
@@ -60,10 +60,12 @@ def batches(made: Generator[Made], encode: Callable[[Pixels], Features], width: 
             problems = [(one.start + row, why) for row, why in one.bad]
             done = time.perf_counter()
             start, one = one.start, None  # its pixels are let go before anybody looks at the features
-            yield Batch(start=start, features=features, problems=problems, waited=there - began, encoded=done - there)
+            yield EncodedBatch(
+                start=start, features=features, problems=problems, waited=there - began, encoded=done - there
+            )
 
 
-def fill(features: Features, found: Generator[Batch], progress: Callable[[int], None] | None) -> Problems:
+def fill(features: Features, found: Generator[EncodedBatch], progress: Callable[[int], None] | None) -> Problems:
     """Lay every batch into `features`, say how many are done after each, and return the problems of all."""
     problems: Problems = []
     with closing(found):
