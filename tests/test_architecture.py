@@ -237,6 +237,14 @@ def test_a_start_does_not_wait_for_what_only_the_tests_use() -> None:
     assert plain.strip() == "True"
 
 
+def test_code_for_transformers_loads_no_trainer() -> None:
+    """The loss that `CLIPModel` returns lies beside the towers."""
+    code = "import sys; from cjkclip.compat.transformers import CLIPModel; print(*sys.modules)"
+    loaded = set(python(code).split())
+    assert "cjkclip.engines.torch.loss" in loaded
+    assert not {name for name in loaded if name.startswith("cjkclip.train")}
+
+
 def test_config_has_no_defaults() -> None:
     """What differs between families must be said by the family."""
     for kind in (Vit, ResNet, Text, Image, Model):

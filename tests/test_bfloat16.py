@@ -14,7 +14,7 @@ from cjkclip.checkpoints import weights
 from cjkclip.engines.openvino import kept as kept_openvino
 from cjkclip.engines.openvino.kept import Kept
 from cjkclip.machine.mapped import MappedFile, root
-from cjkclip.train.finetune import towers_of
+from cjkclip.train import towers_of
 from families import ENGINES, GOLDEN
 
 HF, EOS2 = GOLDEN / "hf-chinese-clip", GOLDEN / "hf-clip-eos2"

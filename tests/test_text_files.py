@@ -16,7 +16,7 @@ import tokenizers
 from cjkclip.errors import CheckpointError, FactsError, InputError
 from cjkclip.text import bpe_files
 from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
-from cjkclip.text.train import train_bpe
+from cjkclip.train.tokenizer import train_bpe
 
 TOKENS = Path(__file__).parent / "golden" / "tokens"
 STRINGS: list[str] = json.loads((TOKENS / "tokens.json").read_text("utf-8"))["strings"]
@@ -240,7 +240,7 @@ def test_training_is_the_same_every_time(tmp_path: Path) -> None:
     """In other processes, whose hash tables have other orders, and from shuffled captions."""
     code = (
         "import sys, json; from pathlib import Path; from dataclasses import replace\n"
-        "from cjkclip.text.bpe import OPENAI; from cjkclip.text.train import train_bpe\n"
+        "from cjkclip.text.bpe import OPENAI; from cjkclip.train.tokenizer import train_bpe\n"
         "texts = json.load(sys.stdin)\n"
         "train_bpe(texts, 680, replace(OPENAI, context=32)).save(Path(sys.argv[1]))"
     )

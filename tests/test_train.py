@@ -13,7 +13,6 @@ from cjkclip import config
 from cjkclip.engines.torch.towers import build
 from cjkclip.errors import FactsError, InputError
 from cjkclip.text.bpe_rules import OPENAI
-from cjkclip.text.train import train_bpe
 from cjkclip.train import (
     Corpus,
     InMemory,
@@ -31,6 +30,7 @@ from cjkclip.train import (
 from cjkclip.train.augment import plain
 from cjkclip.train.recipes import moji
 from cjkclip.train.step import Learner
+from cjkclip.train.tokenizer import train_bpe
 from drawn import OFF, STRONG, shapes
 
 NAMES = ["猫", "犬", "강아지", "고양이", "apple", "苹果", "りんご", "蘋果"]

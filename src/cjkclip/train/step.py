@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cjkclip.arrays import Float, Int
+from cjkclip.engines.torch.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.engines.torch.towers import Towers
 from cjkclip.errors import InputError
 from cjkclip.text import Tokens
 from cjkclip.train.data import Batch, Corpus
-from cjkclip.train.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.train.recipe import Recipe
 
 SPLIT = 128  # pictures in a batch from which two threads share them

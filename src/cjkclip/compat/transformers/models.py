@@ -26,9 +26,9 @@ from cjkclip.compat.transformers.towers import (
     Output,
     Tower,
 )
+from cjkclip.engines.torch.loss import contrastive
 from cjkclip.engines.torch.towers import Towers, VitTower
 from cjkclip.errors import InputError
-from cjkclip.train.loss import contrastive
 
 __all__ = [
     "CLIPModel",

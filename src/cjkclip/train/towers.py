@@ -1,11 +1,6 @@
-"""From a model and pairs to a model folder, and between towers and folders. S pixels a side.
+"""Torch towers of a loaded model and back to a directory; towers grown to another image size, and averaged."""
 
-Refuses: models without a tokenizer or without rules for pictures, pairs that cannot be read, folders that cannot be
-written or hold something, sizes the picture tower cannot have.
-"""
-
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,53 +11,13 @@ from torch.nn import functional as F
 from cjkclip.checkpoints import Found, saving
 from cjkclip.checkpoints.families import Family, Release
 from cjkclip.checkpoints.families.moji import FAMILY
-from cjkclip.checkpoints.weights.replace import new_folder, require_place
-from cjkclip.clip import Clip, load
+from cjkclip.clip import Clip
 from cjkclip.config import ResNet
 from cjkclip.engines.torch import tensors
 from cjkclip.engines.torch.towers import Towers, build
-from cjkclip.errors import FactsError, InputError
+from cjkclip.errors import InputError
 from cjkclip.parameters import shapes
 from cjkclip.text import Tokenizer
-from cjkclip.train.loop import Progress, fit
-from cjkclip.train.recipe import Recipe
-from cjkclip.train.tsv import corpus_of, read_pairs
-
-
-def finetune(
-    model: str | Path,
-    pairs: str | Path,
-    out: str | Path,
-    recipe: Recipe,
-    *,
-    device: str = "cpu",
-    listen: Callable[[Progress], None] | None = None,
-    every: int = 10,
-) -> Clip:
-    """Go on training `model` on the pairs of a TSV file (see `read_pairs`) and write the new folder `out`.
-
-    Everything is checked before the first step: the place, the file, the pictures, the captions. `listen` hears of the
-    progress every `every` steps. The result is loaded from `out` and returned; it keeps its tokenizer, its rules for
-    pictures and its layout "cjkclip". Raises InputError, ImageError, TextError, and what `cjkclip.load` raises.
-    """
-    folder = Path(os.path.realpath(out))
-    require_place(folder)
-    clip = load(model)
-    if clip.config.image is None:
-        raise FactsError(f"{model}: no rules for pictures are known, so it cannot be trained on pictures")
-    corpus = corpus_of(read_pairs(pairs), clip.config.image)
-    tokens = clip.tokenize(corpus.texts)
-    assert clip.tokenizer is not None  # tokenize has refused before
-    towers = towers_of(clip).to(device)
-
-    def heard(progress: Progress, _: Towers) -> None:
-        if listen is not None:
-            listen(progress)
-
-    trained = fit(towers, corpus, tokens, recipe, listen=heard, every=every)
-    with new_folder(folder) as part:
-        write_model(trained, clip.tokenizer, part, owner=clip.family)
-    return load(folder)
 
 
 def towers_of(clip: Clip) -> Towers:
