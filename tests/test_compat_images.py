@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import torch
 
-from cjkclip.compat.transformers import images as ours
-from cjkclip.compat.transformers.auto_processors import AutoImageProcessor
+from cjkclip.compat.transformers.inputs import images as ours
+from cjkclip.compat.transformers.inputs.auto import AutoImageProcessor
 from cjkclip.errors import FactsError, ImageError, InputError, OptionError
 from cjkclip.image import steps
 from families import FAMILIES, GOLDEN

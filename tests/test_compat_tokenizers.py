@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cjkclip import moji
-from cjkclip.compat.transformers import tokenizers as ours
-from cjkclip.compat.transformers.auto_processors import AutoTokenizer
-from cjkclip.compat.transformers.tokenization import UNLIMITED, PreTrainedTokenizer
+from cjkclip.compat.transformers.inputs import tokenizers as ours
+from cjkclip.compat.transformers.inputs.auto import AutoTokenizer
+from cjkclip.compat.transformers.inputs.tokenization import UNLIMITED, PreTrainedTokenizer
 from cjkclip.errors import CheckpointError, InputError, OptionError, TextError
 from cjkclip.text.bpe import HF, clip_bpe
 from cjkclip.text.wordpiece import HF as BERT
