@@ -1,7 +1,7 @@
-"""`python -m bench.calibration`: what int8 is worth after it was calibrated on one thing and shown another.
+"""`python -m bench.calibration`: accuracy of int8 when it is calibrated on one kind of image and tested on another.
 
-The image tower of Chinese-CLIP ViT-B/16, random weights, 32 pictures of each kind. Prints the mean cosine to float32,
-plain and after the mean was taken away. Takes about seven minutes and writes nothing.
+Uses the image tower of Chinese-CLIP ViT-B/16 with random weights and 32 images of each kind. Prints the mean cosine
+similarity to float32, plain and after subtracting the mean. Takes about seven minutes and writes nothing.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ COUNT = 32
 
 
 def enlarged() -> list[Image.Image]:
-    """Parts of drawings that fill the picture."""
+    """Return random square parts of drawings."""
     rng, found = np.random.default_rng(0), list[Image.Image]()
     for picture in drawings("fluent", 7):
         side = int(rng.integers(16, 48))
@@ -32,12 +32,12 @@ def enlarged() -> list[Image.Image]:
 
 
 def drawings(design: str, first: int) -> list[Image.Image]:
-    """Of one of the bundled designs."""
+    """Return drawings of one bundled design."""
     return [open_picture(picture) for _, picture in cjkclip.moji.gallery(design)[first :: 1379 // COUNT][:COUNT]]
 
 
 def main() -> None:
-    """Calibrate five times, and look at bf16."""
+    """Compare bf16, and int8 for every kind of calibration images, with float32."""
     with tempfile.TemporaryDirectory() as folder:
         write_peer(Path(folder))
         clip = cjkclip.load(folder, precision="fp32")
@@ -62,16 +62,16 @@ def main() -> None:
 
 
 def tell(name: str, one: "cjkclip.Clip | Int8Engine", clip: cjkclip.Clip, seen: dict[str, np.ndarray]) -> None:
-    """A line per kind of picture."""
+    """Print a line for each kind of image."""
     engine = one.engine if isinstance(one, cjkclip.Clip) else one
     for kind, pixels in seen.items():
         want, got = (unit(built.image(pixels)) for built in (clip.engine, engine))
         plain, centred = float((want * got).sum(axis=1).mean()), judge({"image": want}, {"image": got}, 0)
-        print(f"{name}, shown {kind}: plain {plain:.5f}, centred {centred['image mean']:.3f}", flush=True)
+        print(f"{name}, tested on {kind}: plain {plain:.5f}, centred {centred['image mean']:.3f}", flush=True)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Of length 1."""
+    """Return the rows normalised to unit length."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

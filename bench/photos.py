@@ -1,8 +1,8 @@
-"""A folder of JPEG photographs to vectors on disk, Chinese-CLIP ViT-B/16 with random weights.
+"""A directory of JPEG photographs to embeddings on disk, with Chinese-CLIP ViT-B/16 and random weights.
 
-Ours is `encode_image` over paths as `cjkclip embed` calls it. The peers are the usual loops in fp32: transformers one
-picture at a time; cn_clip's way, its transform and batches of 32; and sentence-transformers' `encode` around the same
-model, of pictures that Pillow opens (given paths, it asks the part of torchvision that has no CPU build here).
+cjkclip runs `encode_image` over paths, as `cjkclip embed` does. The other packages run the usual loops in fp32:
+transformers with one image at a time, cn_clip's transform with batches of 32, and sentence-transformers' `encode` with
+the same model on images opened by Pillow (with paths it needs a part of torchvision that has no CPU build here).
 """
 
 import tempfile
@@ -26,7 +26,7 @@ Loop = Callable[[list[Path]], np.ndarray]
 
 
 def measure(rounds: int) -> list[Row]:
-    """Every size: ours in each way beside each of the loops, all in turn."""
+    """Measure every size: each setting of cjkclip against each loop, all in turn."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         model = write_peer(Path(folder))
@@ -43,14 +43,14 @@ def measure(rounds: int) -> list[Row]:
                 f"exact=False, {used('default', default)}": ours_by(default, exact=False),
                 "exact=True, openvino int8": ours_by(int8, exact=True),
             }
-            if name != "12 MP":  # smaller files are hardly worth the haste
+            if name != "12 MP":  # fast mode gains little for smaller files
                 del ours[f"exact=False, {used('default', default)}"]
             rows += beside(f"{PHOTOS} photographs of {name} to vectors on disk", ours, peers, photos, min(3, rounds))
     return rows
 
 
 def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list[Path], rounds: int) -> list[Row]:
-    """A row for each pair."""
+    """Measure all loops in turn and return a row for each pair."""
     found: dict[str, np.ndarray] = {}
 
     def call(name: str, loop: Loop) -> None:
@@ -74,12 +74,12 @@ def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list
 
 
 def ours_by(clip: cjkclip.Clip, *, exact: bool) -> Loop:
-    """In one setting."""
+    """Return the loop of cjkclip in exact or fast mode."""
     return lambda photos: saved(clip.encode_image(photos, exact=exact))
 
 
 def written(folder: Path, file: bytes) -> list[Path]:
-    """As many files."""
+    """Write `PHOTOS` copies of a file and return their paths."""
     folder.mkdir()
     paths = [folder / f"{i}.jpg" for i in range(PHOTOS)]
     for path in paths:
@@ -88,14 +88,14 @@ def written(folder: Path, file: bytes) -> list[Path]:
 
 
 def saved(vectors: np.ndarray) -> np.ndarray:
-    """The same, after they were written."""
+    """Write the embeddings to a file and return them."""
     with tempfile.TemporaryFile() as file:
         np.save(file, vectors)
     return vectors
 
 
 def one_by_one(folder: Path, model: Any) -> Loop:
-    """As transformers' model card does it, for many."""
+    """Return a loop over many images with the code of transformers' model card."""
     processor = transformers().ChineseCLIPImageProcessor.from_pretrained(folder)
 
     def loop(paths: list[Path]) -> np.ndarray:
@@ -110,7 +110,7 @@ def one_by_one(folder: Path, model: Any) -> Loop:
 
 
 def in_batches(model: Any) -> Loop:
-    """As cn_clip's extract_features: its transform, batches, no workers; the tower is the same arithmetic."""
+    """Return a loop like cn_clip's extract_features: its transform, batches, no workers, the same tower."""
     transform = cn_clip().image_transform(224)
 
     def loop(paths: list[Path]) -> np.ndarray:
@@ -125,7 +125,7 @@ def in_batches(model: Any) -> Loop:
 
 
 def encode(folder: Path) -> Loop:
-    """sentence-transformers' own encode, in its own batches of 32."""
+    """Return a loop with sentence-transformers' `encode`, in its default batches of 32."""
     peer = sentence_transformers()
     model = peer.SentenceTransformer(modules=[peer.base.modules.Transformer(str(folder))], device="cpu")
 
