@@ -50,8 +50,8 @@ def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.nda
 
     def theirs() -> np.ndarray:
         with torch.inference_mode():
-            found = peer.get_image_features(tensor) if image else peer.get_text_features(tensor)
-        return found.pooler_output.numpy()
+            outputs = peer.get_image_features(tensor) if image else peer.get_text_features(tensor)
+        return outputs.pooler_output.numpy()
 
     difference = float(np.abs(ours() - theirs()).max())
     a, b = alternate(ours, theirs, rounds)
@@ -96,8 +96,8 @@ def show(rows: list[Row]) -> None:
     for heading in ("job", "cjkclip", "peer", "times faster", "aim", "share of the limit", "largest difference"):
         table.add_column(heading, justify="left" if heading in ("job", "cjkclip", "peer") else "right")
     for row in rows:
-        found = (f"{row.ratio:.2f}", row.aim, percent(row.share), f"{row.difference:.1e}")
-        table.add_row(row.job, row.ours, row.peer, *found)
+        cells = (f"{row.ratio:.2f}", row.aim, percent(row.share), f"{row.difference:.1e}")
+        table.add_row(row.job, row.ours, row.peer, *cells)
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
@@ -115,8 +115,8 @@ def main() -> None:
         rounds = 3 if quick else 7
         rows = list[Row]()
         for part in (chinese.measure, shapes.measure, measure, photos.measure):
-            show(found := aims.aimed(part(rounds), pages.here()))  # print each part: all of them take half an hour
-            rows += found
+            show(part_rows := aims.aimed(part(rounds), pages.here()))  # print each part: all of them take half an hour
+            rows += part_rows
     speed = moji_speed(rounds)
     Console().print(speed)
     for one in aims.missed(rows, pages.here()):

@@ -23,12 +23,12 @@ COUNT = 32
 
 def enlarged() -> list[Image.Image]:
     """Return random square parts of drawings."""
-    rng, found = np.random.default_rng(0), list[Image.Image]()
+    rng, images = np.random.default_rng(0), list[Image.Image]()
     for picture in drawings("fluent", 7):
         side = int(rng.integers(16, 48))
         left, top = (int(start) for start in rng.integers(0, 64 - side, 2))
-        found.append(picture.crop((left, top, left + side, top + side)))
-    return found
+        images.append(picture.crop((left, top, left + side, top + side)))
+    return images
 
 
 def drawings(design: str, first: int) -> list[Image.Image]:
@@ -43,30 +43,37 @@ def main() -> None:
         clip = cjkclip.load(folder, precision="fp32")
         half = cjkclip.load(folder, precision="bf16")
         assert isinstance(clip.engine, OpenvinoEngine)
-        shown = {"photographs": parts("flower.jpg", COUNT), "drawings": drawings("noto", 0)}
-        learnt = {
+        test_images = {"photographs": parts("flower.jpg", COUNT), "drawings": drawings("noto", 0)}
+        calibration = {
             "the same photograph": parts("flower.jpg", 2 * COUNT)[COUNT:],
             "another photograph": parts("china.jpg", COUNT),
             "drawings": drawings("fluent", 3),
             "drawings, enlarged": enlarged(),
             "a photograph and drawings": [*parts("china.jpg", COUNT), *drawings("fluent", 3)],
         }
-        pixels = {name: clip.preprocess(pictures) for name, pictures in learnt.items()}
+        pixels = {name: clip.preprocess(pictures) for name, pictures in calibration.items()}
         pixels["noise"] = noise(COUNT, 224)
-        seen = {name: clip.preprocess(pictures) for name, pictures in shown.items()}
-        tell("bf16", half, clip, seen)
+        inputs = {name: clip.preprocess(pictures) for name, pictures in test_images.items()}
+        print_cosines("bf16", half, clip, inputs)
         graph = clip.engine.graph("image", stages=False)[0]
         for name, rows in pixels.items():
-            made = quantise(graph, [[row[None]] for row in rows])
-            tell(f"int8, {name}", Int8Engine(clip.config, clip.params, Quantised(graphs={"image": made})), clip, seen)
+            quantised = quantise(graph, [[row[None]] for row in rows])
+            print_cosines(
+                f"int8, {name}",
+                Int8Engine(clip.config, clip.params, Quantised(graphs={"image": quantised})),
+                clip,
+                inputs,
+            )
 
 
-def tell(name: str, one: "cjkclip.Clip | Int8Engine", clip: cjkclip.Clip, seen: dict[str, np.ndarray]) -> None:
+def print_cosines(
+    name: str, one: "cjkclip.Clip | Int8Engine", clip: cjkclip.Clip, inputs: dict[str, np.ndarray]
+) -> None:
     """Print a line for each kind of image."""
     engine = one.engine if isinstance(one, cjkclip.Clip) else one
-    for kind, pixels in seen.items():
-        want, got = (unit(built.image(pixels)) for built in (clip.engine, engine))
-        plain, centred = float((want * got).sum(axis=1).mean()), judge({"image": want}, {"image": got}, 0)
+    for kind, pixels in inputs.items():
+        expected, actual = (unit(built.image(pixels)) for built in (clip.engine, engine))
+        plain, centred = float((expected * actual).sum(axis=1).mean()), judge({"image": expected}, {"image": actual}, 0)
         print(f"{name}, tested on {kind}: plain {plain:.5f}, centred {centred['image mean']:.3f}", flush=True)
 
 

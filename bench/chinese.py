@@ -31,11 +31,11 @@ MEGAPIXELS = {"0.3 MP": (640, 480), "2 MP": (1600, 1200), "12 MP": (4000, 3000)}
 def captions() -> list[str]:
     """Return different Chinese captions of 8 to 20 characters, composed of names from the gallery."""
     names = [concept.names["zh"] for concept, _ in cjkclip.moji.gallery("noto")]
-    rng, made = np.random.default_rng(0), set[str]()
-    while len(made) < CAPTIONS:
+    rng, chosen = np.random.default_rng(0), set[str]()
+    while len(chosen) < CAPTIONS:
         length = int(rng.integers(8, 21))
-        made.add("和".join(names[i] for i in rng.integers(0, len(names), 12))[:length])
-    return sorted(made, key=hash_of)
+        chosen.add("和".join(names[i] for i in rng.integers(0, len(names), 12))[:length])
+    return sorted(chosen, key=hash_of)
 
 
 def hash_of(text: str) -> int:
@@ -56,16 +56,16 @@ def write_peer(folder: Path) -> Any:
     return model
 
 
-def unit(found: torch.Tensor) -> np.ndarray:
+def unit(rows: torch.Tensor) -> np.ndarray:
     """Return the rows normalised to unit length, in float32."""
-    return torch.nn.functional.normalize(found.float(), dim=1).numpy()
+    return torch.nn.functional.normalize(rows.float(), dim=1).numpy()
 
 
 def row(job: str, names: tuple[str, str], ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> Row:
     """Measure one row. Its difference is NaN unless both results are arrays of the same shape."""
-    got, want = ours(), theirs()
-    same = isinstance(got, np.ndarray) and isinstance(want, np.ndarray) and got.shape == want.shape
-    apart = float(np.abs(got - want).max()) if same else float("nan")
+    actual, expected = ours(), theirs()
+    same = isinstance(actual, np.ndarray) and isinstance(expected, np.ndarray) and actual.shape == expected.shape
+    apart = float(np.abs(actual - expected).max()) if same else float("nan")
     a, b = alternate(ours, theirs, rounds)
     return Row(job=job, ours=names[0], peer=names[1], ours_s=a, peer_s=b, difference=apart)
 
@@ -104,27 +104,27 @@ def images(folder: Path, peer: Any, rounds: int) -> list[Row]:
 
 def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
     """Measure captions to normalised embeddings, tokenizer included."""
-    asked, clip = captions(), cjkclip.load(folder)
+    inputs, clip = captions(), cjkclip.load(folder)
     tokenizer = transformers().BertTokenizerFast.from_pretrained(folder)
     default = used("default", clip)
 
     def padded(listed: list[str], **how: Any) -> np.ndarray:
-        found = list[np.ndarray]()
+        features = list[np.ndarray]()
         for start in range(0, len(listed), 32):
             batch = tokenizer(listed[start : start + 32], return_tensors="pt", **how)
             with torch.inference_mode():
-                found.append(unit(peer.get_text_features(**batch).pooler_output))
-        return np.concatenate(found)
+                features.append(unit(peer.get_text_features(**batch).pooler_output))
+        return np.concatenate(features)
 
-    flops = [work.text(clip.config, int(length)) for length in clip.tokenize(asked).mask.sum(axis=1)]
+    flops = [work.text(clip.config, int(length)) for length in clip.tokenize(inputs).mask.sum(axis=1)]
     to_52 = {"padding": "max_length", "max_length": 52, "truncation": True}
     rows = [
         worked(
             row(
                 f"{CAPTIONS} captions",
                 (default, name),
-                lambda: clip.encode_text(asked),
-                lambda how=how: padded(asked, **how),
+                lambda: clip.encode_text(inputs),
+                lambda how=how: padded(inputs, **how),
                 max(3, rounds // 3),
             ),
             sum(flops),
@@ -134,7 +134,7 @@ def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
             ("transformers fp32, padded to 52 as cn_clip does", to_52),
         )
     ]
-    one = asked[:1]
+    one = inputs[:1]
     names = (default, "transformers fp32")
     query = row("one query", names, lambda: clip.encode_text(one), lambda: padded(one, padding=True), rounds)
     return [*rows, worked(query, flops[0])]
@@ -142,10 +142,10 @@ def texts(folder: Path, peer: Any, rounds: int) -> list[Row]:
 
 def tokenisers(rounds: int) -> list[Row]:
     """Measure texts to token ids."""
-    asked, ours, theirs = captions() * 8, chinese_bert(), cn_clip()
+    inputs, ours, theirs = captions() * 8, chinese_bert(), cn_clip()
     names = ("tokenizer", "cn_clip.tokenize")
-    job = f"tokenise {len(asked)} captions"
-    return [row(job, names, lambda: ours(asked).ids, lambda: theirs.tokenize(asked).numpy(), rounds)]
+    job = f"tokenise {len(inputs)} captions"
+    return [row(job, names, lambda: ours(inputs).ids, lambda: theirs.tokenize(inputs).numpy(), rounds)]
 
 
 def preprocessing(rounds: int) -> list[Row]:

@@ -46,11 +46,11 @@ def medians(*calls: Callable[[], object]) -> list[float]:
     """Return the median seconds of each call; the calls run in turn."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(ROUNDS):
-        for call, seen in zip(calls, times, strict=True):
+        for call, seconds in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
-            seen.append(time.perf_counter() - start)
-    return [statistics.median(seen) for seen in times]
+            seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in times]
 
 
 def random(config: Model, kind: type) -> dict[str, np.ndarray]:
@@ -66,7 +66,7 @@ def filed(kind: type, folder: Path) -> Params:
     return weights.read(path)
 
 
-def made(config: Model, params: Params, precision: str = "fp32") -> object:
+def compiled(config: Model, params: Params, precision: str = "fp32") -> object:
     """Compile a graph that cannot be cached, because its weights are not in a file."""
     return OpenvinoEngine(config, params, precision).compiled("image", stages=False)
 
@@ -78,14 +78,16 @@ def start(params: Params, precision: str) -> OpenvinoEngine:
     return engine
 
 
-def told(precision: str, folder: Path) -> str:
+def summary(precision: str, folder: Path) -> str:
     """Measure starts and calls in one precision; return lines to print."""
     wide, half, loose = filed(np.float32, folder), filed(np.float16, folder), random(CONFIG, np.float32)
     for params in (wide, half):
         start(params, precision)
-    anew, kept, kept_half = medians(*(lambda p=p: start(p, precision) for p in (loose, wide, half)))
+    fresh, cached, cached_half = medians(*(lambda p=p: start(p, precision) for p in (loose, wide, half)))
     engines: Sequence[OpenvinoEngine] = [start(params, precision) for params in (wide, half)]
-    rows = [f"{precision}: start compiled {anew:.2f} s, cached {kept:.2f} s, cached from float16 {kept_half:.2f} s"]
+    rows = [
+        f"{precision}: start compiled {fresh:.2f} s, cached {cached:.2f} s, cached from float16 {cached_half:.2f} s"
+    ]
     for count in (1, 8):
         pixels = noise(count, VIT.image_size)
         from_wide, from_half = medians(*(lambda e=e, x=pixels: e.image(x) for e in engines))
@@ -98,14 +100,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         os.environ["XDG_CACHE_HOME"] = folder
         for precision in filter(None, ("fp32", fast("cpu"))):
-            print(told(precision, Path(folder)))
+            print(summary(precision, Path(folder)))
         sizes = [path.stat().st_size / 1e6 for path in Path(folder).rglob("*.blob")]
         print(f"cached graphs: {', '.join(f'{size:.1f}' for size in sizes)} MB")
         large, small = random(CONFIG, np.float32), random(NARROW, np.float32)
         alone, narrow, both = medians(
-            lambda: made(CONFIG, large),
-            lambda: made(NARROW, small),
-            lambda: list(pool.map(made, [CONFIG] * 2, [large] * 2)),
+            lambda: compiled(CONFIG, large),
+            lambda: compiled(NARROW, small),
+            lambda: list(pool.map(compiled, [CONFIG] * 2, [large] * 2)),
         )
         print(f"compiled {alone:.2f} s, width 24 {narrow:.2f} s, two at once {both:.2f} s")
 

@@ -44,16 +44,16 @@ class Line:
 def write_pictures(folder: Path, count: int) -> None:
     """Write noise that JPEG cannot compress to almost nothing, a thousand files per directory."""
     rng = np.random.default_rng(0)
-    made: list[bytes] = []
+    contents: list[bytes] = []
     for number in range(count):
         file = folder / f"{number // 1000:03d}" / f"IMG_{number:06d}.jpg"
         file.parent.mkdir(exist_ok=True)
-        if len(made) < DIFFERENT:
+        if len(contents) < DIFFERENT:
             coarse = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize(SIDES, Image.Resampling.BICUBIC).save(file, quality=85)
-            made.append(file.read_bytes())
+            contents.append(file.read_bytes())
         else:
-            file.write_bytes(made[number % DIFFERENT])
+            file.write_bytes(contents[number % DIFFERENT])
 
 
 def embed(folder: Path, count: int) -> Line:
@@ -61,18 +61,18 @@ def embed(folder: Path, count: int) -> Line:
     out = folder / "vectors.safetensors"
     words = [sys.executable, "-m", "cjkclip", "embed", str(folder), "--out", str(out)]
     most = 0
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        with subprocess.Popen(words, stdout=said) as process:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as stdout:
+        with subprocess.Popen(words, stdout=stdout) as process:
             while process.poll() is None:
                 most = max(most, _own(process.pid))
                 time.sleep(0.2)
-        said.seek(0)
-        told = said.read()
-    assert process.returncode == 0, told
+        stdout.seek(0)
+        output = stdout.read()
+    assert process.returncode == 0, output
     gallery = Gallery.load(out)
     assert len(gallery) == count
     whole, waiting, encoding, writing = (
-        float(seconds.replace(",", "")) for seconds in re.findall(r"([\d.,]+) s\b", told)
+        float(seconds.replace(",", "")) for seconds in re.findall(r"([\d.,]+) s\b", output)
     )
     return Line(
         pictures=count,

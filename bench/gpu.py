@@ -125,9 +125,9 @@ def beside(job: str, peer: str, calls: tuple[Encode, Encode], inputs: np.ndarray
     """Measure one row; both sides run in turn. The difference is between normalised embeddings."""
     ours, theirs = calls
     for _ in range(4):  # plain, compiled, recorded, replayed
-        got, want = unit(ours(inputs)), unit(theirs(inputs))
+        actual, expected = unit(ours(inputs)), unit(theirs(inputs))
     a, b = medians([lambda: ours(inputs), lambda: theirs(inputs)], rounds)
-    difference = float(np.abs(got - want).max())
+    difference = float(np.abs(actual - expected).max())
     return Row(job=job, ours="torch bf16", peer=peer, ours_s=a, peer_s=b, difference=difference)
 
 
@@ -142,16 +142,16 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 256])
     parser.add_argument("--rounds", type=int, default=15)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     gpu.COMPILE_AFTER = 0.0  # compile at the second call, not after half a minute of work
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = [row for shape in SHAPES for row in measure(shape, asked.device, asked.batches, asked.rounds)]
+        rows = [row for shape in SHAPES for row in measure(shape, options.device, options.batches, options.rounds)]
     table = markdown(rows)
     print(table)
-    if asked.device.startswith("cuda"):
-        said = f"torch {torch.__version__}, transformers {transformers().__version__}\n\n{table}"
-        page = pages.merged(PAGE.read_text("utf-8"), torch.cuda.get_device_name(asked.device), said)
+    if options.device.startswith("cuda"):
+        body = f"torch {torch.__version__}, transformers {transformers().__version__}\n\n{table}"
+        page = pages.merged(PAGE.read_text("utf-8"), torch.cuda.get_device_name(options.device), body)
         PAGE.write_text(page, "utf-8")
 
 

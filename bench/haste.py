@@ -21,19 +21,19 @@ ENLARGED, COUNT, QUALITY = 4, 12, 90
 
 def files() -> list[bytes]:
     """Return square parts of scikit-learn's photographs as JPEG files, enlarged to 280 to 1,700 pixels a side."""
-    found: list[bytes] = []
+    contents: list[bytes] = []
     for part in (part for name in ("china.jpg", "flower.jpg") for part in parts(name, COUNT)):
         file = io.BytesIO()
         size = (part.width * ENLARGED, part.height * ENLARGED)
         part.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=QUALITY)
-        found.append(file.getvalue())
-    return found
+        contents.append(file.getvalue())
+    return contents
 
 
-def told(clip: cjkclip.Clip, pictures: list[bytes]) -> str:
+def summary(clip: cjkclip.Clip, pictures: list[bytes]) -> str:
     """Return the least and mean cosine similarity between exact and fast mode, plain and centred, as text."""
-    exact, hasty = (clip.encode_image(pictures, exact=each) for each in (True, False))
-    cosines = {"plain": (exact * hasty).sum(axis=1), "centred": centred_cosines(exact, hasty)}
+    exact, fast = (clip.encode_image(pictures, exact=each) for each in (True, False))
+    cosines = {"plain": (exact * fast).sum(axis=1), "centred": centred_cosines(exact, fast)}
     return ", ".join(
         f"{name} cosine {each.min():.5f} at least, {each.mean():.5f} on average" for name, each in cosines.items()
     )
@@ -46,7 +46,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         write_peer(Path(folder))
         for name, model in (("moji", "moji"), ("ViT-B/16, random weights", folder)):
-            print(f"{name}: {told(cjkclip.load(model, precision='fp32'), pictures)}")
+            print(f"{name}: {summary(cjkclip.load(model, precision='fp32'), pictures)}")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ def here() -> dict[str, Any]:
 
 def write(path: Path, body: str) -> None:
     """Write the results of this machine into a page."""
-    found = here()
-    page, said = path.read_text("utf-8"), f"{machine.software(found)}\n\n{body}"
-    path.write_text(merged(page, machine.hardware(found), said), "utf-8")
+    description = here()
+    page, section = path.read_text("utf-8"), f"{machine.software(description)}\n\n{body}"
+    path.write_text(merged(page, machine.hardware(description), section), "utf-8")
 
 
 def merged(page: str, heading: str, body: str) -> str:

@@ -51,10 +51,10 @@ def measure(rounds: int) -> list[Row]:
 
 def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list[Path], rounds: int) -> list[Row]:
     """Measure all loops in turn and return a row for each pair."""
-    found: dict[str, np.ndarray] = {}
+    vectors_by_loop: dict[str, np.ndarray] = {}
 
     def call(name: str, loop: Loop) -> None:
-        found[name] = loop(photos)
+        vectors_by_loop[name] = loop(photos)
 
     loops = ours | peers
     times = medians([lambda name=name, loop=loop: call(name, loop) for name, loop in loops.items()], rounds)
@@ -66,7 +66,7 @@ def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list
             peer=peer,
             ours_s=took[one],
             peer_s=took[peer],
-            difference=float(np.abs(found[one] - found[peer]).max()),
+            difference=float(np.abs(vectors_by_loop[one] - vectors_by_loop[peer]).max()),
         )
         for one in ours
         for peer in peers
@@ -99,12 +99,12 @@ def one_by_one(folder: Path, model: Any) -> Loop:
     processor = transformers().ChineseCLIPImageProcessor.from_pretrained(folder)
 
     def loop(paths: list[Path]) -> np.ndarray:
-        found = list[np.ndarray]()
+        features = list[np.ndarray]()
         with torch.inference_mode():
             for path in paths:
                 inputs = processor(Image.open(path).convert("RGB"), return_tensors="pt")
-                found.append(unit(model.get_image_features(**inputs).pooler_output))
-        return saved(np.concatenate(found))
+                features.append(unit(model.get_image_features(**inputs).pooler_output))
+        return saved(np.concatenate(features))
 
     return loop
 
@@ -114,12 +114,12 @@ def in_batches(model: Any) -> Loop:
     transform = cn_clip().image_transform(224)
 
     def loop(paths: list[Path]) -> np.ndarray:
-        found = list[np.ndarray]()
+        features = list[np.ndarray]()
         with torch.inference_mode():
             for start in range(0, len(paths), BATCH):
                 batch = torch.stack([transform(Image.open(path)) for path in paths[start : start + BATCH]])
-                found.append(unit(model.get_image_features(pixel_values=batch).pooler_output))
-        return saved(np.concatenate(found))
+                features.append(unit(model.get_image_features(pixel_values=batch).pooler_output))
+        return saved(np.concatenate(features))
 
     return loop
 

@@ -37,8 +37,8 @@ def beside(
 ) -> Row:
     """Measure one row of an image tower."""
     seen = noise(count, 224)  # speed does not depend on the pixel values
-    made = row(f"{job}, {count} at once", names, lambda: clip.encode_pixels(seen), theirs, rounds)
-    return worked(made, count * work.image(clip.config))
+    result = row(f"{job}, {count} at once", names, lambda: clip.encode_pixels(seen), theirs, rounds)
+    return worked(result, count * work.image(clip.config))
 
 
 def short_texts(job: str, clip: cjkclip.Clip, names: tuple[str, str], model: Any, rounds: int) -> Row:
@@ -51,8 +51,8 @@ def short_texts(job: str, clip: cjkclip.Clip, names: tuple[str, str], model: Any
             return unit(model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output)
 
     tokens = cjkclip.Tokens(ids=ids.numpy(), mask=mask.numpy(), truncated=())
-    made = row(f"{job}, 32 texts of 16", names, lambda: clip.encode_tokens(tokens), theirs, rounds)
-    return worked(made, 32 * work.text(clip.config, 16))
+    result = row(f"{job}, 32 texts of 16", names, lambda: clip.encode_tokens(tokens), theirs, rounds)
+    return worked(result, 32 * work.text(clip.config, 16))
 
 
 def hugging(model: Any, count: int) -> Callable[[], np.ndarray]:

@@ -120,9 +120,9 @@ def measure(rounds: int) -> list[Line]:
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(picture)
         for turn in range(rounds + 1):
             for name, code in codes.items():
-                found = run(code, folder, str(picture))
+                result = run(code, folder, str(picture))
                 if turn:
-                    seen[name].append(found)
+                    seen[name].append(result)
     medians = {name: [statistics.median(column) for column in zip(*found, strict=True)] for name, found in seen.items()}
     return [Line(name=name, answer=answer, end=end, peak=peak) for name, (answer, end, peak) in medians.items()]
 
