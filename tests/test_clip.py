@@ -189,7 +189,7 @@ def test_facts_that_nobody_tells_are_asked_for_all_at_once() -> None:
         assert fact in str(caught.value)
     with pytest.raises(FactsError, match=r"vision\.act is 'relu', expected one of"):
         cjkclip.load(GOLDEN / "hf-clip-eos2", facts={"vision.act": "relu"})
-    with pytest.raises(FactsError, match=r"unknown \['wdth'\]"):
+    with pytest.raises(FactsError, match=r"config: vision has unknown fields \['wdth'\]; expected \['width'"):
         cjkclip.load(GOLDEN / "hf-clip-eos2", facts={"vision.wdth": 3})
 
 

@@ -78,7 +78,7 @@ CASES: list[tuple[str, str, str, Any, str]] = [
     ("moji", CONFIG, "family", ..., "'family' is missing"),
     ("moji", CONFIG, "family", {}, DAMAGED),
     ("moji", CONFIG, "model", 1.5, DAMAGED),
-    ("moji", CONFIG, "model.vision", 3, DAMAGED),
+    ("moji", CONFIG, "model.vision", 3, "vision.kind is None, expected one of"),
     ("moji", CONFIG, "model.scale", "much", "scale is 'much'"),
     ("moji", CONFIG, "model.image.size", 1 << 30, "size 1073741824 .1 to 4096."),
     ("moji", CONFIG, "tokenizer", 3, DAMAGED),

@@ -5,10 +5,11 @@ Refuses: rule records with a missing, unknown or unfit field.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
-from cjkclip.errors import FactsError
+from cjkclip import records
+from cjkclip.records import Limit
 
 Cleaning = Literal["openai", "hf"]
 
@@ -25,7 +26,7 @@ class BpeRules:
     """
 
     cleaning: Cleaning
-    context: int  # length of a row, start and end counted
+    context: Annotated[int, Limit("at least", 2)]  # length of a row, start and end counted
     sot: str
     eot: str
     pad: str
@@ -39,19 +40,7 @@ class BpeRules:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "BpeRules":
         """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or unfit field."""
-        known = {f.name for f in fields(cls)}
-        if known != set(data):
-            raise FactsError(f"tokenizer rules lack {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
-        fits = {
-            "cleaning": data["cleaning"] in ("openai", "hf"),
-            "context": type(data["context"]) is int and data["context"] >= 2,
-            "unk": data["unk"] is None or isinstance(data["unk"], str),
-            "folded": isinstance(data["folded"], list | tuple),
-        } | {name: isinstance(data[name], str) for name in ("sot", "eot", "pad")}
-        if not all(fits.values()):
-            raise FactsError(f"tokenizer rules: {[f'{k}: {data[k]!r}' for k, fit in fits.items() if not fit]} unfit")
-        record: dict[str, Any] = {**data, "folded": tuple(data["folded"])}
-        return cls(**record)
+        return records.read(cls, data, "tokenizer rules")
 
 
 # OpenAI and open_clip leave zeros behind the end token, and id 0 of their vocabulary is "!"

@@ -9,26 +9,29 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
 
-from cjkclip.errors import CheckpointError, FactsError, TextError
+from cjkclip import records
+from cjkclip.errors import CheckpointError, TextError
+from cjkclip.records import Limit
 from cjkclip.text import Tokens, Truncate, check_texts, pack
 from cjkclip.text.files import read_bytes, write_text
 
 _FILE = "spiece.model"
+Name = Annotated[str, Limit("other than", "")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnigramRules:
     """How a family turns a text into ids. Special tokens are given as spelled: the model has the ids."""
 
-    context: int  # length of a row, the start counted
+    context: Annotated[int, Limit("at least", 2)]  # length of a row, the start counted
     lower: bool  # letter by letter: a word-final sigma becomes the common one (σ)
     cls: str | None  # stands in front
     pad: str
-    specials: tuple[str, ...]  # a text may spell them, also by letters that are lower-cased to them (<S>)
+    specials: tuple[Name, ...]  # a text may spell them, also by letters that are lower-cased to them (<S>)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `from_dict` reads it back."""
@@ -37,21 +40,7 @@ class UnigramRules:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "UnigramRules":
         """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or unfit field."""
-        known = {f.name for f in fields(cls)}
-        if known != set(data):
-            raise FactsError(f"tokenizer rules lack {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
-        specials = cast(list[Any], data["specials"] if isinstance(data["specials"], list | tuple) else [None])
-        fits = {
-            "context": type(data["context"]) is int and data["context"] >= 2,
-            "lower": isinstance(data["lower"], bool),
-            "cls": data["cls"] is None or isinstance(data["cls"], str),
-            "pad": isinstance(data["pad"], str),
-            "specials": all(isinstance(name, str) and name for name in specials),
-        }
-        if not all(fits.values()):
-            raise FactsError(f"tokenizer rules: {[f'{k}: {data[k]!r}' for k, fit in fits.items() if not fit]} unfit")
-        record: dict[str, Any] = {**data, "specials": tuple(specials)}
-        return cls(**record)
+        return records.read(cls, data, "tokenizer rules")
 
 
 RINNA = UnigramRules(

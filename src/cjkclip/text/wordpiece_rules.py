@@ -9,10 +9,11 @@ Refuses: rule records with a missing, unknown or unfit field.
 
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
-from cjkclip.errors import FactsError
+from cjkclip import records
+from cjkclip.records import Limit
 
 Style = Literal["cn_clip", "hf"]
 
@@ -37,13 +38,14 @@ class WordPieceRules:
     """
 
     style: Style
-    context: int  # length of a row, start and end counted
+    context: Annotated[int, Limit("at least", 2)]  # length of a row, start and end counted
     cls: str
     sep: str
     pad: str
     unk: str
     mask: str | None  # not looked up if None
-    max_chars: int  # a longer word is unknown; counted after decomposition, so a Hangul syllable is 2 or 3
+    # a longer word is unknown; counted after decomposition, so a Hangul syllable is 2 or 3
+    max_chars: Annotated[int, Limit("at least", 1)]
     lower: bool  # lower-case, and strip accents
 
     @property
@@ -59,19 +61,7 @@ class WordPieceRules:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "WordPieceRules":
         """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or unfit field."""
-        known = {f.name for f in fields(cls)}
-        if known != set(data):
-            raise FactsError(f"tokenizer rules lack {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
-        fits = {
-            "style": data["style"] in ("cn_clip", "hf"),
-            "context": type(data["context"]) is int and data["context"] >= 2,
-            "max_chars": type(data["max_chars"]) is int and data["max_chars"] >= 1,
-            "lower": isinstance(data["lower"], bool),
-            "mask": data["mask"] is None or isinstance(data["mask"], str),
-        } | {name: isinstance(data[name], str) for name in ("cls", "sep", "pad", "unk")}
-        if not all(fits.values()):
-            raise FactsError(f"tokenizer rules: {[f'{k}: {data[k]!r}' for k, fit in fits.items() if not fit]} unfit")
-        return cls(**data)
+        return records.read(cls, data, "tokenizer rules")
 
 
 CN_CLIP = WordPieceRules(
