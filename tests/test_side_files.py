@@ -107,7 +107,7 @@ def test_an_entry_that_nobody_writes(copied, file, path, value, words):
 @pytest.mark.parametrize("content", ['{"a": ' * 100_000, "[" * 100_000, '{"a": 1' + "0" * 5000 + "}", "[]", "", "\xff"])
 def test_json_that_cannot_be_read(copied, name, content):
     (copied / name).write_bytes(content.encode("latin-1"))
-    with pytest.raises(CheckpointError, match=rf"{name}: (not readable as JSON|holds a list)"):
+    with pytest.raises(CheckpointError, match=rf"{name}: (not readable as JSON|contains a list)"):
         cjkclip.load(copied, engine="numpy")
 
 
