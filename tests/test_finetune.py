@@ -141,7 +141,7 @@ def test_a_precision_that_nobody_computes_is_refused() -> None:
 @pytest.mark.parametrize("text", ["red.png\t赤\n", "red.png\t赤\nred.png\tred\n", "red.png\t赤\nblue.png\t赤\n"])
 def test_pairs_without_a_wrong_answer_are_refused(tmp_path: Path, text: str) -> None:
     pairs_file(tmp_path).write_text(text, "utf-8")
-    with pytest.raises(InputError, match="every text is right for every picture"):
+    with pytest.raises(InputError, match="every text is right for every image"):
         finetune(START, tmp_path / "pairs.tsv", tmp_path / "out", RECIPE)
 
 

@@ -1,11 +1,11 @@
-"""Training: any model that `cjkclip.load` reads, on your own pictures and captions.
+"""Train any model that `cjkclip.load` reads on your own images and captions.
 
     from cjkclip.train import Recipe, finetune
 
-    finetune("moji", "pairs.tsv", "my-model", Recipe(steps=300))    # picture<TAB>caption a line
+    finetune("moji", "pairs.tsv", "my-model", Recipe(steps=300))    # one picture<TAB>caption per line
     clip = cjkclip.load("my-model")
 
-`fit` is the loop beneath, over any `Corpus`. Needs torch: pip install 'cjkclip[train]'.
+`fit` is the underlying loop, for any `Corpus`. Requires torch: pip install 'cjkclip[train]'.
 """
 
 from cjkclip.train.augment import Augment

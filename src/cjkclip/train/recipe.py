@@ -20,24 +20,24 @@ Seed = Annotated[int, Limit("at least", 0), Limit("below", 1 << 64)]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training run. The defaults are for going on with a trained model; `recipes` holds others."""
+    """The settings of a training run. The defaults suit fine-tuning a trained model; `recipes` contains others."""
 
     steps: Count
-    batch: int = 64  # pictures a step
+    batch: int = 64  # images per step
     lr: Rate = 1e-4  # the highest learning rate
-    warmup: Annotated[int, Limit("at least", 0)] = 0  # steps until it is reached
-    decay: Share = 1.0  # share of the steps after the warm-up, at the end, in which it falls to zero in a cosine
+    warmup: Annotated[int, Limit("at least", 0)] = 0  # steps until the highest rate is reached
+    decay: Share = 1.0  # share of the steps after the warm-up in which the rate falls to zero by a cosine, at the end
     weight_decay: Weight = 0.05
     augment: Augment = field(default_factory=Augment)
-    views: Count = 1  # pictures of each thing in a batch
+    views: Count = 1  # images of each thing in a batch
     captions: Count = 1  # texts of each thing in a batch
-    blend_chance: Share = 0.0  # pictures mixed with another of the same thing
-    same_thing: Weight = 0.0  # weight of the loss between pictures
-    anchors: Weight = 0.0  # weight of the losses against one learnt vector per thing: every thing at once
-    average: Average = 0.99  # share of its old value that the average of the weights keeps each step
+    blend_chance: Share = 0.0  # share of images mixed with another of the same thing
+    same_thing: Weight = 0.0  # weight of the loss between images
+    anchors: Weight = 0.0  # weight of the losses against one learnt vector per thing, over all things
+    average: Average = 0.99  # share of its old value that the averaged weights keep per step
     clip_norm: Norm = 5.0  # largest norm of the gradient
     scale_limit: Annotated[float, Limit("at least", 1)] = 100.0  # of exp(logit_scale), as in CLIP
-    precision: Literal["auto", "bf16", "fp32"] = "auto"  # "auto": bf16 where the processor multiplies it itself
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # "auto": bf16 if the processor has instructions for it
     seed: Seed = 0
 
     def __post_init__(self) -> None:
