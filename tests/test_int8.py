@@ -255,7 +255,7 @@ def test_int8_keeps_no_stages() -> None:
 
 
 def test_a_model_without_tokenizer_or_preprocessing_is_refused() -> None:
-    with pytest.raises(FactsError, match="no picture can be shown"):
+    with pytest.raises(FactsError, match="cannot encode images"):
         probes.calibration(MODEL, None, ("en",))
 
 

@@ -24,27 +24,31 @@ def finetune(
     listen: Callable[[Progress], None] | None = None,
     every: int = 10,
 ) -> Clip:
-    """Go on training `model` on the pairs of a TSV file (see `read_pairs`) and write the new folder `out`.
+    """Continue training `model` on the pairs of a TSV file (see `read_pairs`) and write the new folder `out`.
 
-    Everything is checked before the first step: the place, the file, the pictures, the captions. `listen` hears of the
-    progress every `every` steps. The result is loaded from `out` and returned; it keeps its tokenizer, its rules for
-    pictures and its layout "cjkclip". Raises InputError, ImageError, TextError, and what `cjkclip.load` raises.
+    Everything is checked before the first step: the output path, the file, the images, the captions. `listen` is
+    called with the progress every `every` steps. The result is loaded from `out` and returned; it has the tokenizer
+    and preprocessing of `model` and the layout "cjkclip". Raises InputError, ImageError, TextError, and the errors of
+    `cjkclip.load`.
     """
     folder = Path(os.path.realpath(out))
     require_place(folder)
     clip = load(model)
     if clip.config.image is None:
-        raise FactsError(f"{model}: no rules for pictures are known, so it cannot be trained on pictures")
+        raise FactsError(
+            f"{model}: the checkpoint has no preprocessing, so it cannot be trained: "
+            "put its preprocessor_config.json beside the weights"
+        )
     corpus = corpus_of(read_pairs(pairs), clip.config.image)
     tokens = clip.tokenize(corpus.texts)
-    assert clip.tokenizer is not None  # tokenize has refused before
+    assert clip.tokenizer is not None  # otherwise tokenize has raised an error
     towers = towers_of(clip).to(device)
 
-    def heard(progress: Progress, _: Towers) -> None:
+    def report(progress: Progress, _: Towers) -> None:
         if listen is not None:
             listen(progress)
 
-    trained = fit(towers, corpus, tokens, recipe, listen=heard, every=every)
+    trained = fit(towers, corpus, tokens, recipe, listen=report, every=every)
     with new_folder(folder) as part:
         write_model(trained, clip.tokenizer, part, owner=clip.family)
     return load(folder)

@@ -21,7 +21,7 @@ from cjkclip.text import Tokenizer
 
 
 def towers_of(clip: Clip) -> Towers:
-    """A loaded model as torch modules with float32 weights of their own."""
+    """Return a loaded model as torch modules with their own float32 weights."""
     read = shapes(clip.config)
     return build(clip.config, tensors({name: array for name, array in clip.params.items() if name in read}))
 
@@ -35,29 +35,31 @@ def write_model(
     release: Release | None = None,
     half: bool = False,
 ) -> Path:
-    """Write towers as a folder that `cjkclip.load` reads. half: float16, but for batch statistics."""
+    """Write towers as a folder that `cjkclip.load` reads. half: float16, except batch statistics and scale."""
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in towers.state_dict().items()}
     if half:
-        kept = ("running_mean", "running_var", "num_batches_tracked", "logit_scale")
-        arrays = {n: a if n.endswith(kept) else a.astype(np.float16) for n, a in arrays.items()}
-    found = Found(
+        exact = ("running_mean", "running_var", "num_batches_tracked", "logit_scale")
+        arrays = {n: a if n.endswith(exact) else a.astype(np.float16) for n, a in arrays.items()}
+    parts = Found(
         config=towers.config,
         params=arrays,
         tokenizer=tokenizer,
         family=owner,
         release=release,
     )
-    return saving.write(found, Path(out), "cjkclip")
+    return saving.write(parts, Path(out), "cjkclip")
 
 
 def grown(towers: Towers, size: int) -> Towers:
-    """The same residual towers for pictures of another size: the position table is interpolated.
+    """Return the same ResNet towers for another image size: the position table is interpolated.
 
-    Raises InputError for another kind of picture tower, or a size that is no multiple of 32.
+    Raises InputError for another kind of image tower, or a size that is not a multiple of 32.
     """
     config = towers.config
     if not isinstance(config.vision, ResNet) or config.image is None or size % 32:
-        raise InputError(f"grown: got size {size}, expected a residual tower and a multiple of 32")
+        raise InputError(
+            f"grown: got size {size}, expected a multiple of 32 and a ResNet image tower with preprocessing"
+        )
     state = dict(towers.state_dict())
     table = state["vision.pool.position.weight"]
     old, new = config.vision.image_size // 32, size // 32
@@ -69,16 +71,16 @@ def grown(towers: Towers, size: int) -> Towers:
 
 
 def mean(towers: Sequence[Towers]) -> Towers:
-    """Towers of one config whose every weight is the mean of theirs. Raises InputError for none or for several configs.
+    """Return towers whose weights are the means of those of `towers`. Raises InputError unless all have one config.
 
-    Ends of runs that follow each other make better towers together (Izmailov et al. 2018, Wortsman et al. 2022).
+    The mean of the results of consecutive runs is better than each (Izmailov et al. 2018, Wortsman et al. 2022).
     Measure batch statistics again afterwards.
     """
     if len({repr(each.config) for each in towers}) != 1:
         raise InputError(f"mean: got {len(towers)} towers, expected at least one, all of the same config")
     states = [each.state_dict() for each in towers]
-    weighed = {
+    means = {
         name: torch.stack([s[name] for s in states]).mean(dim=0) if first.is_floating_point() else first.clone()
         for name, first in states[0].items()
     }
-    return build(towers[0].config, weighed)
+    return build(towers[0].config, means)
