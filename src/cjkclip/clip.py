@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cjkclip import checkpoints, engines, gate, parameters, zeroshot
+from cjkclip import checkpoints, engines, gate, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found, saving
 from cjkclip.checkpoints.formats import Facts
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError, WeightsError
+from cjkclip.fingerprint import fingerprint
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.image.batches import EncodedBatch, ahead, encode_batches, fill
 from cjkclip.machine.memory import halved
@@ -99,7 +100,7 @@ class Clip:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when a parameter or a config field does."""
-        return parameters.fingerprint(self.config, self.params)
+        return fingerprint(self.config, self.params)
 
     def preprocess(
         self, images: Picture | Iterable[Picture], *, published: bool = False, on_error: OnError | None = None

@@ -18,8 +18,8 @@ import numpy as np
 
 from cjkclip import engines
 from cjkclip.config import Model
+from cjkclip.fingerprint import ends
 from cjkclip.machine import cache
-from cjkclip.parameters import ends
 from cjkclip.text import Tokenizer, Tokens
 from cjkclip.text.batches import by_length
 

@@ -24,12 +24,12 @@ import numpy as np
 from cjkclip import engines, probes
 from cjkclip.config import Model
 from cjkclip.errors import EngineError, EngineWarning, InputError
+from cjkclip.fingerprint import digest
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
 from cjkclip.machine import cache
 from cjkclip.machine.mapped import MappedFile
 from cjkclip.machine.threads import on_every_core
-from cjkclip.parameters import digest
 from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
 

@@ -23,9 +23,9 @@ from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.openvino.runtime import Node, core, hints, in_memory, machine, ov, simd
+from cjkclip.fingerprint import ends
 from cjkclip.machine import cache
 from cjkclip.machine.mapped import MappedFile, bytes_of, offset, root
-from cjkclip.parameters import ends
 
 LEAST = 4 << 20  # bytes of a tower in the file, below which a start is short anyway
 MOST = 16 << 20  # bytes beside the file
