@@ -21,7 +21,7 @@ from cjkclip import cli, stream, weights
 from cjkclip.cli import convert, inputs, screen
 from cjkclip.errors import WeightsError
 from cjkclip.gallery import files
-from cjkclip.gallery.fonts import Fonts
+from cjkclip.gallery.sheet.fonts import Fonts
 from cjkclip.train.step import Here, beside
 from cjkclip.weights import replace
 from families import GOLDEN

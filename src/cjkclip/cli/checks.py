@@ -9,8 +9,7 @@ from typing import Literal
 import cjkclip
 from cjkclip import engines
 from cjkclip.engines import ENGINES
-from cjkclip.gallery.fontfile import Face
-from cjkclip.gallery.fonts import ADVICE, find_fonts
+from cjkclip.gallery.sheet.fonts import ADVICE, Face, find_fonts
 from cjkclip.speed import machine
 
 Result = tuple[Literal["ok", "note", "fail"], str]

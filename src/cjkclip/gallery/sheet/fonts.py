@@ -1,7 +1,9 @@
 """Fonts for drawing Chinese, Japanese, Korean and English, found on this computer and checked by character.
 
-A text is cut into runs, each with a face whose own character map holds every character of the run. The face
-for a Japanese text draws Japanese forms, the one for a Chinese text Chinese forms, where there are both.
+A text is cut into runs, each with a face that draws every character of the run. The face for a Japanese text
+draws Japanese forms, the one for a Chinese text Chinese forms, where there are both. A face has a character if it
+draws it differently from a code point that no font has. Bitmap-only fonts (most colour emoji) are left out, since
+FreeType opens them at their own sizes only.
 Refuses: to draw a character that no face has. No empty boxes: the caller hears which text cannot be drawn.
 """
 
@@ -12,15 +14,13 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from cjkclip.errors import InputError
-from cjkclip.gallery.fontfile import Face, read_faces
-
-Run = tuple[str, Face | None]  # None: the face built into Pillow, printable ASCII only
 
 ADVICE = (
     "no font here has the characters. Debian, Ubuntu: apt install fonts-noto-cjk; "
@@ -44,6 +44,68 @@ _LIKELY = re.compile(
 )
 _PLAIN = {"", "regular", "book", "normal", "roman", "w3", "w4", "medium"}
 _ODD = re.compile(r"serif|mono|mincho|myeongjo|song|ming|coding|fallback", re.IGNORECASE)
+
+
+PROBE = 41  # pixels at which a face is examined: a size that no bitmap font has
+_UNASSIGNED, _NOT_A_CHARACTER = "\U00050000", "\U0010ffff"  # code points that no font for reading has
+_BLANK = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")  # printable characters that have no ink
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """One face of a font file; `index` is its place in a collection."""
+
+    path: Path
+    index: int
+    family: str
+    style: str
+
+    def has(self, char: str) -> bool:
+        """Whether the face draws `char` itself, and not the glyph for missing characters."""
+        return _has(self, char)
+
+
+Run = tuple[str, Face | None]  # None: the face built into Pillow, printable ASCII only
+
+
+def read_faces(path: Path) -> list[Face]:
+    """Return the faces of a font file. Raises InputError if FreeType opens none at every size."""
+    found: list[Face] = []
+    for index in range(256):
+        try:
+            font = _freetype(path, PROBE, index)
+            missing = _drawn(font, _UNASSIGNED)
+        except OSError as error:
+            if index == 0:
+                raise InputError(
+                    f"{str(path)!r} cannot be drawn with ({error}): use a TrueType or OpenType font with outlines"
+                ) from error
+            break
+        family, style = font.getname()
+        if missing == _drawn(font, _NOT_A_CHARACTER):  # a last-resort font draws a sign for every code point
+            found.append(Face(path=path, index=index, family=family or path.stem, style=style or ""))
+    return found
+
+
+@lru_cache(maxsize=1 << 15)
+def _has(face: Face, char: str) -> bool:
+    try:
+        glyph = _drawn(open_face(face, PROBE), char)
+    except OSError:  # damaged
+        return False
+    has_ink = bool(glyph.strip(b"\0"))  # colour glyphs without an outline have none
+    return glyph != _missing(face) and (has_ink or char in _BLANK)
+
+
+@lru_cache(maxsize=256)
+def _missing(face: Face) -> bytes:
+    return _drawn(open_face(face, PROBE), _UNASSIGNED)
+
+
+def _drawn(font: ImageFont.FreeTypeFont, char: str) -> bytes:
+    canvas = Image.new("L", (3 * PROBE, 3 * PROBE))  # marks are drawn left of their place
+    ImageDraw.Draw(canvas).text((PROBE, PROBE), char, fill=255, font=font)
+    return canvas.tobytes()
 
 
 def _is_likely(file: Path) -> bool:
@@ -88,7 +150,7 @@ class Fonts:
         for face in self.faces(language):
             if not left:
                 break
-            if (covered := {char for char in left if face.has(char)}) and _draws(face):
+            if covered := {char for char in left if face.has(char)}:
                 used.append(face)
                 left -= covered
         return _cut(text, used) if all(char.isascii() for char in left) else None
@@ -104,11 +166,7 @@ def find_fonts(folders: Iterable[Path] | None = None) -> Fonts:
         if not file.is_file():
             raise InputError(f"CJKCLIP_FONT names {str(file)!r}, which is no file: name a .ttf, .otf or .ttc file")
     files = _files(_usual_folders() if folders is None else folders)
-    found = Fonts(list(dict.fromkeys([*files, *(_fontconfig() if folders is None else [])])), first=named)
-    for face in found.named:
-        if not _draws(face):
-            raise InputError(f"CJKCLIP_FONT names {str(face.path)!r}, which FreeType cannot open: name another font")
-    return found
+    return Fonts(list(dict.fromkeys([*files, *(_fontconfig() if folders is None else [])])), first=named)
 
 
 def open_face(face: Face | None, size: int) -> ImageFont.FreeTypeFont:
@@ -118,24 +176,24 @@ def open_face(face: Face | None, size: int) -> ImageFont.FreeTypeFont:
         if not isinstance(built_in, ImageFont.FreeTypeFont):
             raise InputError("this Pillow was built without FreeType and cannot draw text: reinstall pillow")
         return built_in
-    return _open(face.path, face.index, face.variable, size)
+    return _open(face.path, face.index, size)
 
 
 @lru_cache(maxsize=64)
-def _open(path: Path, index: int, variable: bool, size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.truetype(path, size, index=index, layout_engine=ImageFont.Layout.BASIC)
-    if variable and b"Regular" in font.get_variation_names():  # a variable font may start at its thinnest
+def _open(path: Path, index: int, size: int) -> ImageFont.FreeTypeFont:
+    font = _freetype(path, size, index)
+    try:
+        names = font.get_variation_names()
+    except OSError:  # not a variable font
+        return font
+    if b"Regular" in names:  # a variable font may start at its thinnest
         font.set_variation_by_name("Regular")
     return font
 
 
-def _draws(face: Face) -> bool:
-    """Can its letters be drawn? A font may have a good table of characters and be damaged elsewhere."""
-    try:
-        open_face(face, 16).getlength("A")
-    except OSError:
-        return False
-    return True
+def _freetype(path: Path, size: int, index: int) -> ImageFont.FreeTypeFont:
+    """Open this file; `ImageFont.truetype` would look for another of its name if FreeType refused it."""
+    return ImageFont.FreeTypeFont(path, size, index, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _cut(text: str, faces: Sequence[Face]) -> list[Run]:
