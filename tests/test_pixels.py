@@ -1,4 +1,4 @@
-"""Pixels against the originals' own, to the bit; batches with bad pictures; strips enlarged in part.
+"""Pixels against the originals' own, to the bit; batches with bad pictures; fast mode.
 
 The golden arrays (golden/pixels) were made by the originals on Pillow 13, whose resize takes its two passes in another
 order than Pillow 12's when it reduces: one level of difference in a few pixels.
@@ -6,10 +6,8 @@ order than Pillow 12's when it reduces: one level of difference in a few pixels.
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -17,7 +15,7 @@ import pytest
 
 from cjkclip import config
 from cjkclip.errors import ImageError, InputError
-from cjkclip.image import load_pixels, pixels, strip
+from cjkclip.image import load_pixels, pixels
 from cjkclip.image.pixels import Filter
 from cjkclip.image.shrink import Frame, shrink
 
@@ -143,45 +141,17 @@ def test_the_callers_picture_is_left_alone(route: str, transparency: int | bytes
     assert picture.info["transparency"] == transparency
 
 
-STRIPS = [(1, 40), (40, 1), (3, 97), (97, 3), (31, 400), (400, 31), (17, 18), (18, 17)]
-
-
-@pytest.mark.parametrize("name", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("mode", strip.MODES)
-def test_the_middle_of_a_strip_equals_the_whole_cropped(mode: str, name: Any) -> None:
-    for size in STRIPS:
-        length = 32 * max(size) // min(size)
-        start = (length - 32) // 2
-        tall = size[0] < size[1]
-        how = PIL.Image.Resampling[name.upper()]
-        whole = noise(*size, mode).resize((32, length) if tall else (length, 32), how)
-        expected = whole.crop((0, start, 32, start + 32) if tall else (start, 0, start + 32, 32))
-        part = strip.middle(noise(*size, mode), length, start, 32, name)
-        assert (part.mode, part.tobytes()) == (mode, expected.tobytes()), size
-
-
-@pytest.mark.parametrize("route", ROUTES)
-def test_strips_give_the_same_pixels_by_either_way(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = [*(noise(*size) for size in STRIPS), GOLDEN / "images" / "rgb_1x5000.png"]
-    whole = load_pixels(batch, ROUTES[route], published=True)
-    monkeypatch.setattr(pixels, "WHOLE", 0)
-    assert np.array_equal(bits(whole), bits(load_pixels(batch, ROUTES[route], published=True)))
-
-
-@pytest.mark.parametrize("mode", ["1", "P", "I;16", "RGBA", "RGB"])
-@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1)])
-def test_a_strip_is_never_enlarged_whole(size: tuple[int, int], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    resize: Callable[..., PIL.Image.Image] = PIL.Image.Image.resize
-
-    def watched(image: PIL.Image.Image, to: tuple[int, int], *rest: Any, **more: Any) -> PIL.Image.Image:
-        assert to[0] * to[1] <= pixels.WHOLE, f"resized to {to}"
-        return resize(image, to, *rest, **more)
-
-    monkeypatch.setattr(PIL.Image.Image, "resize", watched)
-    picture = PIL.Image.new(mode, size, 0)
-    for way in (False, True):
-        out = load_pixels([picture], replace(OPENAI, size=224), published=way)
-        assert np.isfinite(out).all()
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(("size", "fits"), [((1, 335), (1, 334)), ((335, 1), (334, 1)), ((65_535, 195), (65_535, 196))])
+def test_a_picture_that_is_much_too_long_is_refused(size: tuple[int, int], fits: tuple[int, int], exact: bool) -> None:
+    """More than 334 times as long as high: at 224 pixels a side, more than 2^24 in all."""
+    rules = replace(OPENAI, size=224)
+    picture = PIL.Image.new("RGB", size)
+    words = f"{size[0]} x {size[1]} would be resized to .* pixels; expected at most {1 << 24} in all: crop it first"
+    with pytest.raises(ImageError, match=words):
+        load_pixels([picture], rules, exact=exact)
+    assert np.isfinite(load_pixels([PIL.Image.new("RGB", fits)], rules, exact=exact)).all()
+    assert np.isfinite(load_pixels([picture], replace(rules, resize="squash"), exact=exact)).all()
 
 
 def test_both_ways_to_rescale_are_one_on_all_levels() -> None:

@@ -16,14 +16,13 @@ from PIL.Image import Resampling
 from cjkclip import config
 from cjkclip.arrays import Float32
 from cjkclip.errors import ImageError, InputError
-from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb
 from cjkclip.image.shrink import Frame, shrink
 
 OnError = Callable[[int, ImageError], None]
 Filter = Literal["bicubic", "bilinear"]
 SPARE = 2  # times the tower's side that a hasty decoding keeps
-WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is enlarged whole, then cropped
+WHOLE = 1 << 24  # resized pixels (64 MiB) that a picture may have before it is cropped
 
 FILTERS: dict[Filter, Resampling] = {
     "bicubic": Resampling.BICUBIC,
@@ -113,18 +112,24 @@ def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
     if rules.resize == "squash":
         return _rgb(image.resize((side, side), how), rules)
     width, height, left, top = _frame(image.size, rules)
-    if min(image.size) >= side or width * height <= WHOLE:
-        resized = image.resize((width, height), how)
-        return _rgb(resized.crop((left, top, left + side, top + side)), rules)
-    if image.mode not in strip.MODES:
-        image = _rgb(image, rules)
-    return _rgb(strip.middle(image, max(width, height), max(left, top), side, rules.filter), rules)
+    resized = image.resize((width, height), how)
+    return _rgb(resized.crop((left, top, left + side, top + side)), rules)
 
 
 def _frame(size: tuple[int, int], rules: config.Image) -> Frame:
     """Where the tower's square lies in a picture of `size` whose shorter side was made as long."""
     width, height = (rules.size * length // min(size) for length in size)
+    check_resized(size, (width, height))
     return Frame(width, height, _halve(width - rules.size, rules), _halve(height - rules.size, rules))
+
+
+def check_resized(before: tuple[int, int], after: tuple[int, int]) -> None:
+    """Raise ImageError if a picture of width x height `before` would take too much memory resized to `after`."""
+    if after[0] * after[1] > WHOLE:
+        raise ImageError(
+            f"{before[0]} x {before[1]} would be resized to {after[0]} x {after[1]} pixels; "
+            f"expected at most {WHOLE} in all: crop it first"
+        )
 
 
 def _halve(surplus: int, rules: config.Image) -> int:

@@ -14,7 +14,7 @@ import PIL.Image
 from cjkclip import config
 from cjkclip.errors import ImageError
 from cjkclip.image.picture import named, open_picture, to_rgb
-from cjkclip.image.pixels import FILTERS, WHOLE, Filter, is_clear, load_pixels
+from cjkclip.image.pixels import FILTERS, Filter, check_resized, is_clear, load_pixels
 
 Levels = np.ndarray  # (C, H, W), of any number type
 
@@ -53,7 +53,7 @@ def prepare(picture: Any, steps: Steps, axis: Literal[0, -1] | None = None) -> L
 
 
 def _rules(steps: Steps) -> config.Image | None:
-    """The same steps as a record that `load_pixels` knows, which also spares long strips; None if it has none."""
+    """The same steps as a record that `load_pixels` knows; None if it has none."""
     names: dict[int, Filter] = {int(number): name for name, number in FILTERS.items()}
     side = steps.size if isinstance(steps.size, int) else steps.size[0] if steps.size else 0
     short = steps.size == side and steps.crop == (side, side)
@@ -117,8 +117,7 @@ def _resized(levels: Levels, size: int | tuple[int, int], resample: int) -> Leve
     if isinstance(size, int):
         short, long = min(height, width), int(size * max(height, width) / min(height, width))
         size = (size, long) if height == short else (long, size)
-    if size[0] * size[1] > WHOLE:
-        raise ImageError(f"resized it would have {size[0]} x {size[1]} pixels, more than {WHOLE}: cut it first")
+    check_resized((width, height), (size[1], size[0]))
     unit = _is_unit(levels)
     levels = (levels.astype(np.float64) * 255).astype(np.float32) if unit else levels
     small = levels.astype(np.uint8).transpose(1, 2, 0)
