@@ -3,19 +3,12 @@
 What a program reads of a mapped file counts as its memory until it is handed back, although the file is still there.
 """
 
-import ctypes
-import gc
 import mmap
 import os
-import threading
-from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-
-_MAPS = Path("/proc/self/maps")
-OURS = "cjkclip-"  # how the names of our threads begin
 
 
 class MappedFile(mmap.mmap):
@@ -66,41 +59,6 @@ def let_go_of(array: np.ndarray) -> None:
         start = offset(array, file)
         first = start // mmap.PAGESIZE * mmap.PAGESIZE
         file.madvise(mmap.MADV_DONTNEED, first, start + array.nbytes - first)
-
-
-def let_go(files: Collection[mmap.mmap], caller: threading.Thread) -> None:
-    """Hand the pages of mapped files back to the system, which reads them again should anybody look.
-
-    On Linux also those that a library mapped from the same files on its own account for `caller`, who waits for it.
-    That goes by their addresses, so it is done only while nobody else is there who could unmap them and have the
-    addresses given to other memory, which would be lost: no thread but ours, and no garbage collector.
-    """
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    for file in files:
-        file.madvise(mmap.MADV_DONTNEED)
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        if all(thread is caller or thread.name.startswith(OURS) for thread in threading.enumerate()):
-            for start, size in _mappings({str(file.path) for file in files if isinstance(file, MappedFile)}):
-                ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
-    finally:
-        if collects:
-            gc.enable()
-
-
-def _mappings(paths: set[str]) -> list[tuple[int, int]]:
-    """Address and size of every part of these files that is mapped to be read only: such pages cannot be lost."""
-    if not paths or not _MAPS.exists():
-        return []
-    found: list[tuple[int, int]] = []
-    for line in _MAPS.read_text("utf-8", "surrogateescape").splitlines():
-        words = line.split(maxsplit=5)
-        if len(words) == 6 and words[1].startswith("r--") and words[5] in paths:
-            start, end = (int(word, 16) for word in words[0].split("-"))
-            found.append((start, end - start))
-    return found
 
 
 def _mark(stat: os.stat_result) -> tuple[int, ...]:

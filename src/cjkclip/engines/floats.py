@@ -1,21 +1,16 @@
-"""Parameters as an engine asks for them: contiguous float32, a tower at a time, and mapped files not kept in memory.
+"""Parameters as contiguous float32, converted on access.
 
-A checkpoint's arrays are views of its mapped file, of which a compiler reads every page only once.
+A checkpoint's arrays are views of its memory-mapped file. A compiler reads each page once; the system takes such pages
+back when it needs memory, so they are not the process's own.
 """
 
-import mmap
-import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from cjkclip.arrays import is_float
 from cjkclip.engines import Params
-from cjkclip.mapped import let_go, root
-
-PACE = 0.05  # seconds between two times that pages are handed back
 
 
 class Floats(Mapping[str, np.ndarray]):
@@ -48,24 +43,3 @@ class Floats(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         """How many."""
         return len(self.stored)
-
-    @contextmanager
-    def passing(self) -> Generator[None]:
-        """Hand back, again and again, what was read from mapped files: a compiler reads every weight only once."""
-        done, caller = threading.Event(), threading.current_thread()
-
-        def hand_back() -> None:
-            while not done.wait(PACE):
-                self._let_go(caller)
-
-        thread = threading.Thread(target=hand_back, name="cjkclip-pages", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-            self._let_go(caller)
-
-    def _let_go(self, caller: threading.Thread) -> None:
-        let_go({file for file in map(root, self.stored.values()) if isinstance(file, mmap.mmap)}, caller)
