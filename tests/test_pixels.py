@@ -110,7 +110,7 @@ def test_bad_pictures_become_nan_and_are_reported(tmp_path: Path) -> None:
     out = load_pixels(batch, OPENAI, on_error=lambda index, error: seen.append((index, error)))
     assert [index for index, _ in seen] == [1, 3]
     assert all(isinstance(error, ImageError) and str(error).startswith(f"picture {i}: ") for i, error in seen)
-    assert seen[0][1].problems == ((1, f"{tmp_path / 'neko.png'}: no such file (addresses are not fetched)"),)
+    assert seen[0][1].problems == ((1, f"{tmp_path / 'neko.png'}: no such file (URLs are not downloaded)"),)
     assert np.isnan(out[[1, 3]]).all()
     assert np.array_equal(out[[0, 2]], load_pixels([good, good], OPENAI))
 
@@ -218,7 +218,7 @@ def test_in_fast_mode_a_picture_that_has_to_grow_stays_exact() -> None:
 
 
 def test_fast_mode_and_the_originals_bits_exclude_each_other() -> None:
-    with pytest.raises(InputError, match="exact=True only"):
+    with pytest.raises(InputError, match="the original's bits need exact=True"):
         load_pixels([photograph(8, 8)], FAST, published=True, exact=False)
 
 

@@ -1,6 +1,6 @@
-"""Weight files in memory: which file an array is a view of, and pages handed back to the system.
+"""Memory-mapped weight files: which file an array is a view of, and pages handed back to the system.
 
-What a program reads of a mapped file counts as its memory until it is handed back, although the file is still there.
+Pages that a program reads count as resident until they are handed back, although the file still contains them.
 """
 
 import mmap
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class MappedFile(mmap.mmap):
-    """A whole file, mapped read-only. `MappedFile.of` makes one."""
+    """A whole file, memory-mapped read-only. Made by `MappedFile.of`."""
 
     path: Path
     _mark: tuple[int, ...]
@@ -26,7 +26,7 @@ class MappedFile(mmap.mmap):
         return mapped
 
     def unchanged(self) -> bool:
-        """Is the file that its path leads to the one that was mapped, and not written since?"""
+        """Whether the path still leads to the file that was mapped, not written since."""
         try:
             return _mark(self.path.stat()) == self._mark
         except OSError:
@@ -34,26 +34,26 @@ class MappedFile(mmap.mmap):
 
 
 def root(array: np.ndarray) -> object:
-    """What an array is a view of."""
-    found: object = array
-    while (base := getattr(found, "base", None)) is not None:
-        found = base
-    return found
+    """Return the object that an array is a view of."""
+    owner: object = array
+    while (base := getattr(owner, "base", None)) is not None:
+        owner = base
+    return owner
 
 
 def offset(array: np.ndarray, file: mmap.mmap) -> int:
-    """Where in a mapped file its first number lies, in bytes."""
+    """Return the place of its first number in a mapped file, in bytes."""
     start, begin = (cast(int, each.__array_interface__["data"][0]) for each in (array, bytes_of(file)))
     return start - begin
 
 
 def bytes_of(file: mmap.mmap) -> np.ndarray:
-    """The whole file as an array of bytes, read-only."""
+    """Return the whole file as an array of bytes, read-only."""
     return np.frombuffer(file, np.uint8)
 
 
 def let_go_of(array: np.ndarray) -> None:
-    """Hand back the pages that an array lies on, if it is a view of a mapped file, in whatever order of its axes."""
+    """Hand back the pages of an array if it is a view of a `MappedFile`; the order of its axes does not matter."""
     file = root(array)
     if array.size and isinstance(file, MappedFile) and hasattr(mmap, "MADV_DONTNEED"):
         start = offset(array, file)

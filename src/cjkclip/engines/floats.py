@@ -14,12 +14,12 @@ from cjkclip.engines import Params
 
 
 class Floats(Mapping[str, np.ndarray]):
-    """Parameters as contiguous float32: as they are stored, or else made when they are asked for, a tower at a time."""
+    """Parameters as contiguous float32: the stored arrays themselves, or copies made on access."""
 
     def __init__(self, stored: Params) -> None:
         self.stored = {k: v for k, v in stored.items() if is_float(v) and v.ndim}
         self.asked = set[str]()
-        self._last: deque[tuple[str, np.ndarray]] = deque(maxlen=2)  # a weight, and the bias that is asked for after it
+        self._last: deque[tuple[str, np.ndarray]] = deque(maxlen=2)  # a weight, and the bias read after it
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One parameter."""
@@ -29,11 +29,11 @@ class Floats(Mapping[str, np.ndarray]):
         return array
 
     def copy(self) -> "Floats":
-        """The same parameters."""
+        """Return the same parameters, with no access recorded."""
         return Floats(self.stored)
 
     def name_of(self, array: np.ndarray) -> str | None:
-        """The name of a parameter that was asked for just now."""
+        """Return the name of one of the two parameters that were read last, or None."""
         return next((name for name, last in self._last if last is array), None)
 
     def __iter__(self) -> Iterator[str]:

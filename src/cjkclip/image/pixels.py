@@ -1,7 +1,7 @@
-"""Pictures made into the pixels that a vision tower reads. n pictures, S pixels a side.
+"""Turn pictures into the pixels that an image tower reads. n pictures, S pixels a side.
 
-Each family resizes, crops and rounds in its own way: `config.Image` says how. The order of the steps is the
-originals' own, and so are the bits. Refuses what `cjkclip.image.picture` refuses.
+Each family resizes, crops and rounds in its own way: `config.Image` says how. The order of the steps is that of the
+original code, and so are the bits.
 """
 
 import os
@@ -47,10 +47,10 @@ def load_pixels(
     exact: bool = True,
     on_error: OnError | None = None,
 ) -> Float32[np.ndarray, "n 3 S S"]:
-    """Normalised pixels of every picture, ready for a vision tower: C-contiguous, RGB, channels first.
+    """Return the normalised pixels of every picture, ready for an image tower: C-contiguous, RGB, channels first.
 
-    `published=True` gives what the original code gives, to the bit, for every file that Pillow opens. Where
-    the original fails (transformers 4 on a picture of one pixel), the same rules are applied all the same.
+    `published=True` gives the bits of the original code for every file that Pillow opens. If the original fails
+    (transformers 4 on a picture of one pixel), the same rules are applied.
 
     `exact=False` decodes large JPEG files at a fraction of their size, never below `SPARE` times the side that the
     tower sees, and averages blocks of pixels before it resizes: up to about 3 grey levels off, 0.5 on average.
@@ -73,20 +73,20 @@ def load_pixels(
             return str(error)
         return None
 
-    found = enumerate(_in_threads(load, len(pictures)))
-    tell([(index, why) for index, why in found if why is not None], len(pictures), on_error)
+    reasons = enumerate(_in_threads(load, len(pictures)))
+    tell([(index, why) for index, why in reasons if why is not None], len(pictures), on_error)
     return pixels
 
 
 def _require_sense(pictures: Sequence[Picture], published: bool, exact: bool) -> None:
     if isinstance(pictures, str | bytes):
-        raise ImageError("got one picture, expected a sequence of pictures: put it in a list")
+        raise ImageError("got one picture; expected a sequence of pictures: put it in a list")
     if published and not exact:
-        raise InputError("published=True is the original's pixels to the bit: it goes with exact=True only")
+        raise InputError("published=True with exact=False: the original's bits need exact=True, so drop one of the two")
 
 
 def _in_threads(load: Callable[[int], str | None], count: int) -> list[str | None]:
-    """Every picture on whichever core is free: Pillow works outside Python's lock."""
+    """Load every picture in a pool of threads: Pillow releases Python's lock."""
     if count < 2:
         return [load(index) for index in range(count)]
     with ThreadPoolExecutor(min(count, os.cpu_count() or 1), "cjkclip-pictures") as pool:
@@ -94,7 +94,7 @@ def _in_threads(load: Callable[[int], str | None], count: int) -> list[str | Non
 
 
 def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | None) -> None:
-    """Each bad picture to `on_error`; without it, one ImageError that names every one of `total`."""
+    """Report each bad picture to `on_error`; without it, raise one ImageError that names all of them."""
     if problems and on_error is None:
         listed = [f"picture {index}: {problem}" for index, problem in problems]
         raise ImageError(f"{len(problems)} of {total} pictures cannot be used:", problems, listed=listed)
@@ -103,7 +103,7 @@ def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | No
 
 
 def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
-    """Resized and cropped: RGB, S x S."""
+    """Resize and crop: RGB, S x S."""
     if rules.rgb == "first":
         image = _rgb(image, rules)
     side, how = rules.size, FILTERS[rules.filter]
@@ -115,7 +115,7 @@ def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def _shrunk(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
-    """The same in fast mode: reduced by a whole factor first where possible, and resized without what is cropped."""
+    """Do the same in fast mode: reduce by a whole factor if possible, and resize only the part that is kept."""
     side, how, box = rules.size, FILTERS[rules.filter], (0.0, 0.0, *image.size)
     if rules.resize != "squash":
         width, height, left, top = _frame(image.size, rules)
@@ -126,7 +126,7 @@ def _shrunk(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def _frame(size: tuple[int, int], rules: config.Image) -> Frame:
-    """Where the tower's square lies in a picture of `size` whose shorter side was made as long."""
+    """Return the tower's square in a picture of `size` whose shorter side is resized to the tower's side."""
     width, height = (rules.size * length // min(size) for length in size)
     check_resized(size, (width, height))
     return Frame(width, height, _halve(width - rules.size, rules), _halve(height - rules.size, rules))
@@ -142,7 +142,7 @@ def check_resized(before: tuple[int, int], after: tuple[int, int]) -> None:
 
 
 def _halve(surplus: int, rules: config.Image) -> int:
-    """Half of what the crop cuts off: torchvision rounds it to the even neighbour, transformers down."""
+    """Return half of the part that is cropped: torchvision rounds it to the even neighbour, transformers down."""
     return round(surplus / 2) if rules.crop == "half-even" else surplus // 2
 
 
@@ -151,7 +151,7 @@ def _rgb(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def is_clear(image: PIL.Image.Image) -> bool:
-    """Can a picture be seen through? transformers 5 asks just this; a palette with alpha of its own is left out."""
+    """Whether a picture is transparent, as transformers 5 decides it: a palette with its own alpha does not count."""
     return "A" in image.getbands() or image.info.get("transparency") is not None
 
 

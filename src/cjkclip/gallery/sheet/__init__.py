@@ -1,7 +1,7 @@
 """The contact sheet: each query with its best pictures, their names and scores, as one picture to look at.
 
-Sizes are pixels. Text is drawn with faces that hold every one of its characters; where there is none, the
-English name stands in, or nothing. Refuses: sheets of no queries, and sheets too tall to be a picture.
+Sizes are pixels. Text is drawn with faces that have every one of its characters; if no font has them, the
+English name is drawn instead, or nothing.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ LANGUAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class SheetImage:
-    """A picture that was found. `plain` is drawn where no font has the characters of `name`."""
+    """A picture on the sheet. `plain` is drawn if no font has the characters of `name`."""
 
     picture: Image.Image
     name: str
@@ -38,7 +38,7 @@ class SheetImage:
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """A query and what it found, best first. A query by picture shows that picture, and `query` names it."""
+    """A query and its pictures, best first. A query by picture shows that picture, and `query` names it."""
 
     query: str
     language: str
@@ -56,9 +56,11 @@ class Sheet:
 
 
 def draw_sheet(rows: Sequence[SheetRow], fonts: Fonts, tallest: int = TALLEST) -> Sheet:
-    """Draw the sheet, at most `tallest` pixels high. Raises InputError for nothing to draw and for far too much."""
+    """Draw the sheet, at most `tallest` pixels high. Raises InputError if it is empty or too tall."""
     if not rows or not any(row.found for row in rows):
-        raise InputError("the sheet has nothing to show: give at least one query that finds a picture")
+        raise InputError(
+            "the sheet has nothing to show; expected a query with a result: search a gallery that is not empty"
+        )
     columns = min(COLUMNS, max(len(row.found) for row in rows))
     wide = max(columns, LEAST)
     width = 2 * MARGIN + wide * CARD + (wide - 1) * GAP
@@ -66,8 +68,8 @@ def draw_sheet(rows: Sequence[SheetRow], fonts: Fonts, tallest: int = TALLEST) -
     if width * height > MOST_PIXELS or height > tallest:
         other = ", or write .png, which may be taller" if tallest < TALLEST else ""
         raise InputError(
-            f"the sheet would be {width} x {height} pixels, expected a height of up to {tallest}: "
-            f"ask fewer queries, or a smaller k{other}"
+            f"the sheet would be {width} x {height} pixels; expected a height of up to {tallest}: "
+            f"use fewer queries, or a smaller k{other}"
         )
     image = Image.new("RGB", (width, height), PAPER)
     pen, y = Pen(image, fonts), MARGIN

@@ -4,7 +4,7 @@ A text is cut into runs, each with a face that draws every character of the run.
 draws Japanese forms, the one for a Chinese text Chinese forms, where there are both. A face has a character if it
 draws it differently from a code point that no font has. Bitmap-only fonts (most colour emoji) are left out, since
 FreeType opens them at their own sizes only.
-Refuses: to draw a character that no face has. No empty boxes: the caller hears which text cannot be drawn.
+There are no empty boxes: the caller learns which text cannot be drawn.
 """
 
 import os
@@ -28,7 +28,7 @@ ADVICE = (
     "or name a font file: CJKCLIP_FONT=/path/to/font.ttc"
 )
 
-# How the families drawn for one language call themselves, the better known first.
+# Names of the font families drawn for one language, the better known first.
 _FAMILIES = {
     "zh": "cjk sc|sans sc|han sans (sc|cn)|pingfang sc|hiragino sans gb|yahei|wenquanyi|simhei|heiti sc",
     "zh-Hant": "cjk (tc|hk)|sans (tc|hk)|han sans (tc|tw|hc|hk)|pingfang (tc|hk)|jhenghei|heiti tc|mingliu",
@@ -109,7 +109,7 @@ def _drawn(font: ImageFont.FreeTypeFont, char: str) -> bytes:
 
 
 def _is_likely(file: Path) -> bool:
-    """Does its name promise CJK? macOS tells names in parts, a letter and its marks."""
+    """Whether a file name promises CJK. macOS returns names decomposed, a letter and its marks."""
     return _LIKELY.search(unicodedata.normalize("NFC", file.name)) is not None
 
 
@@ -126,11 +126,11 @@ class Fonts:
         self._orders: dict[str, list[Face]] = {}
 
     def __repr__(self) -> str:
-        """How many faces and files there are to choose from."""
+        """Return the numbers of faces and files."""
         return f"<Fonts: {len(self.named) + len(self._likely)} likely faces, {len(self._rest)} other files>"
 
     def faces(self, language: str) -> Iterator[Face]:
-        """Faces in the order they are tried for `language`."""
+        """Yield faces in the order of preference for `language`."""
         if language not in self._orders:
             by_rank = partial(_rank, language=language)
             self._orders[language] = [*sorted(self.named, key=by_rank), *sorted(self._likely, key=by_rank)]
@@ -139,7 +139,7 @@ class Fonts:
             yield from _faces(file)
 
     def runs(self, text: str, language: str = "en") -> list[Run] | None:
-        """`text` in runs of one face, None when some character has no face (Hangul composed)."""
+        """Return `text` in runs of one face, or None if a character has no face. Hangul is composed."""
         text = " ".join(re.sub("[\ufe00-\ufe0f]", "", unicodedata.normalize("NFC", text)).split())
         if not text.isprintable():
             return None
@@ -157,20 +157,20 @@ class Fonts:
 
 
 def find_fonts(folders: Iterable[Path] | None = None) -> Fonts:
-    """The fonts of this computer, or those under `folders`; `CJKCLIP_FONT` names files to be tried first.
+    """Return the fonts of this computer, or those under `folders`; files in `CJKCLIP_FONT` come first.
 
-    Raises InputError when `CJKCLIP_FONT` names something that is no font.
+    Raises InputError if `CJKCLIP_FONT` names a file that is missing or not a font.
     """
     named = [Path(name) for name in os.environ.get("CJKCLIP_FONT", "").split(os.pathsep) if name]
     for file in named:
         if not file.is_file():
-            raise InputError(f"CJKCLIP_FONT names {str(file)!r}, which is no file: name a .ttf, .otf or .ttc file")
+            raise InputError(f"CJKCLIP_FONT names {str(file)!r}, which does not exist: name a .ttf, .otf or .ttc file")
     files = _files(_usual_folders() if folders is None else folders)
     return Fonts(list(dict.fromkeys([*files, *(_fontconfig() if folders is None else [])])), first=named)
 
 
 def open_face(face: Face | None, size: int) -> ImageFont.FreeTypeFont:
-    """The face at `size` pixels, upright and of ordinary weight where it can vary; None: Pillow's own."""
+    """Open the face at `size` pixels, of regular weight if it is variable; None: Pillow's own."""
     if face is None:
         built_in = ImageFont.load_default(size)
         if not isinstance(built_in, ImageFont.FreeTypeFont):
@@ -208,7 +208,7 @@ def _cut(text: str, faces: Sequence[Face]) -> list[Run]:
 
 
 def _rank(face: Face, language: str) -> tuple[int, bool, bool]:
-    """Own language, then another of the four, then general; sans and regular before the others."""
+    """Sort by language (own, another of the four, general), then sans and regular before the others."""
     family = face.family.lower()
     place = 0 if re.search(_FAMILIES.get(language, _FAMILIES["zh"]), family) else 1
     if place and not any(re.search(pattern, family) for pattern in _FAMILIES.values()):
@@ -217,7 +217,7 @@ def _rank(face: Face, language: str) -> tuple[int, bool, bool]:
 
 
 def _faces(file: Path) -> list[Face]:
-    """The faces of a file found by chance: one that cannot be read has none."""
+    """Return the faces of a file; none if it cannot be drawn with, since nobody named it."""
     try:
         return read_faces(file)
     except InputError:
@@ -252,7 +252,7 @@ def _usual_folders() -> list[Path]:
 
 
 def _fontconfig() -> list[Path]:
-    """What fontconfig knows, where there is one: it finds fonts in folders of its own."""
+    """Return the files that fontconfig lists, if it is installed: it knows further directories."""
     program = shutil.which("fc-list")
     if program is None:
         return []

@@ -11,14 +11,14 @@ _STRAIGHT = str.maketrans("‘’“”", "''\"\"")  # curly quotes are as wide 
 
 
 class Pen:
-    """Writes on one image, and remembers what it could not write."""
+    """Writes on one image, and collects the texts that no font can draw."""
 
     def __init__(self, image: Image.Image, fonts: Fonts) -> None:
         self.image, self.fonts, self.draw = image, fonts, ImageDraw.Draw(image)
         self.left_out: dict[str, None] = {}
 
     def choose(self, text: str, plain: str, language: str) -> str:
-        """`text` where it can be drawn, else `plain`, else nothing."""
+        """Return `text` if it can be drawn, else `plain`, else nothing."""
         text = unicodedata.normalize("NFC", text)[:300]  # no card shows more
         if language == "en":
             text = text.translate(_STRAIGHT)
@@ -41,7 +41,7 @@ class Pen:
             x += font.getlength(part)
 
     def shorten(self, text: str, size: int, language: str, width: float | int) -> str:
-        """`text`, or as much of its beginning as fits before an ellipsis."""
+        """Return `text`, or as much of its beginning as fits before an ellipsis."""
         if self.width(text, size, language) <= width:
             return text
         chinese_or_japanese = language in {"zh", "zh-Hant", "ja"} and self.fonts.runs("…", language)
@@ -49,7 +49,7 @@ class Pen:
         return text[: self._fitting(text, size, language, width - self.width(dots, size, language))].rstrip() + dots
 
     def wrap(self, text: str, size: int, language: str, width: int) -> list[str]:
-        """`text` on one line or two: broken at a space where there is one, the second line shortened."""
+        """Return `text` on one or two lines: broken at a space if possible, the second line shortened."""
         if self.width(text, size, language) <= width:
             return [text]
         fits = max(1, self._fitting(text, size, language, width))
@@ -58,7 +58,7 @@ class Pen:
         return [text[:cut].rstrip(), self.shorten(text[cut:].lstrip(), size, language, width)]
 
     def _fitting(self, text: str, size: int, language: str, width: float | int) -> int:
-        """How many characters of the beginning fit."""
+        """Return how many characters of the beginning fit."""
         lengths = range(1, len(text) + 1)
         return bisect_right(lengths, width, key=lambda n: self.width(text[:n], size, language))
 
