@@ -4,17 +4,13 @@ import dataclasses
 import os
 import subprocess
 import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cjkclip.config import Bert, Model, ResNet, Text, Vit
-from cjkclip.engines import ENGINES, build, choose, floats
-from cjkclip.engines.floats import Floats
+from cjkclip.engines import ENGINES, build, choose
 from cjkclip.engines.functional import image_tower, text_tower
 from cjkclip.engines.numpy import NumpyOps
 from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
@@ -282,19 +278,3 @@ def test_both_towers_are_compiled_at_once_and_only_once(monkeypatch: pytest.Monk
     single = OpenvinoEngine(alone, params, "fp32")
     single.prepare()  # one tower can wait until it is asked for
     assert sorted(made) == ["image", "image", "text", "text"]
-
-
-def test_mapped_pages_are_handed_back_while_others_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floats, "PACE", 0.001)
-    handed: list[str] = []
-    monkeypatch.setattr(floats, "let_go", lambda *_: handed.append(threading.current_thread().name))
-    held = Floats(random_params(MODELS["vit"]))
-    with suppress(KeyError), held.passing():
-        while len(handed) < 3:
-            time.sleep(0.001)
-        raise KeyError
-    assert set(handed[:-1]) == {"cjkclip-pages"}
-    assert handed[-1] == threading.current_thread().name  # what was read last
-    told = len(handed)
-    time.sleep(0.02)
-    assert len(handed) == told

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import parameters
 from cjkclip.checkpoints import weights
 from cjkclip.engines import ROUNDED
 from cjkclip.engines.floats import Floats

@@ -163,7 +163,6 @@ class OpenvinoEngine:
         self._config = config
         self._params = Floats(params)
         self._compiled: dict[tuple[str, bool], Compiled] = {}
-        self._used: set[tuple[str, bool]] = set()
         self._turn = threading.Lock()  # a compiled graph has one set of buffers
 
     def prepare(self) -> None:
@@ -177,7 +176,7 @@ class OpenvinoEngine:
             missing = [(t, False) for t, config in towers.items() if config and (t, False) not in self._compiled]
             if len(missing) < 2:
                 return
-            with self._params.passing(), ThreadPoolExecutor(2, "cjkclip-compile") as pool:
+            with ThreadPoolExecutor(2, "cjkclip-compile") as pool:
                 self._compiled |= zip(missing, pool.map(make, missing), strict=True)
 
     def image(self, pixels: Pixels) -> Features:
@@ -198,14 +197,9 @@ class OpenvinoEngine:
 
     def _answer(self, tower: str, inputs: tuple[np.ndarray, ...], stages: bool) -> Stages:
         key, arrays = (tower, stages), [np.ascontiguousarray(array) for array in inputs]
-        if key in self._used:
-            return self._outputs(key, arrays)
-        with self._params.passing():  # the first run still packs weights: from then on the graph has its own
-            if key not in self._compiled:
-                self._compiled[key] = self.compiled(tower, stages=stages)
-            found = self._outputs(key, arrays)
-        self._used.add(key)
-        return found
+        if key not in self._compiled:
+            self._compiled[key] = self.compiled(tower, stages=stages)
+        return self._outputs(key, arrays)
 
     def _outputs(self, key: tuple[str, bool], arrays: list[np.ndarray]) -> Stages:
         compiled, names = self._compiled[key]
@@ -213,7 +207,6 @@ class OpenvinoEngine:
             outputs = compiled(arrays)
         except (RuntimeError, MemoryError):
             self._compiled.pop(key, None)  # once an allocation has failed in it, its next numbers are wrong
-            self._used.discard(key)
             raise
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from cjkclip.arrays import is_float
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, kind
-from cjkclip.engines.floats import Floats
 from cjkclip.engines.torch import gpu
 from cjkclip.engines.torch.arithmetic import arithmetic, settle
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
@@ -148,9 +147,5 @@ def _there(device: str) -> str:
 
 
 def tensors(params: Params) -> dict[str, Tensor]:
-    """Copies in float32, whole numbers as they are.
-
-    What is read of mapped files is handed back meanwhile: one copy of a weight is enough.
-    """
-    with Floats(params).passing():
-        return {k: torch.from_numpy(np.array(v, np.float32 if is_float(v) else v.dtype)) for k, v in params.items()}
+    """Return copies in float32, whole numbers in their own type."""
+    return {k: torch.from_numpy(np.array(v, np.float32 if is_float(v) else v.dtype)) for k, v in params.items()}
