@@ -31,7 +31,7 @@ INPUTS = probes.Inputs(
 )
 
 
-class Given(int8.Source):
+class Given(int8.CalibrationSource):
     """Inputs as they are."""
 
     def shown(self, config: Model) -> int8.Shown:
@@ -126,7 +126,7 @@ def test_it_is_made_once_and_read_back_the_same(quantised: Make, caplog: pytest.
     with caplog.at_level("INFO", "cjkclip"):
         first, calls = quantised()
     assert calls == [[], []]
-    assert "takes minutes, once; kept in" in caplog.text
+    assert "takes minutes, once; the result is cached in" in caplog.text
     second, calls = quantised()
     assert calls == []
     assert second.judged == PASSED
@@ -218,7 +218,7 @@ def test_the_worst_layers_of_the_worse_tower_are_left_alone_and_listed(
 def test_what_never_passes_is_refused_and_not_kept(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_openvino, "worst_layers", lambda *_: ["a"] * 12)
     with pytest.raises(
-        EngineError, match=r"with 12 layers left alone as well: image mean 0\.9900, text mean 0\.5000.*bf16"
+        EngineError, match=r"even with 12 layers not quantised: image mean 0\.9900, text mean 0\.5000.*bf16"
     ):
         quantised([{"image mean": 0.99, "text mean": 0.5}] * 3)
     assert not cache.folder("int8").exists()
