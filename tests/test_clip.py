@@ -111,7 +111,7 @@ def test_classify_gives_every_label_best_first(clip: cjkclip.Clip) -> None:
         (["cat", " "], {}, "no words"),
         (["cat"], {"templates": ["no place"]}, "no place for the label"),
         (["cat"], {"templates": []}, "0 templates"),
-        (["cat"], {"language": "xx"}, "not one of this model's"),
+        (["cat"], {"language": "xx"}, "'xx' is not supported by this model: use one of"),
         (["cat\ud800"], {}, "lone surrogate"),
     ],
 )
