@@ -15,7 +15,7 @@ from bench.chinese import write_peer
 from cjkclip.engines.openvino.int8 import Int8Engine, Quantised, quantise
 from cjkclip.engines.openvino.ops import OpenvinoEngine
 from cjkclip.image import open_picture
-from cjkclip.int8 import judge
+from cjkclip.precision.int8 import judge
 from cjkclip.probes import noise, parts
 
 COUNT = 32

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import int8, probes
+from cjkclip import probes
 from cjkclip.config import Model
 from cjkclip.engines.openvino import int8 as int8_openvino
 from cjkclip.errors import EngineError, EngineWarning, FactsError, MissingDependencyError
 from cjkclip.machine import cache
 from cjkclip.need import need
+from cjkclip.precision import int8, judge
+from cjkclip.precision.shown import CalibrationSource, Shown
 from cjkclip.text import Tokens
 from families import FAMILIES
 from test_engines import MODELS, random_params
@@ -31,11 +33,11 @@ INPUTS = probes.Inputs(
 )
 
 
-class Given(int8.CalibrationSource):
+class Given(CalibrationSource):
     """Inputs as they are."""
 
-    def shown(self, config: Model) -> int8.Shown:
-        return int8.Shown(calibration=INPUTS, judged=INPUTS, drawings=12)
+    def shown(self, config: Model) -> Shown:
+        return Shown(calibration=INPUTS, judged=INPUTS, drawings=12)
 
 
 SOURCE = Given(None, ("en",))
@@ -50,10 +52,10 @@ def test_the_centred_cosine_sees_what_the_plain_one_hides() -> None:
     rows = unit(np.ones((8, 64)) + 0.05 * np.random.default_rng(0).normal(size=(8, 64)))
     wrong = np.roll(rows, 1, axis=0)
     assert (rows * wrong).sum(axis=1).min() > 0.99
-    judged = int8.judge({"image": rows}, {"image": wrong}, 0)
+    judged = judge.judge({"image": rows}, {"image": wrong}, 0)
     assert judged["image mean"] < 0.2
-    assert not int8.passes(judged)
-    assert int8.judge({"image": rows}, {"image": rows}, 0) == {
+    assert not judge.passes(judged)
+    assert judge.judge({"image": rows}, {"image": rows}, 0) == {
         "image mean": pytest.approx(1),
         "image least": pytest.approx(1),
     }
@@ -63,16 +65,16 @@ def test_a_feature_that_is_no_number_fails() -> None:
     rows = unit(np.random.default_rng(0).normal(size=(40, 8)))
     broken = rows.copy()
     broken[3, 2] = np.nan
-    assert int8.judge({"text": rows}, {"text": broken}, 0)["text least"] == -1.0
+    assert judge.judge({"text": rows}, {"text": broken}, 0)["text least"] == -1.0
 
 
 def test_recall_counts_names_whose_drawing_is_among_ten_and_ties_against() -> None:
     images = np.eye(20)
     names = np.concatenate([images, images])  # two languages
-    assert int8.recall({"image": images, "text": names}, 20) == 1.0
+    assert judge.recall({"image": images, "text": names}, 20) == 1.0
     names[0] = unit(np.linspace(0.1, 1, 20)[None])[0]  # the drawing of row 0 comes last
-    assert int8.recall({"image": images, "text": names}, 20) == pytest.approx(39 / 40)
-    assert int8.recall({"image": np.ones((20, 3)), "text": np.ones((20, 3))}, 20) == 0.0
+    assert judge.recall({"image": images, "text": names}, 20) == pytest.approx(39 / 40)
+    assert judge.recall({"image": np.ones((20, 3)), "text": np.ones((20, 3))}, 20) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_recall_counts_names_whose_drawing_is_among_ten_and_ties_against() -> No
     ],
 )
 def test_what_passes(judged: dict[str, float], passed: bool) -> None:
-    assert int8.passes(judged) is passed
+    assert judge.passes(judged) is passed
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cjkclip import checkpoints, engines, gate, zeroshot
+from cjkclip import checkpoints, engines, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found, saving
 from cjkclip.checkpoints.formats import Facts
@@ -17,6 +17,7 @@ from cjkclip.fingerprint import fingerprint
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.image.batches import EncodedBatch, ahead, encode_batches, fill
 from cjkclip.machine.memory import halved
+from cjkclip.precision import half
 from cjkclip.text import Tokens, Truncate, check_texts
 from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
@@ -41,7 +42,7 @@ def load(
     """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local directory, or a weights file.
 
     engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 where it is fast and close enough, else
-    fp32; see cjkclip.gate), "fp32", "bf16", "int8" (see Clip.quantize). device: "auto", "cpu", "cuda" or "mps".
+    fp32; see cjkclip.precision), "fp32", "bf16", "int8" (see Clip.quantize). device: "auto", "cpu", "cuda" or "mps".
     image_tower: use that model's image tower and logit_scale. facts: missing config values, as {"vision.heads": 12}.
     Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
 
@@ -82,10 +83,10 @@ class Clip:
     def _build(self) -> engines.Engine:
         name, precision, device = self._chosen
         if precision == "auto":
-            inputs = partial(gate.built_in, self.config, self.tokenizer)
-            precision = gate.precision(self.config, self.params, inputs, engine=name, device=device)
+            inputs = partial(half.built_in, self.config, self.tokenizer)
+            precision = half.precision(self.config, self.params, inputs, engine=name, device=device)
         if precision == "int8":
-            from cjkclip import int8
+            from cjkclip.precision import int8
 
             source = int8.CalibrationSource(self.tokenizer, self.languages, *self._calibration)
             return int8.engine(self.config, self.params, source)
@@ -236,8 +237,8 @@ class Clip:
     def quantize(self, images: Picture | Iterable[Picture] = (), texts: Iterable[str] = ()) -> "Clip":
         """Return this model in int8, calibrated on images and texts like yours (16 or more), or on built-in ones.
 
-        load(..., precision="int8") always calibrates on the built-in ones; see `cjkclip.int8`. At its first use, which
-        takes minutes, the new model raises EngineError if int8 changes its features too much.
+        load(..., precision="int8") always calibrates on the built-in ones. The first use takes minutes and
+        raises EngineError if int8 changes the features too much.
         """
         clip = Clip(self._found, ("openvino", "int8", "cpu"))
         clip._calibration = tuple(listed(images)), tuple(check_texts(texts))

@@ -16,6 +16,16 @@ Right = Bool[np.ndarray, "_ _"]  # must have the shape of the scores
 Interval = tuple[float, float]
 
 
+def cosine_similarities(a: Float[np.ndarray, "n E"], b: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n"]:
+    """Return the cosine similarity of each row of `a` and the same row of `b`; a row of zeros has 0.
+
+    >>> cosine_similarities(np.array([[3.0, 0.0], [1.0, 1.0]]), np.array([[2.0, 0.0], [1.0, -1.0]])).tolist()
+    [1.0, 0.0]
+    """
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a.astype(np.float64) * b).sum(axis=1) / np.maximum(norms, 1e-30)
+
+
 def first_ranks(scores: Scores, right: Right) -> Int[np.ndarray, "Q"]:
     """Return the rank of each query's best right answer among the wrong ones, counted from 1.
 

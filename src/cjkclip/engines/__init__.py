@@ -73,8 +73,8 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
     """Resolve "auto" into names. Raises EngineError for an unknown name or combination.
 
     engine: torch if a GPU is requested or a CUDA device found, else openvino, else numpy. precision: "auto" becomes
-    fp32, or remains "auto" where it is decided for each model (see cjkclip.gate). device: cpu, or the CUDA device that
-    torch can compute on; an Apple GPU has to be requested by name, since no test has run on one.
+    fp32, or remains "auto" where it is decided for each model (see cjkclip.precision). device: cpu, or the CUDA device
+    that torch can compute on; an Apple GPU has to be requested by name, since no test has run on one.
     """
     if engine == "auto":
         engine = _best_engine(device)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cjkclip import engines
+from cjkclip import engines, metrics
 from cjkclip.config import Model
 from cjkclip.fingerprint import ends
 from cjkclip.machine import cache
-from cjkclip.text import Tokenizer, Tokens
-from cjkclip.text.batches import by_length
+from cjkclip.precision.judge import texts
+from cjkclip.text import Tokenizer
 
 if TYPE_CHECKING:
     from cjkclip.probes import Inputs
@@ -72,21 +72,10 @@ def measure(
     return {tower: _least_cosine(*pair) for tower, pair in features.items()}
 
 
-def texts(built: engines.Engine, tokens: Tokens) -> np.ndarray:
-    """Return features of texts in their order, computed in batches of similar length, as `Clip.encode_text` does."""
-    features: dict[int, np.ndarray] = {}
-    for rows in by_length(tokens.mask, 64):
-        used = int(tokens.mask[rows].sum(axis=1).max())
-        features |= zip(rows.tolist(), built.text(tokens.ids[rows, :used], tokens.mask[rows, :used]), strict=True)
-    return np.stack([features[row] for row in range(len(features))])
-
-
 @np.errstate(invalid="ignore", over="ignore")
 def _least_cosine(exact: np.ndarray, rough: np.ndarray) -> float:
     """Lowest cosine similarity of the rows of two matrices; NaN counts as 0."""
-    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(rough, axis=1)
-    cosines = (exact.astype(np.float64) * rough).sum(axis=1) / np.maximum(norms, 1e-30)
-    return float(np.nan_to_num(cosines, nan=0.0).min(initial=1.0))
+    return float(np.nan_to_num(metrics.cosine_similarities(exact, rough), nan=0.0).min(initial=1.0))
 
 
 def _key(config: Model, params: Mapping[str, np.ndarray], where: Where, fast: str) -> str:

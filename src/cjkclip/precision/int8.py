@@ -13,87 +13,31 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cjkclip import engines, probes
+from cjkclip import engines
 from cjkclip.config import Model
-from cjkclip.errors import EngineError, EngineWarning, InputError
+from cjkclip.errors import EngineError, EngineWarning
 from cjkclip.fingerprint import digest
-from cjkclip.gate import texts
-from cjkclip.image import Picture, load_pixels
 from cjkclip.machine import cache
 from cjkclip.machine.mapped import MappedFile
 from cjkclip.machine.threads import on_every_core
+from cjkclip.precision.judge import LEAST_CENTRED, MOST_LOST, Judged, features, in_words, judge, passes
+from cjkclip.precision.shown import CalibrationSource, Shown
 from cjkclip.probes import Inputs
-from cjkclip.text import Tokenizer
 
 if TYPE_CHECKING:
     from cjkclip.engines.openvino.int8 import Int8Engine, Quantised, Sample
 
-LEAST_CENTRED = 0.95  # lowest accepted mean of the centred cosine similarities to float32, for each tower
-MOST_LOST = 0.005  # largest accepted loss of recall at 10
-TRAINED = 3.0  # a model counts as trained from this multiple of the recall of chance
 LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that are not quantised, for each attempt
 MOST_MODELS = 4  # in the cache; a ViT-B/16 with a base BERT takes 0.3 GB
 FORM = 2  # version of the cached files; raised if they, the calibration or the judgement change
-NEAREST = 10
-FEWEST = 16  # images, or texts, that the caller has to pass to calibrate on them
-Judged = dict[str, float]
 Params = Mapping[str, np.ndarray]
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Shown:
-    """Inputs for calibration and, separate from them, inputs for judging."""
-
-    calibration: Inputs
-    judged: Inputs  # its texts name the first `drawings` images, in order, one language after the other
-    drawings: int
-
-
-@dataclass(frozen=True, eq=False)
-class CalibrationSource:
-    """The origin of the inputs: the package, or the caller's own images and texts."""
-
-    tokenizer: Tokenizer | None
-    languages: Sequence[str]
-    pictures: Sequence[Picture] = ()
-    texts: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        """Raise InputError if the caller passed too few inputs."""
-        for own in (self.pictures, self.texts):
-            if own and len(own) < FEWEST:
-                raise InputError(
-                    f"got {len(own)} inputs to calibrate int8 on, expected at least {FEWEST} or none: pass more images "
-                    "or texts like yours to Clip.quantize, or quantize() to use the built-in ones"
-                )
-
-    def shown(self, config: Model) -> Shown:
-        """Return the inputs; every fourth of the caller's own images is used for judging."""
-        own, others = [p for i, p in enumerate(self.pictures) if i % 4 < 3], list(self.pictures[3::4])
-        judged, drawings = probes.judging(config, self.tokenizer, self.languages, others)
-        calibration = probes.calibration(config, self.tokenizer, self.languages, (own, self.texts))
-        return Shown(calibration=calibration, judged=judged, drawings=drawings)
-
-    def digest(self, config: Model) -> str:
-        """Digest of everything that the inputs depend on besides this package and the config.
-
-        It does not render the built-in images. It opens the caller's images and tokenizes the built-in sentences.
-        """
-        digest = hashlib.sha256(repr((tuple(self.languages), tuple(self.texts), len(self.pictures))).encode())
-        if self.pictures and config.image is not None:
-            digest.update(load_pixels(self.pictures, config.image).tobytes())
-        if self.tokenizer is not None:
-            tokens = self.tokenizer(probes.sentences())
-            digest.update(tokens.ids.tobytes() + tokens.mask.tobytes())
-        return digest.hexdigest()
 
 
 def engine(config: Model, params: Params, source: CalibrationSource) -> "Int8Engine":
@@ -146,60 +90,6 @@ def _quantise(config: Model, params: Params, shown: Shown) -> "Quantised":
         f"expected centred cosines of {LEAST_CENTRED} and recall within {100 * MOST_LOST} points. "
         "Use precision='bf16' or 'fp32', or calibrate with Clip.quantize(images, texts) on inputs like yours"
     )
-
-
-def features(built: engines.Engine, inputs: Inputs) -> dict[str, np.ndarray]:
-    """Return unit vectors (n, E) by tower, computed in batches of 16."""
-    features: dict[str, np.ndarray] = {}
-    if inputs.pixels is not None:
-        parts = range(0, len(inputs.pixels), 16)
-        features["image"] = np.concatenate([built.image(inputs.pixels[start : start + 16]) for start in parts])
-    if inputs.tokens is not None:
-        features["text"] = texts(built, inputs.tokens)
-    return {tower: rows / np.linalg.norm(rows, axis=1, keepdims=True) for tower, rows in features.items()}
-
-
-def judge(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], drawings: int) -> Judged:
-    """Return the mean and the lowest centred cosine of each tower, and recall at 10 if the model has both towers.
-
-    A feature with NaN counts as a cosine of -1.
-    """
-    judged: Judged = {}
-    for tower, exact in want.items():
-        cosines = np.nan_to_num(centred_cosines(exact, got[tower]), nan=-1.0)
-        judged |= {f"{tower} mean": float(cosines.mean()), f"{tower} least": float(cosines.min())}
-    if len(want) == 2 and drawings:
-        judged |= {"recall fp32": recall(want, drawings), "recall int8": recall(got, drawings)}
-        judged["recall chance"] = min(1.0, NEAREST / drawings)
-    return judged
-
-
-def centred_cosines(want: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """Return cosine similarities of rows (n, E), both minus the mean of `want`: plain cosines hide differences."""
-    centre = want.mean(axis=0)
-    a, b = want - centre, got - centre
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(axis=1) / np.maximum(norms, 1e-30)
-
-
-def recall(features: Mapping[str, np.ndarray], drawings: int) -> float:
-    """Return the share of names whose drawing is among the ten nearest of all drawings. Ties count as misses."""
-    scores = features["text"] @ features["image"][:drawings].T
-    own = scores[np.arange(len(scores)), np.arange(len(scores)) % drawings]
-    return float(((scores >= own[:, None]).sum(axis=1) <= NEAREST).mean())
-
-
-def passes(judged: Judged) -> bool:
-    """Whether the result is good enough. Recall counts only if the model is trained."""
-    centred = min(value for name, value in judged.items() if name.endswith(" mean"))
-    lost = judged.get("recall fp32", 0.0) - judged.get("recall int8", 0.0)
-    trained = judged.get("recall fp32", 0.0) >= min(1.0, TRAINED * judged.get("recall chance", 1.0))
-    return centred >= LEAST_CENTRED and not (trained and lost > MOST_LOST)
-
-
-def in_words(judged: Judged) -> str:
-    """Return the measured values as a text."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in judged.items())
 
 
 def _worse(judged: Judged) -> str:
