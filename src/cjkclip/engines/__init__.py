@@ -17,6 +17,7 @@ import numpy as np
 
 from cjkclip.arrays import Float, Int
 from cjkclip.config import Bert, Model
+from cjkclip.engines.wheels import lacking
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError, OutOfMemoryError
 from cjkclip.parameters import shapes
 
@@ -65,7 +66,7 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "openvino": ("cjkclip.engines.ops_openvino", ("fp32", "bf16", "int8", ROUNDED), ("cpu",)),
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
-INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # what pip is asked for, by engine
+INSTALL = {name: f"pip install 'cjkclip[{name}]'" for name in ("openvino", "torch")}  # engines that are extras
 _STOPPED = set[str]()  # engines whose import was interrupted: what is in C++ cannot be imported twice
 GATED = {"openvino": "cpu", "torch": "cuda"}  # engine -> where its "auto" precision is decided model by model
 # what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
@@ -156,14 +157,26 @@ def _best_engine(device: str) -> str:
         _module("openvino")
     except (EngineError, MissingDependencyError) as error:
         instead = "numpy" if find_spec("torch") is None else "torch"
-        warnings.warn(f"{error}. Until then everything runs on {instead}, more slowly", EngineWarning, stacklevel=4)
+        warnings.warn(_until_then(str(error), instead), EngineWarning, stacklevel=4)
         return instead
     return "openvino"
 
 
+def _until_then(why: str, instead: str) -> str:
+    """One line on an engine that was not chosen. Advises only what can be installed on this system."""
+    if lacking("openvino") is None or find_spec("openvino") is not None:
+        return f"{why}. Until then everything runs on {instead}, more slowly"
+    faster = f". {INSTALL['torch']} is faster" if instead == "numpy" and lacking("torch") is None else ""
+    return f"{why}: everything runs on {instead}, more slowly{faster}"
+
+
 def _require_installed(engine: str) -> None:
-    if engine in INSTALL and find_spec(engine) is None:
-        raise MissingDependencyError(f"engine {engine!r} is not installed: pip install {INSTALL[engine]}")
+    if engine not in INSTALL or find_spec(engine) is not None:
+        return
+    why = lacking(engine)
+    if why is not None:
+        raise MissingDependencyError(f"engine {engine!r} has no release for this system ({why})")
+    raise MissingDependencyError(f"engine {engine!r} is not installed: {INSTALL[engine]}")
 
 
 def _module(engine: str) -> ModuleType:
@@ -178,7 +191,7 @@ def _module(engine: str) -> ModuleType:
             _STOPPED.add(engine)
             raise stopped from None
         why = str(error).strip().partition("\n")[0][:200]
-        again = f"pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
+        again = f"pip install --force-reinstall {engine if engine in INSTALL else 'cjkclip'}"
         if engine in _STOPPED:
             again = "its import was interrupted, start Python again"
         raise EngineError(f"engine {engine!r} is installed but does not start ({why}): {again}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.errors import CheckpointError, FactsError, TextError
+from cjkclip.need import need
 from cjkclip.text import Tokens, Truncate, check_texts, pack
 from cjkclip.text.files import read_bytes, write_text
 
@@ -174,12 +175,11 @@ def _lowered(text: str) -> str:
 
 def _read(model: bytes) -> tuple[list[str], Any]:
     """The pieces of a model, and the library's object that applies it."""
-    from sentencepiece import SentencePieceProcessor
-
+    library: Any = need("sentencepiece", extra="rinna")
     if not model:  # the library takes it, and complains later
         raise CheckpointError("a sentencepiece model of no bytes")
     try:
-        processor = SentencePieceProcessor(model_proto=model)
+        processor = library.SentencePieceProcessor(model_proto=model)
         pieces: list[str] = processor.id_to_piece(list(range(processor.get_piece_size())))
     except (RuntimeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"not a readable sentencepiece model ({error})") from error
