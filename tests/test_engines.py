@@ -197,15 +197,16 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 def test_without_openvino_another_engine_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"torch"}
+    monkeypatch.setattr("cjkclip.engines.lacking", lambda _: None)
     monkeypatch.setattr("cjkclip.engines.find_spec", lambda name: name if name in there else None)
     monkeypatch.setattr("cjkclip.engines._driver", lambda: False)
-    with pytest.warns(EngineWarning, match=r"pip install openvino\. .* on torch"):
+    with pytest.warns(EngineWarning, match=r"pip install 'cjkclip\[openvino\]'\. .* on torch"):
         assert choose() == ("torch", "fp32", "cpu")
     there.clear()
-    with pytest.warns(EngineWarning, match=r"pip install openvino\. .* on numpy"):
+    with pytest.warns(EngineWarning, match=r"pip install 'cjkclip\[openvino\]'\. .* on numpy"):
         assert choose(device="cpu") == ("numpy", "fp32", "cpu")
-    for name, advice in (("openvino", "pip install openvino"), ("torch", r"pip install 'cjkclip\[torch\]'")):
-        with pytest.raises(MissingDependencyError, match=advice):
+    for name in ("openvino", "torch"):
+        with pytest.raises(MissingDependencyError, match=rf"not installed: pip install 'cjkclip\[{name}\]'"):
             choose(name)
     assert choose("numpy")[0] == "numpy"
 
