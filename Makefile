@@ -8,11 +8,9 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --con
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 LINTED := src tests tools bench
 # tests without other people's CLIPs, which ask for newer versions, and without tools that only developers have
-OLDEST := architecture augment batches bfloat16 clip clip_shared cli cli_bad cli_bench cli_inputs cli_screen convert demo \
-	doctor embed embed_texts engines families finetune flax_tensorflow gallery gate heif hub hub_broken hub_progress \
-	hub_url image kept layouts loss machine memory metrics modelscope moji_model openvino_hints out_of_memory pixels \
-	precisions release_names releases saving sheet side_files sources speed systems text text_files train unigram verify \
-	weights weights_damage weights_flax weights_hdf5 weights_npz weights_pickles weights_torchwrite wordpiece
+OLDEST := architecture bfloat16 clip cli cli_bad cli_bench cli_inputs cli_screen convert demo embed engines families \
+	finetune gallery hub hub_broken hub_progress hub_url image kept layouts memory metrics modelscope pixels sheet text \
+	text_files train unigram weights weights_flax weights_hdf5 wordpiece
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-hub test-gpu test-oldest test-nightly resolve check format lint types contracts fix bench moji install install-dev clean
