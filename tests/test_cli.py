@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from typer.testing import Result
 
 import cjkclip
 from cjkclip import moji
@@ -41,7 +40,7 @@ FLAGS = {
 }
 
 
-def run(*args: str | Path, typed: str | None = None) -> Result:
+def run(*args: str | Path, typed: str | None = None) -> Any:
     """What a person would get for these words, in this process."""
     return invoke([str(arg) for arg in args], typed=typed, env={"COLUMNS": "100"})
 
