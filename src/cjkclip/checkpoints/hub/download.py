@@ -7,14 +7,16 @@ name when it is complete, so whoever finds the name finds the file.
 import errno
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session, hf_raise_for_status
 
-from cjkclip.checkpoints.hub.reach import FAILED
+from cjkclip.checkpoints.hub.reach import FAILED, REQUESTS
 from cjkclip.errors import HubError
 
 WRONG = (
@@ -61,17 +63,15 @@ def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) ->
     have = _length(part)
     asked = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        with get_session().stream("GET", url, headers=asked, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as answer:
+        with _stream(url, asked) as answer:
             if have and answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return True  # nothing is behind what we have: the checksum decides
-            if answer.status_code >= HTTPStatus.BAD_REQUEST:
-                answer.read()
             hf_raise_for_status(answer)
             goes_on = answer.status_code == HTTPStatus.PARTIAL_CONTENT
             if not goes_on:
                 advance(-have)
             with part.open("ab" if goes_on else "wb") as file:
-                for chunk in answer.iter_bytes():  # as they come, so that little is lost when this stops
+                for chunk in _chunks(answer):  # as they come, so that little is lost when this stops
                     file.write(chunk)
                     advance(len(chunk))
             return True
@@ -79,6 +79,22 @@ def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) ->
         if _length(part) <= have:
             raise
         return False
+
+
+@contextmanager
+def _stream(url: str, headers: Mapping[str, str]) -> Generator[Any]:
+    """A response whose body is still to be read, unless it reports an error: huggingface_hub's message quotes that."""
+    session: Any = get_session()
+    asked = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
+    with session.get(url, **asked, stream=True) if REQUESTS else session.stream("GET", url, **asked) as answer:
+        if answer.status_code >= HTTPStatus.BAD_REQUEST and not REQUESTS:  # requests reads it by itself
+            answer.read()
+        yield answer
+
+
+def _chunks(answer: Any) -> Iterator[bytes]:
+    """The body of a response."""
+    return answer.iter_content(1 << 16) if REQUESTS else answer.iter_bytes()
 
 
 def _keep(url: str, part: Path, target: Path, sha256: str | None, size: int | None) -> None:

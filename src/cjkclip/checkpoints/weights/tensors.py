@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from cjkclip.errors import WeightsError
+from cjkclip.need import need
 
 # NumPy's names, and one of ml_dtypes', by those in a safetensors header; see `dtype_of`.
 DTYPES = {
@@ -64,9 +65,7 @@ class Tensors(dict[str, np.ndarray]):
 def dtype_of(element: str) -> np.dtype:
     """The little-endian type of arrays, by its name in `DTYPES`."""
     if element == "BF16":
-        import ml_dtypes  # by whoever meets it: NumPy lacks this type
-
-        return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(need("ml_dtypes", extra="bfloat16").bfloat16)  # NumPy lacks this type
     return np.dtype(DTYPES[element]).newbyteorder("<")
 
 
