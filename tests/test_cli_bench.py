@@ -29,11 +29,11 @@ def clockless(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every job is done once and takes as many milliseconds as its name has letters; the names that were measured."""
     done: list[str] = []
 
-    def timed(job: jobs.Job, _: jobs.Pace) -> jobs.Line:
+    def timed(job: jobs.Job, _: jobs.Pace) -> jobs.BenchRow:
         job.call()
         done.append(job.name)
         seconds = len(job.name) / 1000
-        return jobs.Line(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
+        return jobs.BenchRow(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
 
     monkeypatch.setattr(jobs, "timed", timed)
     monkeypatch.setattr("cjkclip.cli.bench.matrix_rate", lambda **_: 2.0)

@@ -15,7 +15,7 @@ from cjkclip.config import Bert, Model, ResNet, Text, Vit
 from cjkclip.errors import CheckpointError, MissingDependencyError
 from cjkclip.speed import clock, jobs, products, work
 from cjkclip.speed.advice import advise
-from cjkclip.speed.jobs import EXACT, Distance, Line, Measured, Setting
+from cjkclip.speed.jobs import EXACT, BenchRow, Distance, Setting, Timing
 from cjkclip.text.wordpiece import chinese_bert
 from families import GOLDEN
 from test_engines import MODELS
@@ -252,17 +252,15 @@ def test_captions_differ_and_a_photograph_is_the_same_each_time() -> None:
     assert file[:3] == b"\xff\xd8\xff"
 
 
-def line(kind: Any, items: int, rate: float) -> Line:
-    return Line(kind=kind, name=f"{kind} {items}", items=items, seconds=items / rate, flops=None)
+def line(kind: Any, items: int, rate: float) -> BenchRow:
+    return BenchRow(kind=kind, name=f"{kind} {items}", items=items, seconds=items / rate, flops=None)
 
 
-def measured(setting: Setting, *rates: float, cosine: float = 1.0) -> Measured:
+def measured(setting: Setting, *rates: float, cosine: float = 1.0) -> Timing:
     """A setting with so many items a second: 1, 8 and 32 pictures, 1 and 128 texts."""
     kinds = [("image", 1), ("image", 8), ("image", 32), ("text", 1), ("text", 128)]
     lines = [line(kind, items, rate) for (kind, items), rate in zip(kinds, rates, strict=True)]
-    return Measured(
-        setting=setting, limit=None, lines=lines, distances={"image": Distance(difference=0.0, cosine=cosine)}
-    )
+    return Timing(setting=setting, limit=None, rows=lines, distances={"image": Distance(difference=0.0, cosine=cosine)})
 
 
 def test_advice_names_the_fastest_and_how_to_ask_for_it() -> None:

@@ -22,7 +22,7 @@ from cjkclip.errors import InputError
 from cjkclip.probes import noise, pictures, random_tokens, sentences
 from cjkclip.text import Tokens
 
-__all__ = ["TOLERANCE", "Report", "Stage", "compare", "pictures", "sentences"]
+__all__ = ["TOLERANCE", "Comparison", "Stage", "compare", "pictures", "sentences"]
 
 TOLERANCE = 2e-6  # of a stage's largest value: what float32 and another order of additions account for
 SIDES = ("first", "second")
@@ -44,7 +44,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Comparison:
     """Every stage in the order of computing, and what the configs say differently."""
 
     stages: tuple[Stage, ...]
@@ -66,7 +66,7 @@ class Report:
         return self.first is None
 
 
-def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TOLERANCE) -> Report:
+def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TOLERANCE) -> Comparison:
     """Compare two loaded models, or two that `load` finds by these names. Use the same engine for both.
 
     Raises InputError if they have no tower in common, and what `load` raises.
@@ -87,7 +87,7 @@ def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TO
         towers = [*_images(one, two, pixels), *towers]
     if see and read:
         towers.append(_difference("logit_scale", np.array(one.logit_scale), np.array(two.logit_scale)))
-    return Report(stages=(*inputs, *towers), facts=tuple(_facts(one, two)), tolerance=tolerance)
+    return Comparison(stages=(*inputs, *towers), facts=tuple(_facts(one, two)), tolerance=tolerance)
 
 
 def _tokens(one: Clip, two: Clip) -> tuple[Tokens, list[Stage]]:

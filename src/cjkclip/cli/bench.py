@@ -10,15 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 import cjkclip
+from cjkclip.answers import bench_answer
 from cjkclip.checkpoints.weights.replace import replacing
-from cjkclip.cli.inputs import is_folder, read_facts
+from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
 from cjkclip.cli.screen import Report, cell, json_text, safe
 from cjkclip.errors import EngineError, InputError, WeightsError
+from cjkclip.gallery.files import is_folder
 from cjkclip.machine import processor
 from cjkclip.speed import jobs
 from cjkclip.speed.advice import advise
-from cjkclip.speed.jobs import FULL, QUICK, Line, Measured, Pace, Setting
+from cjkclip.speed.jobs import FULL, QUICK, BenchRow, Pace, Setting, Timing
 from cjkclip.speed.products import matrix_rate
 
 Engine = Annotated[
@@ -67,9 +69,9 @@ def bench(
         default, plain = _plain(report, load, pace)
         measured = _towers(report, load, jobs.settings(engine, int8=int8), pace)
         advice = advise(model, asked, measured, plain, default, found["cores"])
-        report.answer |= {"model": model, "machine": found, "quick": quick, "default": asdict(default)}
-        report.answer |= {"settings": [_record(one) for one in measured], "plain": [_row(line) for line in plain]}
-        report.answer["advice"] = advice
+        report.answer = dict(
+            bench_answer(model, found, quick=quick, default=default, timings=measured, plain=plain, advice=advice)
+        )
         report.show(cell(f"{model} on {processor.sentence(found)}", "bold"), "", _table(measured, plain), "")
         report.show(*map(cell, advice))
         if out is not None:
@@ -82,7 +84,7 @@ def _require_place(out: Path | None) -> None:
         raise InputError(f"--out {str(out)!r} has to be a file in a folder that exists: make {str(out.parent)!r} first")
 
 
-def _plain(report: Report, load: Load, pace: Pace) -> tuple[Setting, list[Line]]:
+def _plain(report: Report, load: Load, pace: Pace) -> tuple[Setting, list[BenchRow]]:
     """What `load` takes by itself, and what is measured once because no engine takes part in it."""
     with report.progress("looking at the model", 1) as progress:
         clip = load(None)
@@ -92,9 +94,9 @@ def _plain(report: Report, load: Load, pace: Pace) -> tuple[Setting, list[Line]]
     return default, _timed(report, "without an engine", jobs.plain_jobs(clip), pace)
 
 
-def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> list[Measured]:
+def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> list[Timing]:
     """One setting after the other; never two engines of the model at once."""
-    measured, exact = list[Measured](), None
+    measured, exact = list[Timing](), None
     for setting in settings:
         with report.progress(f"{setting}: matrix products", 1) as progress:
             limit = matrix_rate(**asdict(setting), rounds=pace.products)
@@ -109,12 +111,12 @@ def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> 
         lines = _timed(report, str(setting), jobs.tower_jobs(clip), pace)
         del clip
         distances = jobs.distances(vectors, exact)
-        measured.append(Measured(setting=setting, limit=limit, lines=lines, distances=distances))
+        measured.append(Timing(setting=setting, limit=limit, rows=lines, distances=distances))
     return measured
 
 
-def _timed(report: Report, what: str, listed: list[jobs.Job], pace: Pace) -> list[Line]:
-    lines: list[Line] = []
+def _timed(report: Report, what: str, listed: list[jobs.Job], pace: Pace) -> list[BenchRow]:
+    lines: list[BenchRow] = []
     with report.progress(what, len(listed)) as progress:
         for job in listed:
             lines.append(jobs.timed(job, pace))
@@ -122,30 +124,19 @@ def _timed(report: Report, what: str, listed: list[jobs.Job], pace: Pace) -> lis
     return lines
 
 
-def _record(one: Measured) -> dict[str, Any]:
-    """One setting for machines."""
-    rows = [_row(line) | {"share": one.share(line)} for line in one.lines]
-    distances = {tower: asdict(distance) for tower, distance in one.distances.items()}
-    return {**asdict(one.setting), "limit_gflops": one.limit, "distances": distances, "rows": rows}
-
-
-def _row(line: Line) -> dict[str, Any]:
-    return asdict(line) | {"rate": line.rate, "gflops": line.gflops}
-
-
-def _table(measured: list[Measured], plain: list[Line]) -> Table:
+def _table(measured: list[Timing], plain: list[BenchRow]) -> Table:
     """One block per setting, headed by its limit. The best rate of each job is green."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, no_wrap=True, justify="right")
     fastest: dict[str, float] = {}
-    for line in (line for one in measured for line in one.lines):
+    for line in (line for one in measured for line in one.rows):
         fastest[line.name] = max(line.rate, fastest.get(line.name, 0.0))
     for one in measured:
         limit = "" if one.limit is None else f"{one.limit:,.0f}"
         table.add_row(cell(str(one.setting), "bold"), "", "", limit, "limit" if limit else "", style="bold")
-        for line in one.lines:
+        for line in one.rows:
             share, apart = one.share(line), one.distances[line.kind]
             rate = cell(f"{line.rate:,.1f}", "green" if line.rate == fastest[line.name] else "")
             work = (f"{line.gflops or 0:,.0f}", "" if share is None else f"{share:.0%}")
@@ -158,7 +149,7 @@ def _table(measured: list[Measured], plain: list[Line]) -> Table:
     return table
 
 
-def _begin(line: Line, rate: Text) -> tuple[Text, Text, str]:
+def _begin(line: BenchRow, rate: Text) -> tuple[Text, Text, str]:
     return cell(f"  {line.name}"), rate, f"{line.seconds * 1e3:,.2f}"
 
 

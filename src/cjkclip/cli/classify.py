@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console, ConsoleOptions
@@ -11,10 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 import cjkclip
-from cjkclip.cli.inputs import gather_labels, picture_paths, skipping_bad
-from cjkclip.cli.options import Json, Run, Speech
+from cjkclip import answers
+from cjkclip.answers import records
+from cjkclip.cli.inputs import gather_labels, picture_paths
+from cjkclip.cli.options import Json, ModelOptions, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.errors import ImageError, InputError
+from cjkclip.gallery.ask import skipping_bad
 
 BATCH = 128  # the labels are encoded again for each batch
 BEST = 5  # labels of the table; JSON has them all
@@ -42,7 +45,7 @@ def classify(
     label_file: LabelFile = None,
     template: Template = None,
     language: Speech = None,
-    run: Run,
+    run: ModelOptions,
     json: Json = False,
 ) -> None:
     """Say which label fits each picture best, with its probability among the labels given.
@@ -58,19 +61,27 @@ def classify(
         paths = picture_paths(report, pictures)
         clip = run.load()
 
-        report.answer |= {"model": run.model, "labels": words, "language": language, "results": []}
-
         def ask(batch: Sequence[Path]) -> list[list[cjkclip.Prediction]]:
             return clip.classify(batch, words, language=language, templates=template)
 
-        _fill(report, paths, ask)
-        report.require_results()
-        for result in report.answer["results"]:
+        results = _classify(report, paths, ask)
+        answer: records.ClassifyAnswer = {
+            "model": run.model,
+            "labels": words,
+            "language": language,
+            "results": results,
+        }
+        report.answer = answer
+        report.require_results(results)
+        for result in results:
             report.show_titled(result["picture"], _table(result))
 
 
-def _fill(report: Report, paths: list[Path], ask: Callable[[Sequence[Path]], list[list[cjkclip.Prediction]]]) -> None:
-    """Ask batch by batch; results and problems go into the report."""
+def _classify(
+    report: Report, paths: list[Path], ask: Callable[[Sequence[Path]], list[list[cjkclip.Prediction]]]
+) -> list[records.ClassifyResult]:
+    """Classify batch by batch; an image that cannot be read is reported and has no result."""
+    results: list[records.ClassifyResult] = []
     with report.progress("reading pictures", len(paths)) as progress:
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
@@ -79,12 +90,9 @@ def _fill(report: Report, paths: list[Path], ask: Callable[[Sequence[Path]], lis
                 if found is None:
                     report.problem(str(path), ImageError(bad[index]))
                 else:
-                    report.answer["results"].append(_result(path, found))
+                    results.append(answers.classify_result(str(path), found))
             progress(start + len(batch))
-
-
-def _result(path: Path, found: list[cjkclip.Prediction]) -> dict[str, Any]:
-    return {"picture": str(path), "predictions": [{"label": one.label, "score": one.score} for one in found]}
+    return results
 
 
 class _Bar:
@@ -102,7 +110,7 @@ class _Bar:
         yield Text("█" * round(min(BAR, options.max_width) * self._score), style="cyan")
 
 
-def _table(result: dict[str, Any]) -> Table:
+def _table(result: records.ClassifyResult) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("label", header_style="dim", overflow="fold")
     table.add_column("probability", header_style="dim", justify="right", no_wrap=True)

@@ -11,14 +11,15 @@ import typer
 from rich.table import Table
 
 import cjkclip
-from cjkclip import checkpoints
+from cjkclip import answers, checkpoints
+from cjkclip.answers import records
 from cjkclip.checkpoints.hub import Where
 from cjkclip.checkpoints.weights import find
 from cjkclip.checkpoints.weights.replace import new_folder
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Tower
 from cjkclip.cli.screen import SOME_FAILED, Report, cell, safe
-from cjkclip.cli.verify import record, show
+from cjkclip.cli.verify import show
 from cjkclip.config import unknown
 from cjkclip.errors import InputError, LayoutError, ModelNotFoundError
 from cjkclip.verify import compare
@@ -61,12 +62,12 @@ def convert(
         lacks = _write(clip, folder, layout, force)
         if lacks:
             report.note(f"layout {layout!r} does not keep every fact; state them: load(..., facts={lacks!r})")
-        report.answer |= {"model": model, "folder": str(folder), "layout": layout, "facts": lacks, **_written(folder)}
-        report.show(f"{safe(model)} written to {safe(str(folder))} in layout {safe(layout)}", _table(folder))
+        report.answer = answer = answers.convert_answer(model, folder, layout, lacks)
+        report.show(f"{safe(model)} written to {safe(str(folder))} in layout {safe(layout)}", _table(answer["files"]))
         if verify:
             found = compare(clip, cjkclip.load(folder, facts=lacks, precision="fp32"))
             same = found.same
-            report.answer["verified"] = record(found)
+            answer["verified"] = answers.comparison(found)
             show(report, found)
     if not same:
         raise typer.Exit(SOME_FAILED)
@@ -134,14 +135,10 @@ def _plain(tower: dict[str, Any]) -> dict[str, Any]:
     return tower
 
 
-def _written(folder: Path) -> dict[str, Any]:
-    return {"files": [{"name": path.name, "bytes": path.stat().st_size} for path in sorted(folder.iterdir())]}
-
-
-def _table(folder: Path) -> Table:
+def _table(files: list[records.FileRecord]) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
-    for file in _written(folder)["files"]:
+    for file in files:
         table.add_row(cell(file["name"]), f"{file['bytes']:,} bytes")
     return table

@@ -7,21 +7,17 @@ import glob
 import json
 import os
 import re
-import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO, TypeVar, cast
+from typing import Any, TextIO, cast
 
 import typer
 
 from cjkclip.cli.options import Kind
 from cjkclip.cli.screen import ON_WINDOWS, Report
-from cjkclip.errors import ImageError, InputError, TextError
-from cjkclip.gallery.files import find_pictures, is_picture_name
-from cjkclip.text import require_words
-
-_T = TypeVar("_T")
+from cjkclip.errors import InputError
+from cjkclip.gallery.files import find_pictures, is_file, is_picture_name, leads_to_folder
 
 Asked = str | Path  # one thing to be encoded: a text, or the path of a picture
 
@@ -90,70 +86,10 @@ def sort_input(word: str, kind: Kind) -> Asked:
     return word
 
 
-def skipping_bad(run: Callable[[list[int]], list[_T]], count: int) -> tuple[list[_T | None], dict[int, str]]:
-    """Run over the inputs 0..count-1; leave out those that an ImageError lists, and run again over the rest.
-
-    Returns one result per input, None for the bad ones, and what was wrong with them.
-    """
-    left, bad = list(range(count)), dict[int, str]()
-    results: list[_T | None] = [None] * count
-    while left:
-        try:
-            done = run(left)
-        except ImageError as error:
-            if not error.problems:
-                raise
-            bad.update({left[at]: message for at, message in error.problems})
-            left = [index for index in left if index not in bad]
-            continue
-        for index, result in zip(left, done, strict=True):
-            results[index] = result
-        break
-    return results, bad
-
-
-def worded(report: Report, query: str) -> bool:
-    """Whether a text holds anything to look for; if not, the report hears of it."""
-    try:
-        require_words(query)
-    except TextError as error:
-        report.problem(query, error)
-        return False
-    return True
-
-
 def require_filled(word: str) -> None:
     """Raise InputError for an empty argument, which as a path would mean the current folder."""
     if not word:
         raise InputError("an argument is empty: name a picture or a folder; is a variable of the shell not set?")
-
-
-def is_folder(word: str) -> bool:
-    """Whether a word names a folder. What cannot be a name (nothing, too long, or with a NUL) does not."""
-    return stat.S_ISDIR(_mode(word))
-
-
-def leads_to_folder(word: str) -> bool:
-    """The same of an input, one of several: what nobody may look at is told when it is opened."""
-    try:
-        return is_folder(word)
-    except InputError:
-        return False
-
-
-def is_file(word: str) -> bool:
-    """Whether a word names a file, likewise."""
-    return stat.S_ISREG(_mode(word))
-
-
-def _mode(word: str) -> int:
-    """The kind of what a word names, 0 for nothing. Raises InputError where nobody may look whether it is there."""
-    try:
-        return Path(word).stat().st_mode if word else 0
-    except PermissionError as error:
-        raise InputError(f"{word!r} cannot be read: {error.strerror or error}") from error
-    except (OSError, ValueError):
-        return 0
 
 
 def read_facts(typed: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cjkclip.errors import CheckpointError, EngineError
 from cjkclip.gate import LEAST_COSINE
 from cjkclip.int8 import LEAST_CENTRED
 
-Check = Callable[[], Result]
+Probe = Callable[[], Result]
 
 _CLOSE = 1e-4  # engines agree on unit vectors to about 1e-6; far more than this is a broken engine
 _CAP = 4.61  # training caps the scale's logarithm at ln 100 = 4.6052, a little more in half precision
@@ -40,7 +40,7 @@ _TRAINED = (
 
 def model_checks(
     model: str, load: Callable[[str, str], "cjkclip.Clip"], engine: str, precision: str
-) -> Iterator[tuple[str, Check]]:
+) -> Iterator[tuple[str, Probe]]:
     """Load the model, look at its parts, encode, and compare with the NumPy engine, which is written to be right.
 
     `load` takes the names of an engine and of a precision.

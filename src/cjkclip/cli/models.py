@@ -7,11 +7,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cjkclip.checkpoints.families import Family, Release, families
+from cjkclip.answers import BUNDLED, models_answer
+from cjkclip.checkpoints.families import Release, families
 from cjkclip.cli.options import Json
 from cjkclip.cli.screen import NO_EDGE, Report, cell
-
-BUNDLED = "moji"
 
 
 def models(*, json: Json = False) -> None:
@@ -22,9 +21,9 @@ def models(*, json: Json = False) -> None:
     Example: cjkclip models
     """
     with Report("models", as_json=json) as report:
-        known = [(family, release) for family in families() for release in family.releases]
-        report.answer["models"] = [_record(family, release) for family, release in known]
-        report.show(_Listing([release for _, release in known]))
+        known = families()
+        report.answer = models_answer(known)
+        report.show(_Listing([release for family in known for release in family.releases]))
 
 
 class _Listing:
@@ -57,17 +56,3 @@ class _Listing:
         for name, *rest in self._rows:
             yield Text(name, style="bold", no_wrap=True, overflow="ignore")
             yield Padding("   ".join(filter(None, rest)), (0, 0, 0, 2), expand=False)
-
-
-def _record(family: Family, release: Release) -> dict[str, object]:
-    return {
-        "name": release.name,
-        "aliases": list(release.aliases),
-        "family": family.name,
-        "layout": release.layout,
-        "languages": list(release.languages),
-        "licence": release.licence,
-        "bundled": release.name == BUNDLED,
-        "note": release.note,
-        "scores": dict(release.scores),
-    }

@@ -55,7 +55,7 @@ Tower = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class ModelOptions:
     """Which model, and what runs it: the options that every command has which encodes pictures and texts."""
 
     model: Model = "moji"
@@ -68,14 +68,14 @@ class Run:
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command as typer reads it: in place of its parameter `run` stand the fields of `Run`, each an option."""
-    signature, fields = inspect.signature(command), inspect.signature(Run).parameters
+    """The command as typer reads it: the fields of `ModelOptions` replace its parameter `run`, each as an option."""
+    signature, fields = inspect.signature(command), inspect.signature(ModelOptions).parameters
     if "run" not in signature.parameters:
         return command
 
     @wraps(command)
     def spread_out(**given: Any) -> None:
-        run = Run(**{name: given.pop(name) for name in fields})
+        run = ModelOptions(**{name: given.pop(name) for name in fields})
         command(**given, run=run)
 
     listed = [

@@ -11,11 +11,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, cast
+from typing import Protocol, TextIO, cast, runtime_checkable
 
 import typer
 from rich.console import Console, RenderableType
@@ -23,6 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cjkclip import answers
+from cjkclip.answers import records
 from cjkclip.checkpoints import hub
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
 
@@ -30,7 +32,6 @@ LONGEST_TITLE = 120
 NO_EDGE = 1_000_000  # columns of a pipe or a file
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ON_WINDOWS = sys.platform == "win32"
-SCHEMA = 1  # of the JSON; raised when a field changes its meaning or goes
 
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
 
@@ -106,14 +107,24 @@ class _Notes(logging.Handler):
         self._note(record.getMessage())
 
 
+@runtime_checkable
+class Advance(Protocol):
+    """How many are done, and of how many if that was not known before."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Move the bar."""
+        ...
+
+
 class Report:
     """The answer of one command, in the making. A context; leaving it prints and sets the exit code."""
 
     def __init__(self, command: str, *, as_json: bool) -> None:
         """`command` names the report in JSON."""
         self.as_json = as_json
-        self.answer: dict[str, Any] = {"schema": SCHEMA, "command": command}
-        self.problems: list[dict[str, str]] = []
+        self.command = command
+        self.answer: Mapping[str, object] = {}  # one of `answers`
+        self.problems: list[records.Problem] = []
         self.notes: list[str] = []
         self._warnings = warnings.catch_warnings(record=True)
         self._seen: list[warnings.WarningMessage] = []
@@ -140,7 +151,7 @@ class Report:
             self.note(text)
         if error is not None:
             say(f"error: {error.lines[0]}", *error.lines[1:])
-            self._emit({"error": {"kind": type(error).__name__, "message": str(error)}})
+            self._emit(answers.failure(error))
             raise typer.Exit(exit_code(error)) from None
         self._emit(self.answer)
         if self.problems:
@@ -153,20 +164,13 @@ class Report:
 
     def problem(self, name: str, error: CjkclipError) -> None:
         """An input that could not be used, while others could."""
-        self.problems.append({"input": name, "kind": type(error).__name__, "message": str(error)})
+        self.problems.append(answers.problem(name, error))
         said = error.lines[0]
         say(said if name in said else f"{name}: {said}", *error.lines[1:])
 
-    def take(self, kind: type[Warning]) -> int:
-        """How many warnings of a kind have come; they are the caller's to tell now."""
-        taken = [warning for warning in self._seen if issubclass(warning.category, kind)]
-        for warning in taken:
-            self._seen.remove(warning)
-        return len(taken)
-
-    def require_results(self) -> None:
+    def require_results(self, results: Sized) -> None:
         """Raise InputError when every input had a problem."""
-        if self.problems and not self.answer["results"]:
+        if self.problems and not results:
             raise InputError("nothing is left to answer: see above")
 
     def show(self, *shown: RenderableType) -> None:
@@ -190,25 +194,24 @@ class Report:
         self.show(cell(title, "bold"), table, "")
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Generator[Callable[[int], None]]:
-        """A bar on standard error, if that is a terminal; the function takes how many are done."""
+    def progress(self, what: str, total: int | None = None) -> Generator[Advance]:
+        """A bar on standard error, if that is a terminal; the function takes how many are done, and of how many."""
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda done: bar.update(task, completed=done)
+            yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
-    def whole(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """An answer with what goes around it: the schema in front, problems and notes at the end."""
-        ends = {"problems": self.problems, "notes": self.notes}
-        return {"schema": SCHEMA, "command": self.answer["command"], **answer, **ends}
+    def whole(self, answer: Mapping[str, object]) -> dict[str, object]:
+        """The complete JSON object of an answer."""
+        return answers.envelope(self.command, answer, self.problems, self.notes)
 
-    def _emit(self, answer: dict[str, Any]) -> None:
+    def _emit(self, answer: Mapping[str, object]) -> None:
         if self.as_json:
             write_json(self.whole(answer))
 
 
-def json_text(answer: dict[str, Any]) -> str:
+def json_text(answer: Mapping[str, object]) -> str:
     """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped; on Windows, whose PowerShell takes the
     output of programs for another encoding, all that is not ASCII.
     """
@@ -230,7 +233,7 @@ def _hearing(handler: logging.Handler) -> Generator[None]:
         log.removeHandler(handler)
 
 
-def write_json(answer: dict[str, Any]) -> None:
+def write_json(answer: Mapping[str, object]) -> None:
     """One JSON object in UTF-8 to standard output."""
     with _read():
         sys.stdout.buffer.write(json_text(answer).encode())

@@ -7,10 +7,10 @@ import io
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
+from cjkclip.answers.records import SearchResult
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery.fonts import ADVICE, find_fonts
@@ -29,14 +29,18 @@ def check_sheet(out: Path) -> None:
         raise InputError(f"--sheet {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
 
 
-def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Sequence[bytes] | None) -> None:
-    """Draw the report's results. `places`: per result the index of each hit in `pictures`, if bundled.
+def write_sheet(
+    report: Report,
+    out: Path,
+    results: Sequence[SearchResult],
+    places: list[list[int]],
+    pictures: Sequence[bytes],
+) -> None:
+    """Draw the results. `places`: per result the index of each hit in `pictures`, if bundled.
 
     Raises InputError.
     """
-    rows = [
-        _row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(report.answer["results"])
-    ]
+    rows = [_row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(results)]
     kind = FORMATS[out.suffix.lower()]
     sheet = draw_sheet(rows, find_fonts(), LIMITS.get(kind, TALLEST))
     drawn = BytesIO()  # whole before the file is touched
@@ -45,7 +49,6 @@ def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Se
         out.write_bytes(drawn.getbuffer())
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
-    report.answer["sheet"] = str(out)
     if sheet.left_out:
         report.note(f"{len(sheet.left_out)} texts are not on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}")
     report.show(f"contact sheet written to {safe(str(out))}")
@@ -53,18 +56,18 @@ def write_sheet(report: Report, out: Path, places: list[list[int]], pictures: Se
 
 def _row(
     report: Report,
-    result: dict[str, Any],
+    result: SearchResult,
     places: list[int],
-    pictures: Sequence[bytes] | None,
+    pictures: Sequence[bytes],
     *,
     number: int,
 ) -> Row:
     found = [
         Found(
-            picture=_open(report, hit["path"]) if pictures is None else Image.open(io.BytesIO(pictures[place])),
+            picture=_open(report, hit["path"]) if "path" in hit else Image.open(io.BytesIO(pictures[place])),
             name=hit["name"],
             score=hit["score"],
-            plain=hit.get("names", {}).get("en", ""),
+            plain="" if "path" in hit else hit["names"]["en"],
         )
         for hit, place in zip(result["hits"], places, strict=True)
     ]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cjkclip.answers import records
 from cjkclip.cli.options import Json
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import InputError, MissingDependencyError
@@ -41,17 +42,23 @@ def train(
     with Report("train", as_json=json) as report:
         if not pairs.is_file():
             raise InputError(f"{str(pairs)!r} is no file: name a text file of picture<TAB>text lines")
-        began, heard = time.perf_counter(), list[dict[str, Any]]()
+        began, losses = time.perf_counter(), list[records.LossRecord]()
         finetune, recipe = _training(steps=steps, batch=batch, lr=lr, seed=seed)
         with report.progress("training", steps) as progress:
 
             def listen(now: Any) -> None:
                 progress(now.step)
-                heard.append({"step": now.step, "loss": now.loss})
+                losses.append({"step": now.step, "loss": now.loss})
 
             clip = finetune(start, pairs, out, recipe, listen=listen)
-        report.answer |= {"model": start, "out": str(out), "fingerprint": clip.fingerprint, "losses": heard}
-        fell = f", loss {heard[0]['loss']:.3f} to {heard[-1]['loss']:.3f}" if heard else ""
+        answer: records.TrainAnswer = {
+            "model": start,
+            "out": str(out),
+            "fingerprint": clip.fingerprint,
+            "losses": losses,
+        }
+        report.answer = answer
+        fell = f", loss {losses[0]['loss']:.3f} to {losses[-1]['loss']:.3f}" if losses else ""
         report.show(f"{steps} steps in {time.perf_counter() - began:.0f} s{fell}; written to {safe(str(out))}")
 
 

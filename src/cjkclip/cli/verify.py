@@ -9,12 +9,12 @@ import typer
 from rich.table import Table
 
 import cjkclip
+from cjkclip import answers
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Engine, Json
 from cjkclip.cli.screen import SOME_FAILED, Report, cell
 from cjkclip.errors import FactsError, OptionError
-from cjkclip.verify import TOLERANCE, Stage, compare
-from cjkclip.verify import Report as Comparison
+from cjkclip.verify import TOLERANCE, Comparison, Stage, compare
 
 First = Annotated[str, typer.Argument(metavar="A", help="A name of 'cjkclip models', hub id, folder or file.")]
 Second = Annotated[str, typer.Argument(metavar="B", help="What is compared with it, likewise.")]
@@ -55,7 +55,7 @@ def verify(
     with Report("verify", as_json=json) as report:
         clips = _open_both((first, second), facts, image_tower, engine)
         found = compare(*clips, tolerance=tolerance)
-        report.answer |= {"models": [first, second], **record(found)}
+        report.answer = answers.verify_answer((first, second), found)
         show(report, found)
     if not found.same:
         raise typer.Exit(SOME_FAILED)
@@ -88,29 +88,6 @@ def _open(
         if not facts:
             raise
     return load(facts=facts, image_tower=image_tower), True
-
-
-def record(found: Comparison) -> dict[str, Any]:
-    """A comparison as plain data, for JSON."""
-    stages = [
-        {
-            "name": stage.name,
-            "largest": stage.largest,
-            "apart": stage.apart,
-            "relative": stage.relative,
-            "same": found.within(stage),
-            "note": stage.note,
-        }
-        for stage in found.stages
-    ]
-    first = None if found.first is None else found.first.name
-    return {
-        "same": found.same,
-        "first": first,
-        "tolerance": found.tolerance,
-        "facts": list(found.facts),
-        "stages": stages,
-    }
 
 
 def show(report: Report, found: Comparison) -> None:

@@ -6,9 +6,10 @@
 ['dog']
 """
 
-from cjkclip.gallery.bundled import Bundled, bundled, guess_language
+from cjkclip.gallery.bundled import Bundled, bundled
 from cjkclip.gallery.files import find_pictures
 from cjkclip.gallery.fonts import Fonts, find_fonts
+from cjkclip.gallery.language import guess_language
 from cjkclip.gallery.rows import Rows
 from cjkclip.gallery.sheet import Found, Row, Sheet, draw_sheet
 from cjkclip.gallery.store import Gallery, Hit

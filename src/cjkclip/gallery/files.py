@@ -94,3 +94,31 @@ def _require_folder(folder: Path) -> None:
         raise InputError(f"{str(folder)!r} cannot be read: {error.strerror or error}") from error
     if not is_folder:
         raise InputError(f"{str(folder)!r} is a file, not a folder: name a folder of pictures")
+
+
+def is_folder(word: str) -> bool:
+    """Whether a word names a folder. What cannot be a name (nothing, too long, or with a NUL) does not."""
+    return stat.S_ISDIR(_mode(word))
+
+
+def leads_to_folder(word: str) -> bool:
+    """The same of an input, one of several: what nobody may look at is told when it is opened."""
+    try:
+        return is_folder(word)
+    except InputError:
+        return False
+
+
+def is_file(word: str) -> bool:
+    """Whether a word names a file, likewise."""
+    return stat.S_ISREG(_mode(word))
+
+
+def _mode(word: str) -> int:
+    """The kind of what a word names, 0 for nothing. Raises InputError where nobody may look whether it is there."""
+    try:
+        return Path(word).stat().st_mode if word else 0
+    except PermissionError as error:
+        raise InputError(f"{word!r} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError):
+        return 0

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cjkclip.gate import LEAST_COSINE
-from cjkclip.speed.jobs import EXACT, MEGAPIXELS, PICTURES, Line, Measured, Setting
+from cjkclip.speed.jobs import EXACT, MEGAPIXELS, PICTURES, BenchRow, Setting, Timing
 
 NOISE = 1.05  # two medians that are nearer than this are alike, and the earlier setting is the better one
 
@@ -13,8 +13,8 @@ NOISE = 1.05  # two medians that are nearer than this are alike, and the earlier
 def advise(
     name: str,
     asked: Mapping[str, Any],
-    measured: Sequence[Measured],
-    plain: Sequence[Line],
+    measured: Sequence[Timing],
+    plain: Sequence[BenchRow],
     default: Setting,
     cores: int,
 ) -> list[str]:
@@ -24,14 +24,14 @@ def advise(
     went through a gate of its own.
     """
     close = [one for one in measured if one.setting.precision == "int8" or _cosine(one) >= LEAST_COSINE]
-    uses: dict[str, tuple[Setting, Line]] = {}
+    uses: dict[str, tuple[Setting, BenchRow]] = {}
     for use, kind, several in (
         ("one picture at a time", "image", False),
         ("many pictures", "image", True),
         ("one text at a time", "text", False),
         ("many texts", "text", True),
     ):
-        found = [(m.setting, line) for m in close for line in m.lines if line.kind == kind]
+        found = [(m.setting, line) for m in close for line in m.rows if line.kind == kind]
         if found := [(setting, line) for setting, line in found if (line.items > 1) == several]:
             uses[use] = _best(found)
     lines: list[str] = []
@@ -66,11 +66,11 @@ def rounded(rate: float) -> str:
     return f"{rate:,.1f}" if rate < 100 else f"{rate:,.0f}"
 
 
-def _cosine(one: Measured) -> float:
+def _cosine(one: Timing) -> float:
     return min((distance.cosine for distance in one.distances.values()), default=1.0)
 
 
-def _best(found: Sequence[tuple[Setting, Line]]) -> tuple[Setting, Line]:
+def _best(found: Sequence[tuple[Setting, BenchRow]]) -> tuple[Setting, BenchRow]:
     """The first that is as fast as the fastest; of its batches the fastest, and the larger of two alike."""
     fastest = max(line.rate for _, line in found)
     setting = next(setting for setting, line in found if line.rate * NOISE >= fastest)
@@ -78,7 +78,7 @@ def _best(found: Sequence[tuple[Setting, Line]]) -> tuple[Setting, Line]:
     return setting, next(line for line in reversed(lines) if line.rate * NOISE >= max(x.rate for x in lines))
 
 
-def _default(measured: Sequence[Measured], default: Setting) -> list[str]:
+def _default(measured: Sequence[Timing], default: Setting) -> list[str]:
     """What is used when nothing is said, and what the gate thought of the faster precision."""
     half = next((m for m in measured if m.setting.engine == "openvino" and m.setting.precision == "bf16"), None)
     if half is None or default.engine != "openvino":
@@ -90,7 +90,7 @@ def _default(measured: Sequence[Measured], default: Setting) -> list[str]:
     return [f"when nothing is said, {default} is used: the gate did not take bf16 ({cosine}{small})"]
 
 
-def _further(uses: Mapping[str, tuple[Setting, Line]], plain: Sequence[Line], cores: int) -> list[str]:
+def _further(uses: Mapping[str, tuple[Setting, BenchRow]], plain: Sequence[BenchRow], cores: int) -> list[str]:
     """A smaller batch, and hasty decoding, where they would help."""
     many, lines = uses.get("many pictures"), list[str]()
     if many is None:

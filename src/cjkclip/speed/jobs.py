@@ -66,7 +66,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class BenchRow:
     """One thing that was measured. `seconds` is the median of one call."""
 
     kind: Kind
@@ -95,17 +95,17 @@ class Distance:
 
 
 @dataclass(kw_only=True)
-class Measured:
+class Timing:
     """Everything about one setting."""
 
     setting: Setting
     limit: float | None  # GFLOP/s of matrix products
-    lines: list[Line] = field(default_factory=list[Line])
+    rows: list[BenchRow] = field(default_factory=list[BenchRow])
     distances: dict[str, Distance] = field(default_factory=dict[str, Distance])  # by tower: "image", "text"
 
-    def share(self, line: Line) -> float | None:
+    def share(self, row: BenchRow) -> float | None:
         """Of the limit."""
-        return None if line.gflops is None or self.limit is None else line.gflops / self.limit
+        return None if row.gflops is None or self.limit is None else row.gflops / self.limit
 
 
 def settings(engine: str, *, int8: bool = False) -> list[Setting]:
@@ -130,10 +130,10 @@ def settings(engine: str, *, int8: bool = False) -> list[Setting]:
     return list(dict.fromkeys(found))
 
 
-def timed(job: Job, pace: Pace) -> Line:
+def timed(job: Job, pace: Pace) -> BenchRow:
     """Do it."""
     [seconds] = medians([job.call], pace.rounds, pace.budget)
-    return Line(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
+    return BenchRow(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
 
 
 def tower_jobs(clip: Clip) -> list[Job]:
