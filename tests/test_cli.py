@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import cjkclip
 from cjkclip import moji
 from cjkclip.cli import app
-from cjkclip.cli.screen import safe
+from cjkclip.cli.streams import safe
 from cjkclip.gallery import Gallery
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import pytest
 from tests.test_cli import MODEL, TINY, answer, run
 
 import cjkclip
-from cjkclip.cli.screen import Report
+from cjkclip.cli.report import Report
 from cjkclip.gallery import index
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]

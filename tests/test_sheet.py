@@ -13,7 +13,7 @@ from PIL import Image
 from tests.test_cli import IMAGES, MODEL, run
 from tests.tinyfont import tiny_collection, tiny_font
 
-from cjkclip.cli.screen import Report
+from cjkclip.cli.report import Report
 from cjkclip.cli.sheets import _open
 from cjkclip.errors import InputError
 from cjkclip.gallery.fontfile import read_faces

@@ -12,7 +12,7 @@ def main() -> None:
         from cjkclip.cli import main as run
     except KeyboardInterrupt:
         sys.stderr.write("cjkclip: interrupted\n")
-        sys.exit(130)  # cli.screen.INTERRUPTED, which could not be imported
+        sys.exit(130)  # cli.streams.INTERRUPTED, which could not be imported
     run()
 
 

@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from cjkclip import __version__
 from cjkclip.cli import bench, classify, convert, doctor, embed, models, search, train, verify
 from cjkclip.cli.options import spread
-from cjkclip.cli.screen import (
-    EXIT_CODES,
+from cjkclip.cli.report import EXIT_CODES
+from cjkclip.cli.streams import (
     INTERRUPTED,
     MISSING,
     TERMINATED,

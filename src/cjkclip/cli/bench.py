@@ -14,7 +14,8 @@ from cjkclip.answers import bench_answer
 from cjkclip.checkpoints.weights.replace import replacing
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
-from cjkclip.cli.screen import Report, cell, json_text, safe
+from cjkclip.cli.report import Report, cell, json_text
+from cjkclip.cli.streams import safe
 from cjkclip.errors import EngineError, InputError, WeightsError
 from cjkclip.gallery.files import is_folder
 from cjkclip.machine import processor

@@ -15,7 +15,7 @@ from cjkclip import answers
 from cjkclip.answers import records
 from cjkclip.cli.inputs import gather_labels, picture_paths
 from cjkclip.cli.options import Json, ModelOptions, Speech
-from cjkclip.cli.screen import Report, cell
+from cjkclip.cli.report import Report, cell
 from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery.ask import skipping_bad
 

@@ -18,7 +18,8 @@ from cjkclip.checkpoints.weights import find
 from cjkclip.checkpoints.weights.replace import new_folder
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Tower
-from cjkclip.cli.screen import SOME_FAILED, Report, cell, safe
+from cjkclip.cli.report import Report, cell
+from cjkclip.cli.streams import SOME_FAILED, safe
 from cjkclip.cli.verify import show
 from cjkclip.config import unknown
 from cjkclip.errors import InputError, LayoutError, ModelNotFoundError

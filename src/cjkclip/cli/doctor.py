@@ -16,7 +16,7 @@ from cjkclip.cli import checks
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.model_checks import model_checks
 from cjkclip.cli.options import Engine, Facts, Json, Precision, Tower
-from cjkclip.cli.screen import Report, cell, exit_code
+from cjkclip.cli.report import Report, cell, exit_code
 from cjkclip.errors import CjkclipError
 
 Named = Annotated[str, typer.Argument(metavar="MODEL", help="The model to try.")]

@@ -10,7 +10,8 @@ import cjkclip
 from cjkclip.answers import embed_answer
 from cjkclip.cli.inputs import globbed, read_lines, require_filled, sort_input
 from cjkclip.cli.options import As, Json, Kind, ModelOptions, Out
-from cjkclip.cli.screen import Report, safe
+from cjkclip.cli.report import Report
+from cjkclip.cli.streams import safe
 from cjkclip.errors import InputError
 from cjkclip.gallery.files import is_folder, leads_to_folder, picture_names
 from cjkclip.gallery.index import IndexInputs, Seconds, index

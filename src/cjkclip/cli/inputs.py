@@ -15,7 +15,8 @@ from typing import Any, TextIO, cast
 import typer
 
 from cjkclip.cli.options import Kind
-from cjkclip.cli.screen import ON_WINDOWS, Report
+from cjkclip.cli.report import Report
+from cjkclip.cli.streams import ON_WINDOWS
 from cjkclip.errors import InputError
 from cjkclip.gallery.files import find_pictures, is_file, is_picture_name, leads_to_folder
 

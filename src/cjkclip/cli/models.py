@@ -10,7 +10,7 @@ from rich.text import Text
 from cjkclip.answers import BUNDLED, models_answer
 from cjkclip.checkpoints.families import Release, families
 from cjkclip.cli.options import Json
-from cjkclip.cli.screen import NO_EDGE, Report, cell
+from cjkclip.cli.report import NO_EDGE, Report, cell
 
 
 def models(*, json: Json = False) -> None:

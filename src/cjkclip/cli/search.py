@@ -10,7 +10,7 @@ from cjkclip import answers
 from cjkclip.answers import records
 from cjkclip.cli.inputs import Asked, globbed, require_filled, sort_input
 from cjkclip.cli.options import Json, ModelOptions, Speech
-from cjkclip.cli.screen import Report, cell
+from cjkclip.cli.report import Report, cell
 from cjkclip.cli.sheets import check_sheet, write_sheet
 from cjkclip.gallery import Hit, guess_language
 from cjkclip.gallery.ask import Place, ask, open_place

@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from cjkclip.answers.records import SearchResult
-from cjkclip.cli.screen import Report, safe
+from cjkclip.cli.report import Report
+from cjkclip.cli.streams import safe
 from cjkclip.errors import ImageError, InputError
 from cjkclip.gallery.fonts import ADVICE, find_fonts
 from cjkclip.gallery.sheet import LANGUAGES, PICTURE, TALLEST, Found, Row, draw_sheet

@@ -8,7 +8,8 @@ import typer
 
 from cjkclip.answers import records
 from cjkclip.cli.options import Json
-from cjkclip.cli.screen import Report, safe
+from cjkclip.cli.report import Report
+from cjkclip.cli.streams import safe
 from cjkclip.errors import InputError, MissingDependencyError
 
 Pairs = Annotated[

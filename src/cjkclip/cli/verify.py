@@ -12,7 +12,8 @@ import cjkclip
 from cjkclip import answers
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Engine, Json
-from cjkclip.cli.screen import SOME_FAILED, Report, cell
+from cjkclip.cli.report import Report, cell
+from cjkclip.cli.streams import SOME_FAILED
 from cjkclip.errors import FactsError, OptionError
 from cjkclip.verify import TOLERANCE, Comparison, Stage, compare
 

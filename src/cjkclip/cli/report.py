@@ -1,21 +1,18 @@
-"""What every command shares: results and problems, tables for people, JSON for machines, exit codes.
+"""The report of one command: results and problems, tables for people, JSON for machines, exit codes.
 
-Results go to standard output, everything else to standard error. With --json, standard output holds one JSON
-object and nothing else. Control characters in names and queries are shown as escapes, never sent as they are.
+Results go to standard output, everything else to standard error. With --json, standard output contains one JSON
+object and nothing else.
 """
 
-import errno
 import json
 import logging
 import os
 import re
-import sys
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TextIO, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import typer
 from rich.console import Console, RenderableType
@@ -26,14 +23,22 @@ from rich.text import Text
 from cjkclip import answers
 from cjkclip.answers import records
 from cjkclip.checkpoints import hub
+from cjkclip.cli.streams import (
+    INPUT,
+    MISSING,
+    MODEL,
+    ON_WINDOWS,
+    SOME_FAILED,
+    leave_broken_pipe,
+    safe,
+    say,
+    write,
+    write_utf8,
+)
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
 
 LONGEST_TITLE = 120
 NO_EDGE = 1_000_000  # columns of a pipe or a file
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-ON_WINDOWS = sys.platform == "win32"
-
-OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
 
 EXIT_CODES = (
     "Exit codes: 0 all answered; 1 some inputs could not be used, the others were answered, or what was compared "
@@ -41,36 +46,10 @@ EXIT_CODES = (
     "installed or not possible here; 130 interrupted, 143 ended by SIGTERM."
 )
 
-# Controls, marks that reorder or hide text, line separators, lone surrogates (undecodable bytes of a name).
-_UNSAFE = re.compile(
-    "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff]"
-)
-
-
-def safe(text: str) -> str:
-    r"""`text` with everything that could move the cursor, hide or reorder text shown as an escape.
-
-    >>> safe("a\x1b[31mb"), safe("\udcff"), safe("ねこ")
-    ('a\\x1b[31mb', '\\xff', 'ねこ')
-    """
-    return _UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # what os.fsdecode makes of a byte that is not UTF-8
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
 
 def cell(text: str, style: str = "") -> Text:
     """`text` for a table: safe, and never read as markup."""
     return Text(safe(text), style=style, overflow="fold")
-
-
-def say(*lines: str) -> None:
-    """Lines to standard error, as a rule one. A line feed within a line comes from a name, and is escaped."""
-    sys.stderr.write("\n".join(map(safe, (f"cjkclip: {lines[0]}", *lines[1:]))) + "\n")
 
 
 def exit_code(error: CjkclipError) -> int:
@@ -183,9 +162,7 @@ class Report:
             with console.capture() as held:
                 console.print(*shown, sep="\n", crop=False)
             lines = held.get().split("\n")
-            with _read():
-                sys.stdout.write("\n".join(line.rstrip(" ") for line in lines))  # rich fills up to the edge
-                sys.stdout.flush()
+            write("\n".join(line.rstrip(" ") for line in lines))  # rich fills up to the edge
 
     def show_titled(self, title: str, table: Table) -> None:
         """A table under its title, and a blank line. Of a very long title the beginning is shown."""
@@ -208,15 +185,7 @@ class Report:
 
     def _emit(self, answer: Mapping[str, object]) -> None:
         if self.as_json:
-            write_json(self.whole(answer))
-
-
-def json_text(answer: Mapping[str, object]) -> str:
-    """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped; on Windows, whose PowerShell takes the
-    output of programs for another encoding, all that is not ASCII.
-    """
-    text = json.dumps(answer, ensure_ascii=ON_WINDOWS, indent=2, allow_nan=False)
-    return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+            write_utf8(json_text(self.whole(answer)))
 
 
 @contextmanager
@@ -233,63 +202,9 @@ def _hearing(handler: logging.Handler) -> Generator[None]:
         log.removeHandler(handler)
 
 
-def write_json(answer: Mapping[str, object]) -> None:
-    """One JSON object in UTF-8 to standard output."""
-    with _read():
-        sys.stdout.buffer.write(json_text(answer).encode())
-        sys.stdout.buffer.flush()
-
-
-@contextmanager
-def _read() -> Generator[None]:
-    """Around writing to standard output, whose reader may have gone: typer would exit with 1, like rich."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise typer.Exit(leave_broken_pipe()) from None
-
-
-def ready_streams() -> bool:
-    """Whether there is somewhere to print. Escapes stand where the terminal's encoding lacks a character.
-
-    What goes into files and pipes on Windows is UTF-8, where Python would take the code page of the system.
+def json_text(answer: Mapping[str, object]) -> str:
+    """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped; on Windows, whose PowerShell takes the
+    output of programs for another encoding, all that is not ASCII.
     """
-    if cast(TextIO | None, sys.stderr) is None:  # closed, as by a shell's 2>&-
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-    if cast(TextIO | None, sys.stdout) is None:
-        say("error: standard output is closed: open it, as with >/dev/null")
-        return False
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
-            if ON_WINDOWS and not stream.isatty():
-                reconfigure(encoding="utf-8")
-    return True
-
-
-def leave_broken_pipe() -> int:
-    """The reader has gone (`cjkclip ... | head`): say nothing, not even when Python closes the stream."""
-    _leave_output()
-    return BROKEN_PIPE
-
-
-def leave_full(error: OSError) -> int:
-    """Standard output takes no more, as on a full disk: say so. Raises `error` if it was about something else."""
-    if ON_WINDOWS and error.errno == errno.EINVAL and error.filename is None:
-        return leave_broken_pipe()  # that is how Windows says it
-    full = error if error.errno in NO_ROOM and error.filename is None else None
-    try:
-        sys.stdout.flush()  # what could not be written is still held, if it ever is, and fails again
-    except OSError as again:
-        full = again
-    if full is None:
-        raise error
-    _leave_output()
-    say(f"error: standard output cannot be written: {full.strerror or full}")
-    return MISSING
-
-
-def _leave_output() -> None:
-    """Let Python close standard output without a word."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    text = json.dumps(answer, ensure_ascii=ON_WINDOWS, indent=2, allow_nan=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
