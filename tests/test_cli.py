@@ -89,7 +89,7 @@ def test_help_has_an_example_and_the_exit_codes(command: str) -> None:
         shown = run(command, flag)
         assert shown.exit_code == 0
         assert f"Example: cjkclip {command}" in shown.stdout
-        assert "Exit codes: 0 all answered" in shown.stdout
+        assert "Exit codes: 0 success" in shown.stdout
 
 
 def test_version_and_bare_program() -> None:

@@ -148,7 +148,7 @@ def test_what_cannot_be_asked(tmp_path: Path, clockless: list[str]) -> None:
     bad_run("bench", "--out", tmp_path / "speed.txt", code=2)
     bad_run("bench", "--engine", "numpy", code=2)
     said = bad_run("bench", "--out", tmp_path / "none" / "speed.json", code=4).stderr
-    assert "make" in said
+    assert "create" in said
     (tmp_path / "folder.json").mkdir()
     bad_run("bench", "--out", tmp_path / "folder.json", code=4)
     assert "Did you mean 'moji'?" in bad_run("bench", "-m", "mojj", "--out", tmp_path / "x.json", code=3).stderr

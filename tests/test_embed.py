@@ -179,7 +179,7 @@ def test_where_the_time_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)  # a long path would be folded
     shown = run("embed", *IMAGES, "-o", "v.npy", *MODEL).stdout.splitlines()
     assert len(shown) == 2
-    assert shown[1].startswith("3 pictures in 0.")
+    assert shown[1].startswith("3 images in 0.")
     assert "pictures" not in answer("embed", "猫", "-o", tmp_path / "v.npy", *MODEL)
 
 

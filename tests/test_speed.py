@@ -241,7 +241,7 @@ def test_distances() -> None:
 def test_vectors_that_are_no_numbers_are_refused() -> None:
     clip = cjkclip.load(GOLDEN / "hf-clip-text-projection", engine="numpy")
     clip.params["text.proj.weight"] = np.full_like(clip.params["text.proj.weight"], np.nan)
-    with pytest.raises(CheckpointError, match="the text tower gives no numbers"):
+    with pytest.raises(CheckpointError, match="the text tower returns values that are not finite"):
         jobs.vectors(clip)
 
 
@@ -266,11 +266,11 @@ def measured(setting: Setting, *rates: float, cosine: float = 1.0) -> Timing:
 def test_advice_names_the_fastest_and_how_to_ask_for_it() -> None:
     both = [measured(EXACT, 10, 20, 30, 104, 100), measured(BF16, 20, 40, 60, 106, 200, cosine=0.9999)]
     *said, last = advise("m", {"facts": {"a": 1}}, both, [], BF16, 2)
-    assert last.endswith("the gate took it (its least cosine here is 0.99990, 0.9995 is asked)")
+    assert last.endswith("bf16 was accepted (its least cosine here is 0.99990, at least 0.9995 is required)")
     assert said == [
-        "openvino bf16 is the fastest for one picture at a time (20.0/s), many pictures (60.0/s), many texts (200/s):",
+        "openvino bf16 is fastest for one picture at a time (20.0/s), many pictures (60.0/s), many texts (200/s):",
         "    cjkclip.load('m', facts={'a': 1})",
-        "openvino fp32 is the fastest for one text at a time (104/s):",  # alike, so the exact one
+        "openvino fp32 is fastest for one text at a time (104/s):",  # alike, so the exact one
         "    cjkclip.load('m', facts={'a': 1}, precision='fp32')",
     ]
     assert advise("m", {}, [measured(TORCH, *[9] * 5)], [], EXACT, 2)[1] == (
@@ -282,10 +282,10 @@ def test_advice_leaves_out_what_is_too_far_off() -> None:
     both = [measured(EXACT, 1, 1, 1, 1, 1), measured(BF16, 9, 9, 9, 9, 9, cosine=0.99)]
     said = advise("m", {}, both, [], EXACT, 2)
     assert said[1] == "    cjkclip.load('m')"
-    assert "did not take bf16 (its least cosine here is 0.99000, 0.9995 is asked)" in said[2]
-    assert said[3] == "openvino bf16 is left out: its least cosine to openvino fp32 is 0.99000, below 0.9995"
+    assert "bf16 was not accepted (its least cosine here is 0.99000, at least 0.9995 is required)" in said[2]
+    assert said[3] == "openvino bf16 is not recommended: its least cosine to openvino fp32 is 0.99000, below 0.9995"
     near = [measured(EXACT, 1, 1, 1, 1, 1), measured(BF16, 9, 9, 9, 9, 9, cosine=0.9996)]
-    assert "leaves small models exact" in advise("m", {}, near, [], EXACT, 2)[2]
+    assert "keeps small models in fp32" in advise("m", {}, near, [], EXACT, 2)[2]
 
 
 def test_advice_on_batches_and_on_decoding() -> None:
@@ -294,5 +294,5 @@ def test_advice_on_batches_and_on_decoding() -> None:
     said = advise("m", {}, [one], plain, EXACT, 2)
     assert said[3] == "smaller batches are faster: encode_image(pictures, batch_size=8)"
     assert "at up to 100/s" in said[4]
-    assert "exact=False) opens 240/s" in said[4]
+    assert "exact=False) decodes 240/s" in said[4]
     assert len(advise("m", {}, [one], plain, EXACT, 8)) == 4  # eight cores open enough

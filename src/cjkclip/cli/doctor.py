@@ -1,6 +1,6 @@
-"""`cjkclip doctor`: what is installed here, what would be used, and whether a model works.
+"""`cjkclip doctor`: what is installed, what would be used, and whether a model works.
 
-Each check is a line: its name, whether it is well, what was found. One that fails does not stop the others.
+Each check is one line: name, status, finding. A check that fails does not stop the others.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from cjkclip.cli.options import Engine, Facts, Json, Precision, Tower
 from cjkclip.cli.report import Report, cell, exit_code
 from cjkclip.errors import CjkclipError
 
-Named = Annotated[str, typer.Argument(metavar="MODEL", help="The model to try.")]
+Named = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.")]
 _STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
 
 
@@ -32,23 +32,23 @@ def doctor(
     precision: Precision = "auto",
     json: Json = False,
 ) -> None:
-    """Check this installation, and a model: that it loads and encodes, and what is unusual about it.
+    """Check this installation and a model: whether it loads and encodes, and what is unusual about it.
 
     Example: cjkclip doctor openai/clip-vit-base-patch32
     """
     facts = read_facts(fact or [])
 
-    def load(chosen: str, wanted: str) -> cjkclip.Clip:
-        return cjkclip.load(model, facts=facts, image_tower=image_tower, engine=chosen, precision=wanted)
+    def load(engine: str, precision: str) -> cjkclip.Clip:
+        return cjkclip.load(model, facts=facts, image_tower=image_tower, engine=engine, precision=precision)
 
     with Report("doctor", as_json=json) as report:
         results, code = list[Check](), 0
         for name, check in chain(_checks(engine, precision), model_checks(model, load, engine, precision)):
             try:
-                status, found = check()
+                status, finding = check()
             except CjkclipError as error:
-                status, found, code = "fail", str(error), exit_code(error)
-            results.append({"name": name, "status": status, "found": found})
+                status, finding, code = "fail", str(error), exit_code(error)
+            results.append({"name": name, "status": status, "found": finding})
         answer: DoctorAnswer = {"model": model, "well": code == 0, "checks": results}
         report.answer = answer
         report.show(_table(results))

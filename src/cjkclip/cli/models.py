@@ -1,4 +1,4 @@
-"""`cjkclip models`: the families and releases that are known by name."""
+"""`cjkclip models`: the releases that load by name."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from cjkclip.cli.report import NO_EDGE, Report, cell
 def models(*, json: Json = False) -> None:
     """List the models that load by name, with their languages and licences.
 
-    Any folder, file or Hugging Face repository of a known layout loads too.
+    Any directory, file or Hugging Face repository in a known layout loads too.
 
     Example: cjkclip models
     """
@@ -27,9 +27,9 @@ def models(*, json: Json = False) -> None:
 
 
 class _Listing:
-    """A row for each release where all of it fits. Else each name on a line of its own, the rest below.
+    """One row per release if all rows fit the terminal; else each name on its own line, with the rest below.
 
-    A name is never broken by us, so that it can be copied; a terminal goes on in the next line by itself.
+    Names are never broken, so that they can be copied.
     """
 
     def __init__(self, releases: list[Release]) -> None:
@@ -44,7 +44,7 @@ class _Listing:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | Text | Padding]:
-        """What rich prints."""
+        """Yield the table, or the lines."""
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
         for heading in ("name", "short name", "languages", "licence"):
             table.add_column(heading, no_wrap=True)

@@ -37,23 +37,23 @@ from cjkclip.cli.streams import (
 )
 from cjkclip.errors import CheckpointError, CjkclipError, EngineError, InputError, MissingDependencyError
 
-LONGEST_TITLE = 120
+LONGEST_TITLE = 120  # characters
 NO_EDGE = 1_000_000  # columns of a pipe or a file
 
 EXIT_CODES = (
-    "Exit codes: 0 all answered; 1 some inputs could not be used, the others were answered, or what was compared "
-    "differs; 2 wrong usage; 3 a model or gallery could not be loaded; 4 no input could be used; 5 something is not "
-    "installed or not possible here; 130 interrupted, 143 ended by SIGTERM."
+    "Exit codes: 0 success; 1 some inputs failed, or the compared models differ; 2 wrong usage; 3 a model or gallery "
+    "could not be loaded; 4 no input could be used; 5 a package is missing or this machine does not support it; "
+    "130 interrupted; 143 terminated by SIGTERM."
 )
 
 
 def cell(text: str, style: str = "") -> Text:
-    """`text` for a table: safe, and never read as markup."""
+    """Return `text` for a table: escaped, and never read as markup."""
     return Text(safe(text), style=style, overflow="fold")
 
 
 def exit_code(error: CjkclipError) -> int:
-    """The exit code that stands for an error."""
+    """Return the exit code of an error."""
     if isinstance(error, CheckpointError):
         return MODEL
     if isinstance(error, InputError):
@@ -62,7 +62,7 @@ def exit_code(error: CjkclipError) -> int:
 
 
 class _Screen(Console):
-    """rich's console, but for its way to leave when the reader has gone. Only a terminal has an edge to fold at."""
+    """rich's console with our exit code for a broken pipe. Lines are folded only at the edge of a terminal."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False)
@@ -70,25 +70,25 @@ class _Screen(Console):
             self.width = NO_EDGE
 
     def on_broken_pipe(self) -> None:
-        """rich would exit with 1, which here means that some inputs failed."""
+        """Exit with our code; rich would exit with 1, which here means that some inputs failed."""
         raise typer.Exit(leave_broken_pipe())
 
 
 class _Notes(logging.Handler):
-    """What the library tells on the way becomes a note at once."""
+    """Print the library's log messages as notes."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
         self._note = note
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One note."""
+        """Print one note."""
         self._note(record.getMessage())
 
 
 @runtime_checkable
 class Advance(Protocol):
-    """How many are done, and of how many if that was not known before."""
+    """Set how many are done, and how many there are if that was not known before."""
 
     def __call__(self, done: int, total: int | None = None) -> None:
         """Move the bar."""
@@ -96,37 +96,37 @@ class Advance(Protocol):
 
 
 class Report:
-    """The answer of one command, in the making. A context; leaving it prints and sets the exit code."""
+    """The answer of one command, as a context. Leaving it prints the answer and sets the exit code."""
 
     def __init__(self, command: str, *, as_json: bool) -> None:
-        """`command` names the report in JSON."""
+        """`command`: its name in JSON."""
         self.as_json = as_json
         self.command = command
         self.answer: Mapping[str, object] = {}  # one of `answers`
         self.problems: list[records.Problem] = []
         self.notes: list[str] = []
         self._warnings = warnings.catch_warnings(record=True)
-        self._seen: list[warnings.WarningMessage] = []
+        self._caught: list[warnings.WarningMessage] = []
         self._quiet = ExitStack()
 
     def __enter__(self) -> "Report":
-        """Listen to warnings."""
+        """Start to collect warnings and log messages."""
         if self.as_json:
             self._quiet.enter_context(hub.silence())
-        self._quiet.enter_context(_hearing(_Notes(self.note)))
-        self._seen = self._warnings.__enter__()
+        self._quiet.enter_context(_logging_to(_Notes(self.note)))
+        self._caught = self._warnings.__enter__()
         warnings.simplefilter("always", UserWarning)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Print what there is to say. A CjkclipError becomes a message and an exit code."""
+        """Print notes and the answer. A CjkclipError becomes a message and an exit code."""
         self._quiet.close()
         self._warnings.__exit__(kind, error, trace)
         if error is not None and not isinstance(error, CjkclipError):
             return
-        for text in dict.fromkeys(str(warning.message) for warning in self._seen):
+        for text in dict.fromkeys(str(warning.message) for warning in self._caught):
             self.note(text)
         if error is not None:
             say(f"error: {error.lines[0]}", *error.lines[1:])
@@ -137,50 +137,50 @@ class Report:
             raise typer.Exit(SOME_FAILED)
 
     def note(self, message: str) -> None:
-        """Something worth knowing that is no failure."""
+        """Print a message that is not an error."""
         self.notes.append(message)
         say(f"note: {message}")
 
     def problem(self, name: str, error: CjkclipError) -> None:
-        """An input that could not be used, while others could."""
+        """Print that an input could not be used; the others are still answered."""
         self.problems.append(answers.problem(name, error))
-        said = error.lines[0]
-        say(said if name in said else f"{name}: {said}", *error.lines[1:])
+        text = error.lines[0]
+        say(text if name in text else f"{name}: {text}", *error.lines[1:])
 
     def require_results(self, results: Sized) -> None:
-        """Raise InputError when every input had a problem."""
+        """Raise InputError if every input had a problem."""
         if self.problems and not results:
-            raise InputError("nothing is left to answer: see above")
+            raise InputError("none of the inputs could be used (see the messages above)")
 
-    def show(self, *shown: RenderableType) -> None:
-        """Print lines and tables for people; nothing with --json."""
+    def show(self, *parts: RenderableType) -> None:
+        """Print lines and tables; nothing with --json."""
         if not self.as_json:
             console = _Screen()
             if console.width < NO_EDGE:
-                console.print(*shown, sep="\n", crop=False)
+                console.print(*parts, sep="\n", crop=False)
                 return
-            with console.capture() as held:
-                console.print(*shown, sep="\n", crop=False)
-            lines = held.get().split("\n")
-            write("\n".join(line.rstrip(" ") for line in lines))  # rich fills up to the edge
+            with console.capture() as capture:
+                console.print(*parts, sep="\n", crop=False)
+            lines = capture.get().split("\n")
+            write("\n".join(line.rstrip(" ") for line in lines))  # rich pads lines up to the edge
 
     def show_titled(self, title: str, table: Table) -> None:
-        """A table under its title, and a blank line. Of a very long title the beginning is shown."""
+        """Print a title, a table and a blank line. A very long title is shortened."""
         if len(title) > LONGEST_TITLE:
             title = f"{title[:LONGEST_TITLE]}… ({len(title):,} characters)"
         self.show(cell(title, "bold"), table, "")
 
     @contextmanager
-    def progress(self, what: str, total: int | None = None) -> Generator[Advance]:
-        """A bar on standard error, if that is a terminal; the function takes how many are done, and of how many."""
+    def progress(self, title: str, total: int | None = None) -> Generator[Advance]:
+        """Show a progress bar if standard error is a terminal. Yields the function that moves it."""
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(title, total=total)
             yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
     def whole(self, answer: Mapping[str, object]) -> dict[str, object]:
-        """The complete JSON object of an answer."""
+        """Return the complete JSON object of an answer."""
         return answers.envelope(self.command, answer, self.problems, self.notes)
 
     def _emit(self, answer: Mapping[str, object]) -> None:
@@ -189,8 +189,8 @@ class Report:
 
 
 @contextmanager
-def _hearing(handler: logging.Handler) -> Generator[None]:
-    """`handler` hears what cjkclip logs."""
+def _logging_to(handler: logging.Handler) -> Generator[None]:
+    """Pass the log messages of cjkclip to `handler`."""
     log = logging.getLogger("cjkclip")
     level = log.level
     log.addHandler(handler)
@@ -203,8 +203,8 @@ def _hearing(handler: logging.Handler) -> Generator[None]:
 
 
 def json_text(answer: Mapping[str, object]) -> str:
-    """One JSON object. Only what UTF-8 or a terminal cannot bear is escaped; on Windows, whose PowerShell takes the
-    output of programs for another encoding, all that is not ASCII.
+    """Return one JSON object as text. Controls and lone surrogates are escaped; on Windows, where PowerShell decodes
+    the output of programs with another encoding, everything that is not ASCII.
     """
     text = json.dumps(answer, ensure_ascii=ON_WINDOWS, indent=2, allow_nan=False)
     return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"

@@ -1,4 +1,4 @@
-"""`cjkclip search`: the pictures that fit a query best, as a table, as JSON, or as a contact sheet."""
+"""`cjkclip search`: the images that fit a query best, as a table, as JSON, or as a contact sheet."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,25 +8,26 @@ from rich.table import Table
 
 from cjkclip import answers
 from cjkclip.answers import records
-from cjkclip.cli.inputs import Asked, globbed, require_filled, sort_input
+from cjkclip.cli.inputs import TextOrPath, globbed, require_filled, sort_input
 from cjkclip.cli.options import Json, ModelOptions, Speech
 from cjkclip.cli.report import Report, cell
 from cjkclip.cli.sheets import check_sheet, write_sheet
 from cjkclip.gallery import Hit, guess_language
 from cjkclip.gallery.ask import Place, ask, open_place
 
-Queries = Annotated[list[str], typer.Argument(metavar="QUERY", help="Words in any language, or a picture file.")]
+Queries = Annotated[list[str], typer.Argument(metavar="QUERY", help="A text in any language, or an image file.")]
 Inside = Annotated[
     str,
     typer.Option(
         "--in",
         metavar="PLACE",
-        help="A folder of pictures, a gallery of 'cjkclip embed', or the package's pictures: noto, fluent.",
+        help="A directory of images, a gallery file of 'cjkclip embed', or the bundled images: noto, fluent.",
     ),
 ]
-Best = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many pictures to show per query.")]
+Best = Annotated[int, typer.Option("-k", min=1, metavar="N", help="Number of images per query.")]
 SheetFile = Annotated[
-    Path | None, typer.Option("--sheet", metavar="FILE", help="Draw the answers as a .png, .webp or .jpg.")
+    Path | None,
+    typer.Option("--sheet", metavar="FILE", help="Draw the results as a .png, .webp or .jpg contact sheet."),
 ]
 
 
@@ -40,9 +41,9 @@ def search(
     run: ModelOptions,
     json: Json = False,
 ) -> None:
-    """Find the pictures that fit each query best: in the package's pictures, a folder, or a gallery file.
+    """Find the images that fit each query best: among the bundled images, in a directory, or in a gallery file.
 
-    The names of the package's pictures are shown in --language, or in the language that the query looks like.
+    Names of bundled images are shown in --language, by default in the language of the query.
 
     Example: cjkclip search "笑う猫" --in photos/ -k 10 --sheet found.png
     """
@@ -70,22 +71,22 @@ def search(
             answer["sheet"] = str(sheet)
 
 
-def _result(place: Place, query: Asked, hits: list[Hit], language: str | None) -> records.SearchResult:
+def _result(place: Place, query: TextOrPath, hits: list[Hit], language: str | None) -> records.SearchResult:
     if isinstance(query, Path):
         return answers.search_result(place, str(query), hits, kind="picture", language=language or "en")
     return answers.search_result(place, query, hits, kind="text", language=language or guess_language(query))
 
 
 def _table(result: records.SearchResult) -> Table:
-    drawn = any("char" in hit for hit in result["hits"])
-    translated = drawn and result["language"] != "en"
+    bundled = any("char" in hit for hit in result["hits"])
+    translated = bundled and result["language"] != "en"
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", justify="right", style="dim")
     table.add_column("picture", overflow="fold")
     if translated:
         table.add_column("in English", style="dim", overflow="fold")
     table.add_column("score", justify="right")
-    table.add_column("", no_wrap=True)  # last, since terminals do not agree how wide an emoji is
+    table.add_column("", no_wrap=True)  # the last column, because terminals disagree about the width of an emoji
     for hit in result["hits"]:
         name = cell(hit["name"], "bold" if hit["rank"] == 1 else "")
         english, char = ("", "") if "path" in hit else (hit["names"]["en"], hit["char"])

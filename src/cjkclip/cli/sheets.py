@@ -1,7 +1,4 @@
-"""From what a search found to a contact sheet in a file.
-
-Refuses: a file whose ending is no picture's. Where no font has the characters, it says which package has one.
-"""
+"""Write search results as a contact sheet. If no font has the characters, a note names the package that has one."""
 
 import io
 from collections.abc import Sequence
@@ -19,15 +16,15 @@ from cjkclip.gallery.sheet import LANGUAGES, PICTURE, TALLEST, Found, Row, draw_
 from cjkclip.image.picture import decode, named
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
-LIMITS = {"WEBP": 16_383}  # pixels on a side, where a format has less than a sheet may have
+LIMITS = {"WEBP": 16_383}  # pixels per side, if the format allows less than a sheet may need
 
 
 def check_sheet(out: Path) -> None:
-    """Raise InputError if a sheet cannot be written there, before anything is computed."""
+    """Raise InputError early if a sheet cannot be written to `out`."""
     if out.suffix.lower() not in FORMATS:
         raise InputError(f"--sheet {str(out)!r} must end in .png, .webp or .jpg")
     if not out.parent.is_dir():
-        raise InputError(f"--sheet {str(out)!r}: there is no folder {str(out.parent)!r}, make it first")
+        raise InputError(f"--sheet {str(out)!r}: the directory {str(out.parent)!r} does not exist; create it first")
 
 
 def write_sheet(
@@ -37,21 +34,21 @@ def write_sheet(
     places: list[list[int]],
     pictures: Sequence[bytes],
 ) -> None:
-    """Draw the results. `places`: per result the index of each hit in `pictures`, if bundled.
+    """Draw the results and write the file. `places`: per result the index of each hit in the bundled `pictures`.
 
     Raises InputError.
     """
     rows = [_row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(results)]
     kind = FORMATS[out.suffix.lower()]
     sheet = draw_sheet(rows, find_fonts(), LIMITS.get(kind, TALLEST))
-    drawn = BytesIO()  # whole before the file is touched
+    encoded = BytesIO()  # complete before the file is opened
     try:
-        sheet.image.save(drawn, kind)
-        out.write_bytes(drawn.getbuffer())
+        sheet.image.save(encoded, kind)
+        out.write_bytes(encoded.getbuffer())
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
     if sheet.left_out:
-        report.note(f"{len(sheet.left_out)} texts are not on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}")
+        report.note(f"{len(sheet.left_out)} texts are missing on the sheet (first: {sheet.left_out[0]!r}): {ADVICE}")
     report.show(f"contact sheet written to {safe(str(out))}")
 
 
@@ -85,7 +82,7 @@ def _row(
 
 
 def _open(report: Report, path: str) -> Image.Image:
-    """The picture, as small as it is drawn; an empty card where it has gone since it was encoded."""
+    """Open an image at the size of a card; an empty card if the file disappeared after it was encoded."""
     try:
         with named(path):
             image = decode(path, False, 2 * PICTURE)

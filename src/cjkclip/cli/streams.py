@@ -18,14 +18,14 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ON_WINDOWS = sys.platform == "win32"
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
 
-# Controls, marks that reorder or hide text, line separators, lone surrogates (undecodable bytes of a name).
+# Control characters, marks that reorder or hide text, line separators, lone surrogates (undecodable bytes of a name).
 _UNSAFE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff]"
 )
 
 
 def safe(text: str) -> str:
-    r"""`text` with everything that could move the cursor, hide or reorder text shown as an escape.
+    r"""Escape everything in `text` that could move the cursor, or hide or reorder text.
 
     >>> safe("a\x1b[31mb"), safe("\udcff"), safe("ねこ")
     ('a\\x1b[31mb', '\\xff', 'ねこ')
@@ -35,19 +35,19 @@ def safe(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # what os.fsdecode makes of a byte that is not UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode gives this for a byte that is not UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def say(*lines: str) -> None:
-    """Lines to standard error, as a rule one. A line feed within a line comes from a name, and is escaped."""
+    """Print lines to standard error. A line feed inside a line comes from a name and is escaped."""
     sys.stderr.write("\n".join(map(safe, (f"cjkclip: {lines[0]}", *lines[1:]))) + "\n")
 
 
 @contextmanager
 def _reader() -> Generator[None]:
-    """Around writing to standard output, whose reader may have gone: typer would exit with 1, like rich."""
+    """Exit with our code if the reader of standard output is gone; typer and rich would exit with 1."""
     try:
         yield
     except BrokenPipeError:
@@ -69,14 +69,14 @@ def write_utf8(text: str) -> None:
 
 
 def ready_streams() -> bool:
-    """Whether there is somewhere to print. Escapes stand where the terminal's encoding lacks a character.
+    """Prepare the streams; False if standard output is closed. Characters that the encoding lacks are escaped.
 
-    What goes into files and pipes on Windows is UTF-8, where Python would take the code page of the system.
+    On Windows, files and pipes get UTF-8, because Python would use the code page of the system.
     """
-    if cast(TextIO | None, sys.stderr) is None:  # closed, as by a shell's 2>&-
+    if cast(TextIO | None, sys.stderr) is None:  # closed, for example by 2>&-
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if cast(TextIO | None, sys.stdout) is None:
-        say("error: standard output is closed: open it, as with >/dev/null")
+        say("error: standard output is closed: open it, for example with >/dev/null")
         return False
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -88,18 +88,18 @@ def ready_streams() -> bool:
 
 
 def leave_broken_pipe() -> int:
-    """The reader has gone (`cjkclip ... | head`): say nothing, not even when Python closes the stream."""
+    """End silently, also when Python closes the stream: the reader is gone (`cjkclip ... | head`)."""
     _leave_output()
     return BROKEN_PIPE
 
 
 def leave_full(error: OSError) -> int:
-    """Standard output takes no more, as on a full disk: say so. Raises `error` if it was about something else."""
+    """Report that standard output cannot be written, as on a full disk. Raises `error` if it has another cause."""
     if ON_WINDOWS and error.errno == errno.EINVAL and error.filename is None:
-        return leave_broken_pipe()  # that is how Windows says it
+        return leave_broken_pipe()  # Windows reports a broken pipe in this way
     full = error if error.errno in NO_ROOM and error.filename is None else None
     try:
-        sys.stdout.flush()  # what could not be written is still held, if it ever is, and fails again
+        sys.stdout.flush()  # the buffer may still hold the rest, and fails again
     except OSError as again:
         full = again
     if full is None:
@@ -110,5 +110,5 @@ def leave_full(error: OSError) -> int:
 
 
 def _leave_output() -> None:
-    """Let Python close standard output without a word."""
+    """Point standard output to the null device, so that Python closes it without a message."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""A gallery: pictures as vectors, to be searched by text or by picture.
+"""A gallery: images as vectors, searched by text or by image.
 
 >>> import numpy as np
 >>> gallery = Gallery(["cat", "dog"], np.array([[1, 0], [0, 1]], dtype=np.float32))

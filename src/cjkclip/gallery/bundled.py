@@ -1,7 +1,4 @@
-"""The pictures in the package as a gallery that any loaded model can search.
-
-Names are known in five languages; a query's language decides which are shown. Refuses nothing of its own.
-"""
+"""The bundled images as a gallery for any loaded model, with names in five languages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundled:
-    """The gallery, and per picture what it shows and the picture itself as a WebP file."""
+    """The gallery, and for each image its concept and its WebP file."""
 
-    gallery: Gallery  # named in English
+    gallery: Gallery  # names are English
     concepts: tuple[moji.Concept, ...]
     pictures: tuple[bytes, ...]
 
@@ -26,9 +23,9 @@ class Bundled:
 def bundled(
     clip: "Clip", design: str = "noto", *, progress: Callable[[int], None] | None = None, batch_size: int = 64
 ) -> Bundled:
-    """Encode the bundled pictures of `design`, "noto" or "fluent". Raises InputError for another one."""
-    shown = moji.gallery(design)
-    concepts, pictures = tuple(concept for concept, _ in shown), tuple(picture for _, picture in shown)
+    """Encode the bundled images of `design`, "noto" or "fluent". Raises InputError for another one."""
+    entries = moji.gallery(design)
+    concepts, pictures = tuple(concept for concept, _ in entries), tuple(picture for _, picture in entries)
     names = [concept.names["en"] for concept in concepts]
     gallery = Gallery.from_pictures(clip, pictures, names, progress=progress, batch_size=batch_size)
     return Bundled(gallery=gallery, concepts=concepts, pictures=pictures)

@@ -1,4 +1,4 @@
-"""The language of a short text, from its characters and the words of the bundled pictures."""
+"""The language of a short text, from its characters and the words of the bundled images."""
 
 import re
 from functools import cache
@@ -7,10 +7,10 @@ from cjkclip import moji
 
 
 def guess_language(text: str) -> str:
-    """The language of a short text, as far as its letters tell: kana are Japanese, Hangul is Korean.
+    """Guess the language of a short text: kana are Japanese, Hangul is Korean, no such character is English.
 
-    Han alone may be any of three: the one whose bundled words use most of the characters, then the one that has
-    the word, then Simplified Chinese. What has none of these counts as English.
+    Han characters alone may be three languages: the one whose bundled words use most of the characters wins, then
+    the one that has the word, then Simplified Chinese.
 
     >>> [guess_language(text) for text in ("ねこ", "고양이", "貓咪", "猫咪", "cat")]
     ['ja', 'ko', 'zh-Hant', 'zh', 'en']
@@ -26,7 +26,7 @@ def guess_language(text: str) -> str:
 
 
 def _known(text: str, han: list[str], language: str) -> tuple[int, bool]:
-    """How many of the characters a language's bundled words use, and whether the text is one of the words."""
+    """Count the characters that a language's bundled words use, and whether the text is one of the words."""
     return sum(char in _letters(language) for char in han), text in _words(language)
 
 
