@@ -17,7 +17,7 @@ from PIL import Image
 import cjkclip
 from cjkclip import moji
 from cjkclip.cli import app
-from cjkclip.cli.screen import safe
+from cjkclip.cli.streams import safe
 from cjkclip.gallery import Gallery
 from runner import invoke
 
@@ -89,7 +89,7 @@ def test_help_has_an_example_and_the_exit_codes(command: str) -> None:
         shown = run(command, flag)
         assert shown.exit_code == 0
         assert f"Example: cjkclip {command}" in shown.stdout
-        assert "Exit codes: 0 all answered" in shown.stdout
+        assert "Exit codes: 0 success" in shown.stdout
 
 
 def test_version_and_bare_program() -> None:

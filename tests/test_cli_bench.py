@@ -29,11 +29,11 @@ def clockless(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every job is done once and takes as many milliseconds as its name has letters; the names that were measured."""
     done: list[str] = []
 
-    def timed(job: jobs.Job, _: jobs.Pace) -> jobs.Line:
+    def timed(job: jobs.Job, _: jobs.Pace) -> jobs.BenchRow:
         job.call()
         done.append(job.name)
         seconds = len(job.name) / 1000
-        return jobs.Line(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
+        return jobs.BenchRow(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
 
     monkeypatch.setattr(jobs, "timed", timed)
     monkeypatch.setattr("cjkclip.cli.bench.matrix_rate", lambda **_: 2.0)
@@ -148,7 +148,7 @@ def test_what_cannot_be_asked(tmp_path: Path, clockless: list[str]) -> None:
     bad_run("bench", "--out", tmp_path / "speed.txt", code=2)
     bad_run("bench", "--engine", "numpy", code=2)
     said = bad_run("bench", "--out", tmp_path / "none" / "speed.json", code=4).stderr
-    assert "make" in said
+    assert "create" in said
     (tmp_path / "folder.json").mkdir()
     bad_run("bench", "--out", tmp_path / "folder.json", code=4)
     assert "Did you mean 'moji'?" in bad_run("bench", "-m", "mojj", "--out", tmp_path / "x.json", code=3).stderr

@@ -126,7 +126,7 @@ def test_blank_lines_are_told(tmp_path: Path) -> None:
 def test_files_without_lines(tmp_path: Path, content: str) -> None:
     (tmp_path / "u.txt").write_text(content, encoding="utf-8")
     said = bad_run("embed", "--lines", tmp_path / "u.txt", "-o", tmp_path / "v.npz", *MODEL, code=4).stderr
-    assert "nothing to embed: the files of --lines hold no text" in said
+    assert "nothing to embed: the files of --lines contain no text" in said
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_fact_that_no_config_has(tmp_path: Path, name: str) -> None:
 def test_verify_refuses_a_fact_that_neither_model_needs() -> None:
     """It compares what the files tell; a fact that goes before them would hide the difference."""
     said = bad_run("verify", GELU, GELU, "--fact", "vision.act=quick_gelu", code=4).stderr
-    assert "both models tell their own facts" in said
+    assert "both models have their own config values" in said
 
 
 @pytest.mark.parametrize("tolerance", ["inf", "nan", "-1"])

@@ -82,11 +82,11 @@ def test_closed_streams(tmp_path: Path) -> None:
     for words in ("models", "models --json"):
         done = piped(words, ">&-")
         assert done.returncode == 5
-        assert done.stderr == "cjkclip: error: standard output is closed: open it, as with >/dev/null\n"
+        assert done.stderr == "cjkclip: error: standard output is closed: open it, for example with >/dev/null\n"
         assert piped(words, ">&- 2>&-").returncode == 5
     done = piped(f"embed --lines - -o {tmp_path}/v.npz", "<&-")
     assert done.returncode == 4
-    assert done.stderr == "cjkclip: error: '-' is standard input, which is closed: name a file, or pipe the lines in\n"
+    assert done.stderr == "cjkclip: error: '-' is standard input, which is closed: pass a file, or pipe the lines in\n"
 
 
 def test_another_failure_of_the_system_is_not_put_down_to_the_output(monkeypatch: pytest.MonkeyPatch) -> None:

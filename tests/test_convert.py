@@ -50,7 +50,7 @@ def test_the_towers_arrive(source: str, layout: str, same: bool, lacks: dict[str
     assert {name for name, stage in stages.items() if not stage["same"]} <= INPUTS
     assert {stage["apart"] for name, stage in stages.items() if name not in INPUTS} == {0}
     assert lacks.items() <= data["facts"].items()
-    assert bool(lacks) == bool(data["facts"]) == any("state them" in note for note in data["notes"])
+    assert bool(lacks) == bool(data["facts"]) == any("pass them: load(" in note for note in data["notes"])
     assert {file["name"] for file in data["files"]} == {path.name for path in (tmp_path / "out").iterdir()}
     again = cjkclip.load(tmp_path / "out", engine="numpy", facts=data["facts"])
     assert again.params.keys() == cjkclip.load(GOLDEN / source).params.keys()
@@ -121,17 +121,17 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_it_is_a_model(tmp_path: 
     answer(*convert)  # an empty folder is room enough
     before = sorted(path.name for path in (tmp_path / "out").iterdir())
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    assert "pass --force" in answer(*convert, code=4)["error"]["message"]
+    assert "--force to replace it" in answer(*convert, code=4)["error"]["message"]
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     answer(*convert, "--force")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
     (tmp_path / "out" / "album").mkdir()
-    assert "holds other folders" in answer(*convert, "--force", code=4)["error"]["message"]
+    assert "contains other directories" in answer(*convert, "--force", code=4)["error"]["message"]
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"mine")
     data = answer("convert", EOS2, photos, "--layout", "cjkclip", "--force", code=4)
-    assert "replaces a model's folder and nothing else" in data["error"]["message"]
+    assert "only replaces the directory of a model" in data["error"]["message"]
     assert (photos / "a.jpg").read_bytes() == b"mine"
 
 
@@ -146,10 +146,10 @@ def test_a_model_is_not_written_over_itself_nor_into_nowhere(tmp_path: Path) -> 
     shutil.copytree(EOS2, tmp_path / "m", ignore=shutil.ignore_patterns("images"))
     for source in (tmp_path / "m", tmp_path / "m" / "model.safetensors"):
         data = answer("convert", source, tmp_path / "m", "--layout", "cjkclip", "--force", code=4)
-        assert "holds the model that is converted" in data["error"]["message"]
+        assert "contains the model to convert" in data["error"]["message"]
     cjkclip.load(tmp_path / "m")
     assert (
-        "make it first"
+        "create it first"
         in answer("convert", EOS2, tmp_path / "a" / "b", "--layout", "cjkclip", code=4)["error"]["message"]
     )
 
@@ -168,7 +168,7 @@ def test_a_folder_that_appears_while_it_runs_is_left_alone(
     monkeypatch.setattr(checkpoints, "told", meanwhile)
     more = ("--force",) if force else ()
     data = answer("convert", EOS2, out, "--layout", "cjkclip", *more, code=4)
-    assert ("nothing else" if force else "is there already") in data["error"]["message"]
+    assert ("only replaces" if force else "already exists") in data["error"]["message"]
     assert (out / "album.txt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -179,7 +179,7 @@ def test_a_folder_may_be_called_as_a_release_is(tmp_path: Path, monkeypatch: pyt
     answer("convert", "moji", tmp_path / "moji" / "moji", "--layout", "cjkclip")
     assert cjkclip.load(tmp_path / "moji" / "moji").fingerprint == cjkclip.load("moji").fingerprint
     data = answer("convert", "moji", checkpoints.BUNDLED, "--layout", "cjkclip", "--force", code=4)
-    assert "holds" in data["error"]["message"]
+    assert "contains the model to convert" in data["error"]["message"]
 
 
 def test_places_that_cannot_be_made(tmp_path: Path) -> None:

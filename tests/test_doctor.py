@@ -86,7 +86,7 @@ def test_a_single_tower_is_no_failure(case: str, what: str) -> None:
     found = checks(GOLDEN / case)
     assert amiss(found) == {"files": "note"}
     assert what in found["files"]["found"]
-    assert found["logit scale"]["found"] == "a single tower needs none"
+    assert found["logit scale"]["found"] == "not used by a single tower"
 
 
 def test_a_second_source_makes_it_whole() -> None:

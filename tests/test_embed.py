@@ -17,9 +17,10 @@ from tests.test_cli import MODEL, ROOT, TINY, answer, run
 import cjkclip
 from cjkclip.checkpoints import weights
 from cjkclip.checkpoints.weights import safetensors
-from cjkclip.cli.embed import LONG, Spent, Wanted
+from cjkclip.cli.embed import LONG, advice
 from cjkclip.errors import InputError
 from cjkclip.gallery import Gallery, Rows
+from cjkclip.gallery.index import IndexInputs, Seconds
 from cjkclip.gallery.rows import ENDINGS, LONGEST_NAME
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]
@@ -178,24 +179,24 @@ def test_where_the_time_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)  # a long path would be folded
     shown = run("embed", *IMAGES, "-o", "v.npy", *MODEL).stdout.splitlines()
     assert len(shown) == 2
-    assert shown[1].startswith("3 pictures in 0.")
+    assert shown[1].startswith("3 images in 0.")
     assert "pictures" not in answer("embed", "猫", "-o", tmp_path / "v.npy", *MODEL)
 
 
 @pytest.mark.parametrize(
-    ("spent", "name", "fast", "said"),
+    ("seconds", "name", "fast", "said"),
     [
-        (Spent(reading=LONG, encoding=1), "a.JPG", False, "--fast"),
-        (Spent(reading=LONG, encoding=1), "a.jpg", True, None),
-        (Spent(reading=LONG, encoding=1), "a.png", False, None),
-        (Spent(reading=1, encoding=LONG), "a.jpg", False, "a smaller model"),
-        (Spent(reading=LONG / 3, encoding=LONG / 2), "a.jpg", False, None),
+        (Seconds(reading=LONG, encoding=1), "a.JPG", False, "--fast"),
+        (Seconds(reading=LONG, encoding=1), "a.jpg", True, None),
+        (Seconds(reading=LONG, encoding=1), "a.png", False, None),
+        (Seconds(reading=1, encoding=LONG), "a.jpg", False, "a smaller model"),
+        (Seconds(reading=LONG / 3, encoding=LONG / 2), "a.jpg", False, None),
     ],
 )
-def test_what_would_be_faster(spent: Spent, name: str, fast: bool, said: str | None) -> None:
-    advice = spent.advice(Wanted(names=[name], texts=[], pictures=[0]), fast)
-    assert len(advice) == (said is not None)
-    assert said is None or said in advice[0]
+def test_what_would_be_faster(seconds: Seconds, name: str, fast: bool, said: str | None) -> None:
+    lines = advice(seconds, IndexInputs(names=[name], pictures=[0]), fast)
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]
 
 
 # The program, with a step that says that it was reached and then takes half a minute.

@@ -11,8 +11,8 @@ import pytest
 from tests.test_cli import MODEL, TINY, answer, run
 
 import cjkclip
-from cjkclip.cli import embed
-from cjkclip.cli.screen import Report
+from cjkclip.cli.report import Report
+from cjkclip.gallery import index
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]
 WIDE = 20_000  # numbers in a vector: 96 MB for 1,200 texts
@@ -23,7 +23,7 @@ def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path, monkeypat
     clip.embed_dim = WIDE
     monkeypatch.setattr(clip, "encode_text", lambda texts, **_: np.full((len(texts), WIDE), WIDE**-0.5, np.float32))
     monkeypatch.setattr(cjkclip, "load", lambda *_, **__: clip)
-    monkeypatch.setattr(embed, "PART", 50)
+    monkeypatch.setattr(index, "PART", 50)
     peaks: dict[int, int] = {}
     for count in (300, 1200):
         lines, out = tmp_path / f"{count}.txt", tmp_path / f"{count}.npy"
@@ -43,7 +43,7 @@ TALE = ["猫", "a cat", IMAGES[0], "犬", *IMAGES * 4, "鳥", "고양이", IMAGE
 @pytest.mark.parametrize("size", [2, 3, 100])
 def test_rows_lie_in_the_order_of_the_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Texts come in parts and pictures in batches that begin and end at other places."""
-    monkeypatch.setattr(embed, "PART", size)
+    monkeypatch.setattr(index, "PART", size)
     (tmp_path / "lines.txt").write_text("とり\n새\n a bird \n鳥\n", encoding="utf-8")
     more = ("--lines", tmp_path / "lines.txt", "--batch-size", "2")
     data = answer("embed", *TALE, *more, "-o", tmp_path / "v.npz", *MODEL)
@@ -70,7 +70,7 @@ def test_texts_are_encoded_in_parts_that_are_not_smaller_than_a_batch(
 
     monkeypatch.setattr(clip, "encode_text", encode)
     monkeypatch.setattr(cjkclip, "load", lambda *_, **__: clip)
-    monkeypatch.setattr(embed, "PART", 4)
+    monkeypatch.setattr(index, "PART", 4)
     words = [f"word {number}" for number in range(10)]
     for size in ("2", "5"):
         answer("embed", *words, "-o", tmp_path / "v.npy", "--batch-size", size, *MODEL)
@@ -81,23 +81,26 @@ def test_progress_counts_texts_and_pictures(tmp_path: Path, monkeypatch: pytest.
     told: list[Any] = []
 
     @contextmanager
-    def progress(self: Report, what: str, total: int) -> Iterator[Any]:
-        told.append((what, total))
-        yield told.append
+    def progress(self: Report, what: str) -> Iterator[Any]:
+        told.append(what)
+        yield lambda done, total: told.append((done, total))
 
     monkeypatch.setattr(Report, "progress", progress)
-    monkeypatch.setattr(embed, "PART", 2)
+    monkeypatch.setattr(index, "PART", 2)
     words = ("a", "b", "c", *IMAGES, "d", "e")
     assert run("embed", *words, "-o", tmp_path / "v.npy", "--batch-size", "2", *MODEL).exit_code == 0
-    assert told == [("encoding", 8), 2, 4, 6, 7, 8]  # a and b; two pictures; c and d; a picture; e
+    assert told == [
+        "encoding",
+        *((done, 8) for done in (0, 2, 4, 6, 7, 8)),
+    ]  # a and b; two pictures; c and d; a picture; e
     del told[:]
-    monkeypatch.setattr(embed, "PART", 4)
+    monkeypatch.setattr(index, "PART", 4)
     assert run("embed", *"abcdefgh", "-o", tmp_path / "v.npy", "--batch-size", "2", *MODEL).exit_code == 0
-    assert told == [("encoding", 8), 2, 4, 6, 8]
+    assert told == ["encoding", *((done, 8) for done in (0, 2, 4, 6, 8))]
 
 
 def test_texts_that_are_cut_are_counted_once_over_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "PART", 2)
+    monkeypatch.setattr(index, "PART", 2)
     words = ["猫", "a", "b", "ねこ" * 500, "c", "d", "いぬ" * 500, "ねこ" * 600]
     notes = answer("embed", *IMAGES, *words, "-o", tmp_path / "v.npy", "--batch-size", "2", *MODEL)["notes"]
     assert notes == [f"3 of 8 texts are longer than 77 tokens and were cut (first: '{'ねこ' * 30}…')"]

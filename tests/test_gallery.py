@@ -114,7 +114,7 @@ def test_a_gallery_that_cannot_be_is_refused(names: list[str], vectors: np.ndarr
     [
         (unit(1, width=8), 5, r"expected \(q, 16\)"),
         (np.full((1, 16), np.nan, np.float32), 5, "not finite"),
-        (unit(1), 0, "at least one"),
+        (unit(1), 0, "k is 0, expected at least 1"),
     ],
     ids=["width", "nan", "k"],
 )
@@ -230,9 +230,9 @@ def test_one_picture_is_a_list_of_one(clip: cjkclip.Clip, folder: Path, monkeypa
 def test_without_on_error_a_bad_picture_stops_it(clip: cjkclip.Clip, folder: Path) -> None:
     with pytest.raises(ImageError, match=r"none\.png"):
         Gallery.from_pictures(clip, [folder / "a.webp", folder / "none.png"])
-    with pytest.raises(InputError, match="none of 1 pictures"):
+    with pytest.raises(InputError, match="none of 1 images"):
         Gallery.from_pictures(clip, [folder / "none.png"], on_error=lambda *_: None)
-    with pytest.raises(InputError, match="2 names for 1 pictures"):
+    with pytest.raises(InputError, match="2 names for 1 images"):
         Gallery.from_pictures(clip, [folder / "a.webp"], ["a", "b"])
 
 
@@ -242,7 +242,7 @@ def test_find_pictures(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("nowhere", "does not exist"), ("notes.txt", "not a folder"), (".hidden/", "holds no")]
+    ("name", "said"), [("nowhere", "does not exist"), ("notes.txt", "is a file"), (".hidden/", "contains no image")]
 )
 def test_a_folder_without_pictures_is_refused(folder: Path, name: str, said: str) -> None:
     (folder / ".hidden" / "x.png").unlink()

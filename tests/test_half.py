@@ -12,7 +12,7 @@ import pytest
 
 import cjkclip
 from cjkclip import engines, probes
-from cjkclip.cli.screen import Report
+from cjkclip.cli.report import Report
 from cjkclip.config import Model
 from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.machine import cache

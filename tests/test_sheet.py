@@ -13,7 +13,7 @@ from PIL import Image, ImageFont
 from tests.test_cli import IMAGES, MODEL, run
 from tests.tinyfont import SIDE, tiny_bitmap_font, tiny_collection, tiny_font
 
-from cjkclip.cli.screen import Report
+from cjkclip.cli.report import Report
 from cjkclip.cli.sheets import _open
 from cjkclip.errors import InputError
 from cjkclip.gallery.sheet import CARD, CARD_HEIGHT, COLUMNS, SheetImage, SheetRow, draw_sheet

@@ -15,7 +15,7 @@ from cjkclip.config import Bert, Model, ResNet, Text, Vit
 from cjkclip.errors import CheckpointError, MissingDependencyError
 from cjkclip.speed import clock, jobs, products, work
 from cjkclip.speed.advice import advise
-from cjkclip.speed.jobs import EXACT, Distance, Line, Measured, Setting
+from cjkclip.speed.jobs import EXACT, BenchRow, Distance, Setting, Timing
 from cjkclip.text.wordpiece import chinese_bert
 from families import GOLDEN
 from test_engines import MODELS
@@ -241,7 +241,7 @@ def test_distances() -> None:
 def test_vectors_that_are_no_numbers_are_refused() -> None:
     clip = cjkclip.load(GOLDEN / "hf-clip-text-projection", engine="numpy")
     clip.params["text.proj.weight"] = np.full_like(clip.params["text.proj.weight"], np.nan)
-    with pytest.raises(CheckpointError, match="the text tower gives no numbers"):
+    with pytest.raises(CheckpointError, match="the text tower returns values that are not finite"):
         jobs.vectors(clip)
 
 
@@ -252,27 +252,25 @@ def test_captions_differ_and_a_photograph_is_the_same_each_time() -> None:
     assert file[:3] == b"\xff\xd8\xff"
 
 
-def line(kind: Any, items: int, rate: float) -> Line:
-    return Line(kind=kind, name=f"{kind} {items}", items=items, seconds=items / rate, flops=None)
+def line(kind: Any, items: int, rate: float) -> BenchRow:
+    return BenchRow(kind=kind, name=f"{kind} {items}", items=items, seconds=items / rate, flops=None)
 
 
-def measured(setting: Setting, *rates: float, cosine: float = 1.0) -> Measured:
+def measured(setting: Setting, *rates: float, cosine: float = 1.0) -> Timing:
     """A setting with so many items a second: 1, 8 and 32 pictures, 1 and 128 texts."""
     kinds = [("image", 1), ("image", 8), ("image", 32), ("text", 1), ("text", 128)]
     lines = [line(kind, items, rate) for (kind, items), rate in zip(kinds, rates, strict=True)]
-    return Measured(
-        setting=setting, limit=None, lines=lines, distances={"image": Distance(difference=0.0, cosine=cosine)}
-    )
+    return Timing(setting=setting, limit=None, rows=lines, distances={"image": Distance(difference=0.0, cosine=cosine)})
 
 
 def test_advice_names_the_fastest_and_how_to_ask_for_it() -> None:
     both = [measured(EXACT, 10, 20, 30, 104, 100), measured(BF16, 20, 40, 60, 106, 200, cosine=0.9999)]
     *said, last = advise("m", {"facts": {"a": 1}}, both, [], BF16, 2)
-    assert last.endswith("the gate took it (its least cosine here is 0.99990, 0.9995 is asked)")
+    assert last.endswith("bf16 was accepted (its least cosine here is 0.99990, at least 0.9995 is required)")
     assert said == [
-        "openvino bf16 is the fastest for one picture at a time (20.0/s), many pictures (60.0/s), many texts (200/s):",
+        "openvino bf16 is fastest for one picture at a time (20.0/s), many pictures (60.0/s), many texts (200/s):",
         "    cjkclip.load('m', facts={'a': 1})",
-        "openvino fp32 is the fastest for one text at a time (104/s):",  # alike, so the exact one
+        "openvino fp32 is fastest for one text at a time (104/s):",  # alike, so the exact one
         "    cjkclip.load('m', facts={'a': 1}, precision='fp32')",
     ]
     assert advise("m", {}, [measured(TORCH, *[9] * 5)], [], EXACT, 2)[1] == (
@@ -284,10 +282,10 @@ def test_advice_leaves_out_what_is_too_far_off() -> None:
     both = [measured(EXACT, 1, 1, 1, 1, 1), measured(BF16, 9, 9, 9, 9, 9, cosine=0.99)]
     said = advise("m", {}, both, [], EXACT, 2)
     assert said[1] == "    cjkclip.load('m')"
-    assert "did not take bf16 (its least cosine here is 0.99000, 0.9995 is asked)" in said[2]
-    assert said[3] == "openvino bf16 is left out: its least cosine to openvino fp32 is 0.99000, below 0.9995"
+    assert "bf16 was not accepted (its least cosine here is 0.99000, at least 0.9995 is required)" in said[2]
+    assert said[3] == "openvino bf16 is not recommended: its least cosine to openvino fp32 is 0.99000, below 0.9995"
     near = [measured(EXACT, 1, 1, 1, 1, 1), measured(BF16, 9, 9, 9, 9, 9, cosine=0.9996)]
-    assert "leaves small models exact" in advise("m", {}, near, [], EXACT, 2)[2]
+    assert "keeps small models in fp32" in advise("m", {}, near, [], EXACT, 2)[2]
 
 
 def test_advice_on_batches_and_on_decoding() -> None:
@@ -296,5 +294,5 @@ def test_advice_on_batches_and_on_decoding() -> None:
     said = advise("m", {}, [one], plain, EXACT, 2)
     assert said[3] == "smaller batches are faster: encode_image(pictures, batch_size=8)"
     assert "at up to 100/s" in said[4]
-    assert "exact=False) opens 240/s" in said[4]
+    assert "exact=False) decodes 240/s" in said[4]
     assert len(advise("m", {}, [one], plain, EXACT, 8)) == 4  # eight cores open enough

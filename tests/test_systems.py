@@ -20,7 +20,7 @@ import cjkclip
 from cjkclip import cli
 from cjkclip.checkpoints import weights
 from cjkclip.checkpoints.weights import replace
-from cjkclip.cli import convert, inputs, screen
+from cjkclip.cli import convert, inputs, report, streams
 from cjkclip.errors import WeightsError
 from cjkclip.gallery import files
 from cjkclip.gallery.sheet.fonts import Fonts
@@ -31,8 +31,8 @@ from families import GOLDEN
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screen, "ON_WINDOWS", True)
-    monkeypatch.setattr(inputs, "ON_WINDOWS", True)
+    for module in (report, streams, inputs):
+        monkeypatch.setattr(module, "ON_WINDOWS", True)
 
 
 def test_a_folder_that_cannot_be_exchanged_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_typer_leaves_texts_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("windows")
 def test_what_goes_into_a_pipe_there_is_read_by_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = screen.json_text({"name": "狗 🐕\u2028"})
+    text = report.json_text({"name": "狗 🐕\u2028"})
     assert text.isascii()
     assert json.loads(text) == {"name": "狗 🐕\u2028"}
     for terminal, written in ((False, "狗█".encode()), (True, rb"\u72d7\u2588")):
@@ -120,17 +120,17 @@ def test_what_goes_into_a_pipe_there_is_read_by_everybody(monkeypatch: pytest.Mo
         out = io.TextIOWrapper(raw, encoding="cp1252", write_through=True)
         monkeypatch.setattr(out, "isatty", lambda terminal=terminal: terminal)
         monkeypatch.setattr(sys, "stdout", out)
-        assert screen.ready_streams()
+        assert streams.ready_streams()
         out.write("狗█")
         assert raw.getvalue() == written
 
 
 @pytest.mark.usefixtures("windows")
 def test_a_reader_that_has_gone_is_told_in_another_way_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screen, "_leave_output", lambda: None)
-    assert screen.leave_full(OSError(errno.EINVAL, "Invalid argument")) == screen.BROKEN_PIPE
+    monkeypatch.setattr(streams, "_leave_output", lambda: None)
+    assert streams.leave_full(OSError(errno.EINVAL, "Invalid argument")) == streams.BROKEN_PIPE
     with pytest.raises(OSError, match="Invalid"):
-        screen.leave_full(OSError(errno.EINVAL, "Invalid argument", "a file"))
+        streams.leave_full(OSError(errno.EINVAL, "Invalid argument", "a file"))
 
 
 def test_junctions_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

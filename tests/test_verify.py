@@ -24,11 +24,11 @@ def load(path: Path, **asked: Any) -> cjkclip.Clip:
     return cjkclip.load(path, engine="numpy", **asked)
 
 
-def stage(report: verify.Report, name: str) -> verify.Stage:
+def stage(report: verify.Comparison, name: str) -> verify.Stage:
     return next(each for each in report.stages if each.name == name)
 
 
-def first(report: verify.Report) -> str | None:
+def first(report: verify.Comparison) -> str | None:
     return None if report.first is None else report.first.name
 
 

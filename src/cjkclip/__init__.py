@@ -1,10 +1,10 @@
-"""CLIP models that speak Chinese, Japanese, Korean and English.
+"""CLIP models for Chinese, Japanese, Korean and English.
 
 >>> import cjkclip
 >>> sorted(cjkclip.__all__)[:3]
 ['Clip', 'Gallery', 'Prediction']
 
-Everything is imported when it is first used: `import cjkclip` loads no framework.
+Every name is imported at its first use: `import cjkclip` loads no framework.
 """
 
 import importlib

@@ -1,6 +1,6 @@
-"""The program `cjkclip`, which is `python -m cjkclip` too.
+"""The program `cjkclip`, also `python -m cjkclip`.
 
-The command line is imported when it runs, so that Ctrl-C before its first word ends like any later one.
+The command line is imported when it runs, so that Ctrl-C during the import ends with the same message as later.
 """
 
 import sys
@@ -12,7 +12,7 @@ def main() -> None:
         from cjkclip.cli import main as run
     except KeyboardInterrupt:
         sys.stderr.write("cjkclip: interrupted\n")
-        sys.exit(130)  # cli.screen.INTERRUPTED, which could not be imported
+        sys.exit(130)  # cli.streams.INTERRUPTED, whose import was interrupted
     run()
 
 

@@ -1,11 +1,11 @@
-"""Are two checkpoints the same model? Tokens, pixels and every stage of both towers, side by side.
+"""Compare two checkpoints: tokens, pixels and every stage of both towers.
 
     report = verify.compare("moji", "converted/")
     report.same, report.first        # True, None; or False and the first stage that differs
 
-What is asked comes with the package: cropped pictures of the bundled gallery, its names in five languages. Both towers
-are asked with the first checkpoint's pixels and ids, so that a tokenizer or a resize that differs is told once and
-does not hide the weights. Refuses: checkpoints that have no tower in common.
+The inputs are part of the package: cropped images of the bundled gallery, and its names in five languages. Both models
+get the first checkpoint's pixels and ids, so a difference in tokenizer or resize is reported once and does not hide
+the weights.
 """
 
 from collections.abc import Iterator
@@ -22,20 +22,20 @@ from cjkclip.errors import InputError
 from cjkclip.probes import noise, pictures, random_tokens, sentences
 from cjkclip.text import Tokens
 
-__all__ = ["TOLERANCE", "Report", "Stage", "compare", "pictures", "sentences"]
+__all__ = ["TOLERANCE", "Comparison", "Stage", "compare", "pictures", "sentences"]
 
-TOLERANCE = 2e-6  # of a stage's largest value: what float32 and another order of additions account for
+TOLERANCE = 2e-6  # relative to a stage's largest value: explained by float32 and another order of additions
 SIDES = ("first", "second")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One thing that both checkpoints computed."""
+    """One value that both checkpoints computed."""
 
     name: str  # "tokens", "pixels", a stage of an engine ("image_block_0"), or "logit_scale"
     largest: float  # the largest absolute value on the first side; for tokens, the number of texts
     apart: float | None  # the largest absolute difference; for tokens, texts with other ids; None: see `note`
-    note: str  # what else there is to say, or ""
+    note: str  # more about the difference, or ""
 
     @property
     def relative(self) -> float | None:
@@ -44,15 +44,15 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Every stage in the order of computing, and what the configs say differently."""
+class Comparison:
+    """Every stage in the order of computation, and the differences of the configs."""
 
     stages: tuple[Stage, ...]
     facts: tuple[str, ...]  # "vision.act: 'gelu' and 'quick_gelu'"; towers that one side lacks
     tolerance: float
 
     def within(self, stage: Stage) -> bool:
-        """Is a stage the same, within the tolerance?"""
+        """Whether a stage is the same, within the tolerance."""
         return stage.relative is not None and stage.relative <= self.tolerance
 
     @property
@@ -62,12 +62,12 @@ class Report:
 
     @property
     def same(self) -> bool:
-        """Is every stage the same, within the tolerance?"""
+        """Whether every stage is the same, within the tolerance."""
         return self.first is None
 
 
-def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TOLERANCE) -> Report:
-    """Compare two loaded models, or two that `load` finds by these names. Use the same engine for both.
+def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TOLERANCE) -> Comparison:
+    """Compare two models, each loaded or given by name. Use the same engine for both.
 
     Raises InputError if they have no tower in common, and what `load` raises.
     """
@@ -75,7 +75,10 @@ def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TO
     one, two = clips
     see, read = (all(getattr(clip.config, part) is not None for clip in clips) for part in ("vision", "text"))
     if not see and not read:
-        raise InputError("the two have no tower in common: one has only an image tower, the other only a text tower")
+        raise InputError(
+            "the models have no tower in common: one has only an image tower, the other only a text tower. "
+            "Compare models that share a tower"
+        )
     inputs, towers = list[Stage](), list[Stage]()
     if read:
         tokens, stages = _tokens(one, two)
@@ -87,11 +90,11 @@ def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TO
         towers = [*_images(one, two, pixels), *towers]
     if see and read:
         towers.append(_difference("logit_scale", np.array(one.logit_scale), np.array(two.logit_scale)))
-    return Report(stages=(*inputs, *towers), facts=tuple(_facts(one, two)), tolerance=tolerance)
+    return Comparison(stages=(*inputs, *towers), facts=tuple(_facts(one, two)), tolerance=tolerance)
 
 
 def _tokens(one: Clip, two: Clip) -> tuple[Tokens, list[Stage]]:
-    """The ids that the towers are asked with, and how the two tokenizers compare."""
+    """Return the ids for both towers, and the comparison of the tokenizers."""
     texts = sentences()
     rows = [clip.tokenize(texts) if clip.tokenizer is not None else None for clip in (one, two)]
     first, second = rows
@@ -101,12 +104,12 @@ def _tokens(one: Clip, two: Clip) -> tuple[Tokens, list[Stage]]:
         return first or second or random_tokens(*(cast(TextTower, clip.config.text) for clip in (one, two))), [
             stage
         ] if first or second else []
-    other = [i for i in range(len(texts)) if not np.array_equal(_kept(first, i), _kept(second, i))]
+    other = [i for i in range(len(texts)) if not np.array_equal(_ids(first, i), _ids(second, i))]
     note = f"other ids for {texts[other[0]][:20]!r}" if other else ""
     return first, [Stage(name="tokens", largest=float(len(texts)), apart=float(len(other)), note=note)]
 
 
-def _kept(tokens: Tokens, row: int) -> np.ndarray:
+def _ids(tokens: Tokens, row: int) -> np.ndarray:
     return tokens.ids[row][tokens.mask[row] == 1]
 
 
@@ -122,12 +125,12 @@ def _texts(one: Clip, two: Clip, tokens: Tokens) -> list[Stage]:
 
 
 def _pixels(one: Clip, two: Clip) -> tuple[np.ndarray, list[Stage]]:
-    """The pixels that the towers are asked with, and how the two ways to them compare."""
-    shown = pictures()
-    first, second = (clip.preprocess(shown) if clip.config.image is not None else None for clip in (one, two))
+    """Return the pixels for both towers, and the comparison of the preprocessing."""
+    images = pictures()
+    first, second = (clip.preprocess(images) if clip.config.image is not None else None for clip in (one, two))
     if first is None and second is None:
         size = cast(Any, one.config.vision).image_size
-        return noise(len(shown), size), []
+        return noise(len(images), size), []
     if first is None or second is None:
         stage = Stage(name="pixels", largest=0.0, apart=None, note=_only(first is not None, "preprocessing files"))
         return cast(np.ndarray, first if second is None else second), [stage]
@@ -148,13 +151,13 @@ def _images(one: Clip, two: Clip, pixels: np.ndarray) -> list[Stage]:
 
 
 def _stages(first: Stages, second: Stages) -> list[Stage]:
-    found: list[Stage] = []
+    stages: list[Stage] = []
     for name in (*first, *(name for name in second if name not in first)):
         if name in first and name in second:
-            found.append(_difference(name, first[name], second[name]))
+            stages.append(_difference(name, first[name], second[name]))
         else:
-            found.append(Stage(name=name, largest=0.0, apart=None, note=_only(name in first, "this stage")))
-    return found
+            stages.append(Stage(name=name, largest=0.0, apart=None, note=_only(name in first, "this stage")))
+    return stages
 
 
 def _difference(name: str, first: np.ndarray, second: np.ndarray) -> Stage:
@@ -171,7 +174,7 @@ def _only(first: bool, what: str) -> str:
 
 
 def _facts(one: Clip, two: Clip) -> Iterator[str]:
-    """What the configs say differently, by their dotted names."""
+    """Yield the differences of the configs, by dotted names."""
     ours, theirs = (clip.config.to_dict() for clip in (one, two))
     for part, what in (("vision", "an image tower"), ("text", "a text tower")):
         if (ours[part] is None) != (theirs[part] is None):
@@ -193,5 +196,5 @@ def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _unread(facts: dict[str, Any]) -> bool:
-    """Nobody looks at the end token's id where the text is pooled at the largest."""
+    """Whether the id of the end token is unused, because the text is pooled at the largest id."""
     return facts.get("text.pool") == "largest-id"

@@ -1,6 +1,6 @@
 """The command line: `cjkclip COMMAND`, the same words as in Python.
 
-Each command is a thin table over public functions. What cjkclip raises on purpose never ends in a traceback.
+Each command is a thin layer over public functions. A CjkclipError never ends in a traceback.
 """
 
 import re
@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from cjkclip import __version__
 from cjkclip.cli import bench, classify, convert, doctor, embed, models, search, train, verify
 from cjkclip.cli.options import spread
-from cjkclip.cli.screen import (
-    EXIT_CODES,
+from cjkclip.cli.report import EXIT_CODES
+from cjkclip.cli.streams import (
     INTERRUPTED,
     MISSING,
     TERMINATED,
@@ -30,17 +30,17 @@ from cjkclip.cli.screen import (
 __all__ = ["app", "main"]
 
 
-_SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 # The base of typer's errors, the class below Exception. Newer versions call it TyperException, older ones use click's.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[-4])
+_ENDINGS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 
 class _Terminated(BaseException):
-    """SIGTERM has come: everything on the way is closed, as after Ctrl-C."""
+    """SIGTERM was received. It unwinds the stack as KeyboardInterrupt does, so that open files are closed."""
 
 
 class _Group(TyperGroup):
-    """The commands, with our own way of ending."""
+    """The group of all commands, which ends with our exit codes."""
 
     def main(
         self,
@@ -51,8 +51,8 @@ class _Group(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run, and leave with an exit code."""
-        del standalone_mode, windows_expand_args  # which would take the ~ and the * of texts for names of files
+        """Run a command and exit with its code."""
+        del standalone_mode, windows_expand_args  # it would expand ~ and * in texts as if they were paths
         if not ready_streams():
             sys.exit(MISSING)
         try:
@@ -68,8 +68,8 @@ class _Group(TyperGroup):
             code = leave_broken_pipe()
         except OSError as error:
             code = leave_full(error)
-        if code in _SAID:
-            sys.stderr.write(f"cjkclip: {_SAID[code]}\n")
+        if code in _ENDINGS:
+            sys.stderr.write(f"cjkclip: {_ENDINGS[code]}\n")
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
@@ -91,17 +91,17 @@ def _usage(raised: Exception) -> int:
     error: Any = raised
     context = getattr(error, "ctx", None)
     command = "cjkclip" if context is None else context.command_path
-    said = error.message if getattr(error, "param", None) is None else error.format_message()
-    message = safe(re.sub(r"\s+", " ", said).strip())
+    text = error.message if getattr(error, "param", None) is None else error.format_message()
+    message = safe(re.sub(r"\s+", " ", text).strip())
     sys.stderr.write(f"{command}: {message}\nTry '{command} --help'.\n")
     return USAGE
 
 
-def _version(wanted: bool) -> bool:
-    if wanted:
+def _version(requested: bool) -> bool:
+    if requested:
         sys.stdout.write(f"cjkclip {__version__}\n")
         raise typer.Exit
-    return wanted
+    return requested
 
 
 app = typer.Typer(
@@ -121,7 +121,7 @@ def start(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """CLIP models that speak Chinese, Japanese, Korean and English: classify, embed and search pictures."""
+    """CLIP models for Chinese, Japanese, Korean and English: classify, embed and search images."""
     del version
 
 
@@ -134,6 +134,6 @@ def _terminate(*_: object) -> None:
 
 
 def main() -> None:
-    """The program `cjkclip`."""
+    """Run the program `cjkclip`."""
     signal.signal(signal.SIGTERM, _terminate)
     app(prog_name="cjkclip")

@@ -1,4 +1,4 @@
-"""`cjkclip bench`: how fast a model is here on each engine, how far that is from the limit, and what to use."""
+"""`cjkclip bench`: the speed of a model on each engine, its share of the limit, and which setting to use."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,15 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 import cjkclip
+from cjkclip.answers import bench_answer
 from cjkclip.checkpoints.weights.replace import replacing
-from cjkclip.cli.inputs import is_folder, read_facts
+from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Model, Tower
-from cjkclip.cli.screen import Report, cell, json_text, safe
+from cjkclip.cli.report import Report, cell, json_text
+from cjkclip.cli.streams import safe
 from cjkclip.errors import EngineError, InputError, WeightsError
+from cjkclip.gallery.files import is_folder
 from cjkclip.machine import processor
 from cjkclip.speed import jobs
 from cjkclip.speed.advice import advise
-from cjkclip.speed.jobs import FULL, QUICK, Line, Measured, Pace, Setting
+from cjkclip.speed.jobs import FULL, QUICK, BenchRow, Pace, Setting, Timing
 from cjkclip.speed.products import matrix_rate
 
 
@@ -33,13 +36,13 @@ class Measurable(StrEnum):
 
 Engine = Annotated[
     Measurable,
-    typer.Option("--engine", help="auto: all that are installed. openvino in fp32 is measured in any case."),
+    typer.Option("--engine", help="Engine to measure; auto: all installed ones. openvino in fp32 is always measured."),
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="A few rounds: a first impression.")]
-Int8 = Annotated[bool, typer.Option("--int8", help="Measure int8 too; making it takes minutes the first time.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Only a few rounds, for a first impression.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Measure int8 too; quantising takes minutes the first time.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="FILE.json", help="Where to write what --json would print."),
+    typer.Option("--out", "-o", metavar="FILE.json", help="Write the output of --json to this file."),
 ]
 Load = Callable[[Setting | None], "cjkclip.Clip"]
 HEADINGS = ("per second", "ms", "GFLOP/s", "of limit", "off by", "cosine")
@@ -56,31 +59,31 @@ def bench(
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on this machine: every engine and precision there is, and which to use for what.
+    """Measure a model on this machine, with every available engine and precision, and advise which one to use.
 
     The limit is the rate of matrix products alone, in the same engine and precision, measured in the same run.
-    "off by" and "cosine" are the largest difference and the least cosine to vectors of openvino in fp32.
+    "off by" and "cosine" are the largest difference and the least cosine similarity to vectors of openvino in fp32.
     Close other programs first: all cores are used.
 
     Example: cjkclip bench --model OFA-Sys/chinese-clip-vit-base-patch16
     """
-    asked: dict[str, Any] = {"facts": read_facts(fact or []), "image_tower": image_tower}
+    options: dict[str, Any] = {"facts": read_facts(fact or []), "image_tower": image_tower}
     if out is not None and out.suffix != ".json":
         raise typer.BadParameter(f"--out {str(out)!r} must end in .json")
 
     def load(setting: Setting | None) -> cjkclip.Clip:
-        return cjkclip.load(model, **asked, **({} if setting is None else asdict(setting)))
+        return cjkclip.load(model, **options, **({} if setting is None else asdict(setting)))
 
     with Report("bench", as_json=json) as report:
         _require_place(out)
-        pace, found = (QUICK if quick else FULL), processor.describe()
+        pace, machine = (QUICK if quick else FULL), processor.describe()
         default, plain = _plain(report, load, pace)
-        measured = _towers(report, load, jobs.settings(engine, int8=int8), pace)
-        advice = advise(model, asked, measured, plain, default, found["cores"])
-        report.answer |= {"model": model, "machine": found, "quick": quick, "default": asdict(default)}
-        report.answer |= {"settings": [_record(one) for one in measured], "plain": [_row(line) for line in plain]}
-        report.answer["advice"] = advice
-        report.show(cell(f"{model} on {processor.sentence(found)}", "bold"), "", _table(measured, plain), "")
+        timings = _towers(report, load, jobs.settings(engine, int8=int8), pace)
+        advice = advise(model, options, timings, plain, default, machine["cores"])
+        report.answer = dict(
+            bench_answer(model, machine, quick=quick, default=default, timings=timings, plain=plain, advice=advice)
+        )
+        report.show(cell(f"{model} on {processor.sentence(machine)}", "bold"), "", _table(timings, plain), "")
         report.show(*map(cell, advice))
         if out is not None:
             _write(out, json_text(report.whole(report.answer)))
@@ -89,22 +92,24 @@ def bench(
 
 def _require_place(out: Path | None) -> None:
     if out is not None and (is_folder(str(out)) or not is_folder(str(out.parent))):
-        raise InputError(f"--out {str(out)!r} has to be a file in a folder that exists: make {str(out.parent)!r} first")
+        raise InputError(
+            f"--out {str(out)!r} must be a file in an existing directory: create {str(out.parent)!r} first"
+        )
 
 
-def _plain(report: Report, load: Load, pace: Pace) -> tuple[Setting, list[Line]]:
-    """What `load` takes by itself, and what is measured once because no engine takes part in it."""
-    with report.progress("looking at the model", 1) as progress:
+def _plain(report: Report, load: Load, pace: Pace) -> tuple[Setting, list[BenchRow]]:
+    """Return the setting that `load` chooses, and the rows that need no engine and are measured once."""
+    with report.progress("loading the model", 1) as progress:
         clip = load(None)
-        used = clip.engine  # the gate may measure here
+        used = clip.engine  # may measure whether half precision is close enough
         default = Setting(engine=used.name, precision=used.precision, device=used.device)
         progress(1)
     return default, _timed(report, "without an engine", jobs.plain_jobs(clip), pace)
 
 
-def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> list[Measured]:
-    """One setting after the other; never two engines of the model at once."""
-    measured, exact = list[Measured](), None
+def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> list[Timing]:
+    """Measure one setting after the other; two engines of the model never exist at the same time."""
+    timings, exact = list[Timing](), None
     for setting in settings:
         with report.progress(f"{setting}: matrix products", 1) as progress:
             limit = matrix_rate(**asdict(setting), rounds=pace.products)
@@ -112,50 +117,39 @@ def _towers(report: Report, load: Load, settings: list[Setting], pace: Pace) -> 
         clip = load(setting)
         try:
             vectors = jobs.vectors(clip)
-        except EngineError as error:  # int8 may be refused
+        except EngineError as error:  # int8 may be rejected
             report.note(f"{setting}: {error}")
             continue
         exact = exact or vectors
-        lines = _timed(report, str(setting), jobs.tower_jobs(clip), pace)
+        rows = _timed(report, str(setting), jobs.tower_jobs(clip), pace)
         del clip
         distances = jobs.distances(vectors, exact)
-        measured.append(Measured(setting=setting, limit=limit, lines=lines, distances=distances))
-    return measured
+        timings.append(Timing(setting=setting, limit=limit, rows=rows, distances=distances))
+    return timings
 
 
-def _timed(report: Report, what: str, listed: list[jobs.Job], pace: Pace) -> list[Line]:
-    lines: list[Line] = []
-    with report.progress(what, len(listed)) as progress:
-        for job in listed:
+def _timed(report: Report, title: str, todo: list[jobs.Job], pace: Pace) -> list[BenchRow]:
+    lines: list[BenchRow] = []
+    with report.progress(title, len(todo)) as progress:
+        for job in todo:
             lines.append(jobs.timed(job, pace))
             progress(len(lines))
     return lines
 
 
-def _record(one: Measured) -> dict[str, Any]:
-    """One setting for machines."""
-    rows = [_row(line) | {"share": one.share(line)} for line in one.lines]
-    distances = {tower: asdict(distance) for tower, distance in one.distances.items()}
-    return {**asdict(one.setting), "limit_gflops": one.limit, "distances": distances, "rows": rows}
-
-
-def _row(line: Line) -> dict[str, Any]:
-    return asdict(line) | {"rate": line.rate, "gflops": line.gflops}
-
-
-def _table(measured: list[Measured], plain: list[Line]) -> Table:
-    """One block per setting, headed by its limit. The best rate of each job is green."""
+def _table(timings: list[Timing], plain: list[BenchRow]) -> Table:
+    """Return one block per setting, headed by its limit. The best rate of each job is green."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, no_wrap=True, justify="right")
     fastest: dict[str, float] = {}
-    for line in (line for one in measured for line in one.lines):
+    for line in (line for one in timings for line in one.rows):
         fastest[line.name] = max(line.rate, fastest.get(line.name, 0.0))
-    for one in measured:
+    for one in timings:
         limit = "" if one.limit is None else f"{one.limit:,.0f}"
         table.add_row(cell(str(one.setting), "bold"), "", "", limit, "limit" if limit else "", style="bold")
-        for line in one.lines:
+        for line in one.rows:
             share, apart = one.share(line), one.distances[line.kind]
             rate = cell(f"{line.rate:,.1f}", "green" if line.rate == fastest[line.name] else "")
             work = (f"{line.gflops or 0:,.0f}", "" if share is None else f"{share:.0%}")
@@ -168,7 +162,7 @@ def _table(measured: list[Measured], plain: list[Line]) -> Table:
     return table
 
 
-def _begin(line: Line, rate: Text) -> tuple[Text, Text, str]:
+def _begin(line: BenchRow, rate: Text) -> tuple[Text, Text, str]:
     return cell(f"  {line.name}"), rate, f"{line.seconds * 1e3:,.2f}"
 
 

@@ -1,4 +1,4 @@
-"""What `cjkclip doctor` asks of an installation. Each check returns how it ended and what it found, or raises."""
+"""Checks of the installation for `cjkclip doctor`. Each returns a status and a finding, or raises."""
 
 import importlib.metadata
 import platform
@@ -16,7 +16,7 @@ from cjkclip.machine.threads import cores
 
 Result = tuple[Literal["ok", "note", "fail"], str]
 
-# A few words in each language, for fonts and for text towers.
+# A short text in each language, for fonts and text towers.
 SAMPLES = {
     "zh": "一只猫 爱",
     "zh-Hant": "一隻貓 愛",
@@ -28,37 +28,36 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8
 
 
 def versions() -> Result:
-    """The package, Python and the system."""
+    """Return the versions of the package, Python and the system."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return "ok", f"{cjkclip.__version__} on {python}, {platform.system()} {platform.machine()}"
 
 
 def processor() -> Result:
-    """Cores, and the instructions that decide how fast a CPU engine is."""
+    """Return the cores, and the instructions that matter for the speed of a CPU engine."""
     text = cpu_text()
     flags = [flag for flag in _FLAGS if re.search(rf"\b{flag}\b", text)]
-    return "ok", f"{processor_name()}, {cores()} cores, {' '.join(flags) or 'no special instructions known'}"
+    return "ok", f"{processor_name()}, {cores()} cores, {' '.join(flags) or 'no vector instructions known'}"
 
 
 def installed_engines() -> Result:
-    """Which engines are installed, in which version."""
-    found: list[str] = []
+    """Return the installed engines and their versions."""
+    versions: list[str] = []
     for name in ENGINES:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"{name} is not installed")
-    return ("ok" if any("openvino 2" in one for one in found) else "note"), ", ".join(found)
+            versions.append(f"{name} is not installed")
+    return ("ok" if any("openvino 2" in one for one in versions) else "note"), ", ".join(versions)
 
 
 def chosen_engine(engine: str, precision: str) -> Result:
-    """What a model would run on. Raises EngineError."""
-    name, wanted, device = engines.choose(engine, precision)
-    return "ok", f"{name}, {wanted}, {device}"
+    """Return the engine, precision and device that a model would use. Raises EngineError."""
+    return "ok", ", ".join(engines.choose(engine, precision))
 
 
 def hub_state() -> Result:
-    """The download cache, and whether the network may be used."""
+    """Return the download cache, and whether the network may be used."""
     from huggingface_hub import constants
 
     cache_folder = Path(constants.HF_HUB_CACHE)
@@ -68,12 +67,12 @@ def hub_state() -> Result:
 
 
 def fonts() -> Result:
-    """Whether a contact sheet can be written in each language, and with which face."""
-    found = find_fonts()
-    runs = {language: found.runs(text, language) for language, text in SAMPLES.items()}
-    lacking = [language for language, parts in runs.items() if parts is None]
-    if lacking:
-        return "note", f"none for {', '.join(lacking)}: {ADVICE}"
+    """Return the font face for each language of a contact sheet."""
+    available = find_fonts()
+    runs = {language: available.runs(text, language) for language, text in SAMPLES.items()}
+    missing = [language for language, parts in runs.items() if parts is None]
+    if missing:
+        return "note", f"none for {', '.join(missing)}: {ADVICE}"
     faces = {language: dict.fromkeys(_family(face) for _, face in parts or ()) for language, parts in runs.items()}
     return "ok", "; ".join(f"{language}: {', '.join(names)}" for language, names in faces.items())
 

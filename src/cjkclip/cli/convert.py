@@ -1,7 +1,6 @@
-"""`cjkclip convert`: a model written in another layout, whole or not at all.
+"""`cjkclip convert`: write a model in another layout, completely or not at all.
 
-Refuses: a folder that holds something; a layout that has no place for the model, or whose files would say something
-else of it. What is written is moved to its place at the end.
+The files are written to a temporary directory, which is moved to its place at the end.
 """
 
 from pathlib import Path
@@ -11,25 +10,31 @@ import typer
 from rich.table import Table
 
 import cjkclip
-from cjkclip import checkpoints
+from cjkclip import answers, checkpoints
+from cjkclip.answers import records
 from cjkclip.checkpoints.hub import Where
 from cjkclip.checkpoints.weights import find
 from cjkclip.checkpoints.weights.replace import new_folder
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Facts, Json, Tower
-from cjkclip.cli.screen import SOME_FAILED, Report, cell, safe
-from cjkclip.cli.verify import record, show
+from cjkclip.cli.report import Report, cell
+from cjkclip.cli.streams import SOME_FAILED, safe
+from cjkclip.cli.verify import show
 from cjkclip.config import unknown
 from cjkclip.errors import InputError, LayoutError, ModelNotFoundError
 from cjkclip.verify import compare
 
-Source = Annotated[str, typer.Argument(metavar="MODEL", help="A name of 'cjkclip models', hub id, folder or file.")]
-Target = Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the converted model.")]
+Source = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A name from 'cjkclip models', hub id, directory or file.")
+]
+Target = Annotated[Path, typer.Argument(metavar="FOLDER", help="A new directory for the converted model.")]
 Layout = Annotated[
     str,
-    typer.Option("--layout", metavar="LAYOUT", help="cjkclip, transformers, openai, open_clip, cn_clip, ..."),
+    typer.Option(
+        "--layout", metavar="LAYOUT", help="Target layout: cjkclip, transformers, openai, open_clip, cn_clip, ..."
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the model that FOLDER holds.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the model in FOLDER.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Load the result and compare it with MODEL.")]
 
 
@@ -46,7 +51,7 @@ def convert(
 ) -> None:
     """Write a model in another layout, if that layout can hold it.
 
-    A layout keeps its own rules for pictures and text: --verify shows what they change.
+    A layout may have its own rules for images and text: --verify shows the difference.
 
     Example: cjkclip convert ViT-B-32.pt converted/ --layout transformers --verify
     """
@@ -55,78 +60,82 @@ def convert(
         folder = _room(folder, force)
         clip = cjkclip.load(model, facts=facts, image_tower=image_tower, precision="fp32")
         for source in (model, image_tower or model):
-            home = checkpoints.locate(source, Where(offline=True)).resolve()  # it has just been loaded from there
+            home = checkpoints.locate(
+                source, Where(offline=True)
+            ).resolve()  # offline, because it was just loaded from there
             if any(_is_same(folder, each) for each in (home, *home.parents)):
-                raise InputError(f"{str(folder)!r} holds the model that is converted: name another folder")
-        lacks = _write(clip, folder, layout, force)
-        if lacks:
-            report.note(f"layout {layout!r} does not keep every fact; state them: load(..., facts={lacks!r})")
-        report.answer |= {"model": model, "folder": str(folder), "layout": layout, "facts": lacks, **_written(folder)}
-        report.show(f"{safe(model)} written to {safe(str(folder))} in layout {safe(layout)}", _table(folder))
+                raise InputError(f"{str(folder)!r} contains the model to convert: pass another directory")
+        missing = _write(clip, folder, layout, force)
+        if missing:
+            report.note(f"layout {layout!r} does not store every config value; pass them: load(..., facts={missing!r})")
+        report.answer = answer = answers.convert_answer(model, folder, layout, missing)
+        report.show(f"{safe(model)} written to {safe(str(folder))} in layout {safe(layout)}", _table(answer["files"]))
         if verify:
-            found = compare(clip, cjkclip.load(folder, facts=lacks, precision="fp32"))
-            same = found.same
-            report.answer["verified"] = record(found)
-            show(report, found)
+            result = compare(clip, cjkclip.load(folder, facts=missing, precision="fp32"))
+            same = result.same
+            answer["verified"] = answers.comparison(result)
+            show(report, result)
     if not same:
         raise typer.Exit(SOME_FAILED)
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Do two paths lead to one place? Their letters may differ where the disk does not mind."""
+    """Whether two paths lead to the same place, also on a disk that ignores case."""
     return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
 def _room(folder: Path, force: bool) -> Path:
-    """The folder's own path. Raises InputError unless it may be written; see `_require_room`."""
+    """Return the resolved path. Raises InputError unless it may be written; see `_require_room`."""
     try:
         folder = folder.resolve()
         _require_room(folder, force)
-    except (OSError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError
+    except (OSError, RuntimeError) as error:  # a link to itself is a RuntimeError
         raise InputError(f"{str(folder)!r} cannot be written: {error}") from error
     return folder
 
 
 def _require_room(folder: Path, force: bool) -> None:
-    """Raise InputError unless the folder may be written, and replaced without a loss that nobody meant."""
+    """Raise InputError unless the directory may be written, and holds nothing but a model to replace."""
     if not folder.parent.is_dir():
-        raise InputError(f"{str(folder)!r}: there is no folder {str(folder.parent)!r}, make it first")
+        raise InputError(f"{str(folder)!r}: the directory {str(folder.parent)!r} does not exist; create it first")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not force:
-        raise InputError(f"{str(folder)!r} is there already: name a new folder, or pass --force to replace it")
+        raise InputError(f"{str(folder)!r} already exists: pass a new directory, or --force to replace it")
     try:
         find(folder)
     except ModelNotFoundError as error:
-        raise InputError(f"{error}: --force replaces a model's folder and nothing else") from error
+        raise InputError(f"{error}: --force only replaces the directory of a model") from error
     if any(entry.is_dir() for entry in folder.iterdir()):
-        raise InputError(f"{str(folder)!r} holds other folders: --force replaces a model's folder and nothing else")
+        raise InputError(f"{str(folder)!r} contains other directories: --force only replaces the directory of a model")
 
 
 def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict[str, Any]:
-    """Write the folder, whole or not at all; returns the facts that the layout does not keep."""
+    """Write the directory, completely or not at all; returns the config values that the layout does not store."""
     with new_folder(folder, instead=True) as part:
         clip.save(part, layout)
-        lacks = _lacking(clip, checkpoints.told(part), layout)
-        _require_room(folder, force)  # once more: another program may have written there in the meantime
-    return lacks
+        missing = _lacking(clip, checkpoints.told(part), layout)
+        _require_room(folder, force)  # again, because another program may have written there in the meantime
+    return missing
 
 
-def _lacking(clip: "cjkclip.Clip", told: dict[str, Any], layout: str) -> dict[str, Any]:
-    """The facts that the files do not tell. Raises LayoutError if they tell others than the model's."""
+def _lacking(clip: "cjkclip.Clip", stored: dict[str, Any], layout: str) -> dict[str, Any]:
+    """Return the config values that the files lack. Raises LayoutError if the files contradict the model."""
     ours = clip.config.to_dict()
-    wrong = [f"{name} {told[name]!r}, not {ours[name]!r}" for name in ("embed", "scale") if told[name] != ours[name]]
+    wrong = [
+        f"{name} {stored[name]!r}, not {ours[name]!r}" for name in ("embed", "scale") if stored[name] != ours[name]
+    ]
     for part in ("vision", "text"):
-        true, said = (_plain(record[part] or {}) for record in (ours, told))
-        other = [name for name in true if name in said and said[name] != true[name]]
-        wrong += [f"{part}.{name} {said[name]!r}, not {true[name]!r}" for name in other]
+        true, written = (_plain(record[part] or {}) for record in (ours, stored))
+        other = [name for name in true if name in written and written[name] != true[name]]
+        wrong += [f"{part}.{name} {written[name]!r}, not {true[name]!r}" for name in other]
     if wrong:
         raise LayoutError(f"layout {layout!r} cannot hold this model: its files would say {', '.join(wrong)}")
-    return {name: ours[part][field] for name in unknown(told) for part, _, field in [name.partition(".")]}
+    return {name: ours[part][field] for name in unknown(stored) for part, _, field in [name.partition(".")]}
 
 
 def _plain(tower: dict[str, Any]) -> dict[str, Any]:
-    """A tower's record. Two ways to say that the last id is the end of a text are one, and so are list and tuple."""
+    """Normalise a tower's record: lists are tuples, and both ways to pool at the last id are one."""
     tower = {name: tuple(cast(list[Any], value)) if isinstance(value, list) else value for name, value in tower.items()}
     last = tower.get("vocab", 0) - 1
     if tower.get("pool") == "largest-id" or (tower.get("pool") == "first-eot" and tower["eot"] == last):
@@ -134,14 +143,10 @@ def _plain(tower: dict[str, Any]) -> dict[str, Any]:
     return tower
 
 
-def _written(folder: Path) -> dict[str, Any]:
-    return {"files": [{"name": path.name, "bytes": path.stat().st_size} for path in sorted(folder.iterdir())]}
-
-
-def _table(folder: Path) -> Table:
+def _table(files: list[records.FileRecord]) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
-    for file in _written(folder)["files"]:
+    for file in files:
         table.add_row(cell(file["name"]), f"{file['bytes']:,} bytes")
     return table

@@ -1,35 +1,26 @@
-"""`cjkclip doctor`: what is installed here, what would be used, and whether a model works.
+"""`cjkclip doctor`: what is installed, what would be used, and whether a model works.
 
-Each check is a line: its name, whether it is well, what was found. One that fails does not stop the others.
+Each check is one line: name, status, finding. A check that fails does not stop the others.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 import cjkclip
+from cjkclip.answers.records import Check, DoctorAnswer
 from cjkclip.cli import checks
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.model_checks import model_checks
 from cjkclip.cli.options import Engine, Facts, Json, Precision, Tower
-from cjkclip.cli.screen import Report, cell, exit_code
+from cjkclip.cli.report import Report, cell, exit_code
 from cjkclip.errors import CjkclipError
 
-Named = Annotated[str, typer.Argument(metavar="MODEL", help="The model to try.")]
+Named = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.")]
 _STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One check and how it ended. "note": it works, but something could be better."""
-
-    name: str
-    status: Literal["ok", "note", "fail"]
-    found: str
 
 
 def doctor(
@@ -41,25 +32,26 @@ def doctor(
     precision: Precision = "auto",
     json: Json = False,
 ) -> None:
-    """Check this installation, and a model: that it loads and encodes, and what is unusual about it.
+    """Check this installation and a model: whether it loads and encodes, and what is unusual about it.
 
     Example: cjkclip doctor openai/clip-vit-base-patch32
     """
     facts = read_facts(fact or [])
 
-    def load(chosen: str, wanted: str) -> cjkclip.Clip:
-        return cjkclip.load(model, facts=facts, image_tower=image_tower, engine=chosen, precision=wanted)
+    def load(engine: str, precision: str) -> cjkclip.Clip:
+        return cjkclip.load(model, facts=facts, image_tower=image_tower, engine=engine, precision=precision)
 
     with Report("doctor", as_json=json) as report:
-        lines, code = list[Line](), 0
+        results, code = list[Check](), 0
         for name, check in chain(_checks(engine, precision), model_checks(model, load, engine, precision)):
             try:
-                status, found = check()
+                status, finding = check()
             except CjkclipError as error:
-                status, found, code = "fail", str(error), exit_code(error)
-            lines.append(Line(name=name, status=status, found=found))
-        report.answer |= {"model": model, "well": code == 0, "checks": [asdict(line) for line in lines]}
-        report.show(_table(lines))
+                status, finding, code = "fail", str(error), exit_code(error)
+            results.append({"name": name, "status": status, "found": finding})
+        answer: DoctorAnswer = {"model": model, "well": code == 0, "checks": results}
+        report.answer = answer
+        report.show(_table(results))
     if code:
         raise typer.Exit(code)
 
@@ -73,11 +65,11 @@ def _checks(engine: str, precision: str) -> Iterator[tuple[str, Callable[[], che
     yield "fonts", checks.fonts
 
 
-def _table(lines: list[Line]) -> Table:
+def _table(results: list[Check]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for line in lines:
-        table.add_row(line.name, cell(line.status, _STYLES[line.status]), cell(line.found))
+    for check in results:
+        table.add_row(check["name"], cell(check["status"], _STYLES[check["status"]]), cell(check["found"]))
     return table

@@ -1,33 +1,27 @@
-"""What people type, made into labels, texts, pictures and models.
-
-Refuses: folders without pictures, label files that are not UTF-8, facts without a value.
-"""
+"""Command line arguments as labels, texts, images and config values."""
 
 import glob
 import json
 import os
 import re
-import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO, TypeVar, cast
+from typing import Any, TextIO, cast
 
 import typer
 
 from cjkclip.cli.options import Kind
-from cjkclip.cli.screen import ON_WINDOWS, Report
-from cjkclip.errors import ImageError, InputError, TextError
-from cjkclip.gallery.files import find_pictures, is_picture_name
-from cjkclip.text import require_words
+from cjkclip.cli.report import Report
+from cjkclip.cli.streams import ON_WINDOWS
+from cjkclip.errors import InputError
+from cjkclip.gallery.files import find_pictures, is_file, is_picture_name, leads_to_folder
 
-_T = TypeVar("_T")
-
-Asked = str | Path  # one thing to be encoded: a text, or the path of a picture
+TextOrPath = str | Path  # a text, or the path of an image
 
 
 def split_labels(text: str) -> list[str]:
-    """Labels between commas; the full-width and the ideographic comma count too.
+    """Split labels at commas; the full-width and the ideographic comma count too.
 
     >>> split_labels("猫，犬、鳥, cat")
     ['猫', '犬', '鳥', 'cat']
@@ -36,35 +30,35 @@ def split_labels(text: str) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""The lines of a UTF-8 file, blank ones too, each without the space around it; '-' is standard input.
+    r"""Return the stripped lines of a UTF-8 file, blank ones included; '-' is standard input.
 
-    They end at \n, \r\n or \r alone: str.splitlines would break texts at U+2028 and at controls. Raises InputError.
+    Lines end at \n, \r\n or \r alone: str.splitlines would break texts at U+2028 and at controls. Raises InputError.
     """
     try:
-        raw = _typed() if str(path) == "-" else path.read_bytes()
+        raw = _standard_input() if str(path) == "-" else path.read_bytes()
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{str(path)!r} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
-    return lines if lines[-1] else lines[:-1]  # what follows the last end of a line is no line
+    return lines if lines[-1] else lines[:-1]  # the end of the last line starts no new one
 
 
-def _typed() -> bytes:
+def _standard_input() -> bytes:
     if cast(TextIO | None, sys.stdin) is None:  # closed, as by a shell's <&-
-        raise InputError("'-' is standard input, which is closed: name a file, or pipe the lines in")
+        raise InputError("'-' is standard input, which is closed: pass a file, or pipe the lines in")
     return sys.stdin.buffer.read()
 
 
 def gather_labels(typed: Sequence[str], files: Sequence[Path]) -> list[str]:
-    """All labels in the order given, each once. Lines of a file are whole labels, commas and all; blank ones none."""
+    """Return all labels in order, without duplicates. A line of a file is one label, even with commas in it."""
     labels = [label for text in typed for label in split_labels(text)]
     return list(dict.fromkeys([*labels, *(line for path in files for line in read_lines(path) if line)]))
 
 
 def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
-    """The pictures named; a folder stands for all in it. Raises InputError for a folder without any."""
+    """Return the image paths; a directory stands for its images. Raises InputError for a directory without any."""
     paths: list[Path] = []
     for word in globbed(words):
         require_filled(word)
@@ -73,91 +67,31 @@ def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
 
 
 def globbed(words: Sequence[str]) -> list[str]:
-    """Words, and names of pictures with wildcards as a shell spreads them, which Windows leaves to programs."""
+    """Expand wildcards in image names, which Windows leaves to the program."""
     return [each for word in words for each in (_matches(word) if ON_WINDOWS else []) or [word]]
 
 
 def _matches(word: str) -> list[str]:
-    """By os and glob, since pathlib's is_file may raise and its patterns do not begin at a drive."""
+    """Expand one word. os and glob are used because pathlib's is_file may raise and its patterns start at no drive."""
     wild = is_picture_name(word) and glob.has_magic(word) and not os.path.isfile(word)  # noqa: PTH113
     return sorted(glob.glob(word)) if wild else []  # noqa: PTH207
 
 
-def sort_input(word: str, kind: Kind) -> Asked:
-    """A picture as a path, a text as it is. auto: files and picture-like names are pictures."""
+def sort_input(word: str, kind: Kind) -> TextOrPath:
+    """Return an image as a path, a text unchanged. auto: files and names with an image extension are images."""
     if kind == "picture" or (kind == "auto" and (is_picture_name(word) or is_file(word))):
         return Path(word)
     return word
 
 
-def skipping_bad(run: Callable[[list[int]], list[_T]], count: int) -> tuple[list[_T | None], dict[int, str]]:
-    """Run over the inputs 0..count-1; leave out those that an ImageError lists, and run again over the rest.
-
-    Returns one result per input, None for the bad ones, and what was wrong with them.
-    """
-    left, bad = list(range(count)), dict[int, str]()
-    results: list[_T | None] = [None] * count
-    while left:
-        try:
-            done = run(left)
-        except ImageError as error:
-            if not error.problems:
-                raise
-            bad.update({left[at]: message for at, message in error.problems})
-            left = [index for index in left if index not in bad]
-            continue
-        for index, result in zip(left, done, strict=True):
-            results[index] = result
-        break
-    return results, bad
-
-
-def worded(report: Report, query: str) -> bool:
-    """Whether a text holds anything to look for; if not, the report hears of it."""
-    try:
-        require_words(query)
-    except TextError as error:
-        report.problem(query, error)
-        return False
-    return True
-
-
 def require_filled(word: str) -> None:
-    """Raise InputError for an empty argument, which as a path would mean the current folder."""
+    """Raise InputError for an empty argument, which as a path would mean the current directory."""
     if not word:
-        raise InputError("an argument is empty: name a picture or a folder; is a variable of the shell not set?")
-
-
-def is_folder(word: str) -> bool:
-    """Whether a word names a folder. What cannot be a name (nothing, too long, or with a NUL) does not."""
-    return stat.S_ISDIR(_mode(word))
-
-
-def leads_to_folder(word: str) -> bool:
-    """The same of an input, one of several: what nobody may look at is told when it is opened."""
-    try:
-        return is_folder(word)
-    except InputError:
-        return False
-
-
-def is_file(word: str) -> bool:
-    """Whether a word names a file, likewise."""
-    return stat.S_ISREG(_mode(word))
-
-
-def _mode(word: str) -> int:
-    """The kind of what a word names, 0 for nothing. Raises InputError where nobody may look whether it is there."""
-    try:
-        return Path(word).stat().st_mode if word else 0
-    except PermissionError as error:
-        raise InputError(f"{word!r} cannot be read: {error.strerror or error}") from error
-    except (OSError, ValueError):
-        return 0
+        raise InputError("an argument is empty: pass an image or a directory (is a shell variable unset?)")
 
 
 def read_facts(typed: Sequence[str]) -> dict[str, Any]:
-    """Facts from NAME=VALUE. Raises typer.BadParameter.
+    """Parse config values from NAME=VALUE. Raises typer.BadParameter.
 
     >>> read_facts(["vision.act=quick_gelu", "vision.heads=12", "scale=null"])
     {'vision.act': 'quick_gelu', 'vision.heads': 12, 'scale': None}
@@ -166,7 +100,7 @@ def read_facts(typed: Sequence[str]) -> dict[str, Any]:
     for word in typed:
         name, equals, value = word.partition("=")
         if not name or not equals:
-            raise typer.BadParameter(f"--fact {word!r} is not NAME=VALUE, as in --fact vision.act=quick_gelu")
+            raise typer.BadParameter(f"--fact {word!r} is not NAME=VALUE; write it as in --fact vision.act=quick_gelu")
         try:
             facts[name] = json.loads(value)
         except json.JSONDecodeError:

@@ -1,7 +1,6 @@
-"""What `cjkclip doctor` asks of a model. Each check returns how it ended and what it found, or raises a CjkclipError.
+"""Checks of a model for `cjkclip doctor`. Each returns a status and a finding, or raises a CjkclipError.
 
-A note is something unusual that may be right; a failure is a model whose numbers cannot be trusted. Both say what
-to do.
+A note is unusual but may be right; after a failure the model's numbers cannot be trusted. Both say what to do.
 """
 
 import re
@@ -21,14 +20,14 @@ from cjkclip.errors import CheckpointError, EngineError
 from cjkclip.precision.half import LEAST_COSINE
 from cjkclip.precision.int8 import LEAST_CENTRED
 
-Check = Callable[[], Result]
+Probe = Callable[[], Result]
 
-_CLOSE = 1e-4  # engines agree on unit vectors to about 1e-6; far more than this is a broken engine
-_CAP = 4.61  # training caps the scale's logarithm at ln 100 = 4.6052, a little more in half precision
-_ABSURD = 10.0  # e to this is 22,026: the file holds the scale itself, not its logarithm
+_CLOSE = 1e-4  # engines agree on unit vectors to about 1e-6; an engine that differs by more than this is broken
+_CAP = 4.61  # training caps the logarithm of logit_scale at ln 100 = 4.6052, slightly more in half precision
+_ABSURD = 10.0  # exp(10) = 22,026: the file then contains the scale itself, not its logarithm
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-# What weights of these names were trained with, as open_clip 3.3.0 (pretrained.py) and the authors' own code say.
-# A name decides nothing: it makes a hint where a config says otherwise. The first row that fits counts.
+# The activation that weights of these names were trained with, from open_clip 3.3.0 (pretrained.py) and the authors'
+# own code. A name decides nothing; it gives a hint if the config says otherwise. The first matching row counts.
 _TRAINED = (
     (r"quick-?_?gelu", "quick_gelu"),
     (r"laion2b|datacomp|commonpool", "gelu"),
@@ -40,12 +39,12 @@ _TRAINED = (
 
 def model_checks(
     model: str, load: Callable[[str, str], "cjkclip.Clip"], engine: str, precision: str
-) -> Iterator[tuple[str, Check]]:
-    """Load the model, look at its parts, encode, and compare with the NumPy engine, which is written to be right.
+) -> Iterator[tuple[str, Probe]]:
+    """Load the model, check its parts, encode, and compare with the NumPy engine, the reference.
 
     `load` takes the names of an engine and of a precision.
     """
-    exact = ROUNDED if precision == ROUNDED else "fp32"  # of the NumPy engine
+    exact = ROUNDED if precision == ROUNDED else "fp32"  # precision of the NumPy engine
     loaded: list[cjkclip.Clip] = []
 
     def loads() -> Result:
@@ -72,7 +71,7 @@ def model_checks(
 
 
 def parameters(clip: "cjkclip.Clip") -> Result:
-    """How many parameters, in each tower and in all; running statistics are none."""
+    """Count the parameters of each tower and in total, without running statistics."""
     counts = Counter[str]()
     for name, array in clip.params.items():
         if not name.endswith(_STATISTICS):
@@ -83,85 +82,92 @@ def parameters(clip: "cjkclip.Clip") -> Result:
 
 
 def stored(clip: "cjkclip.Clip") -> Result:
-    """The element types in the file. Half precision is computed in single precision, and said to be rounded."""
-    shown = Counter(array.dtype.name for name, array in clip.params.items() if not name.endswith(_STATISTICS))
-    found = ", ".join(f"{kind} in {count} tensors" for kind, count in shown.most_common())
-    if any(kind not in ("float32", "float16", "bfloat16") for kind in shown):
-        return "note", f"{found}: weights are float32, float16 or bfloat16; convert the others before they are used"
-    return "ok", found
+    """Return the element types in the file. Half precision is computed in single precision."""
+    counts = Counter(array.dtype.name for name, array in clip.params.items() if not name.endswith(_STATISTICS))
+    finding = ", ".join(f"{kind} in {count} tensors" for kind, count in counts.most_common())
+    if any(kind not in ("float32", "float16", "bfloat16") for kind in counts):
+        return "note", f"{finding}: expected float32, float16 or bfloat16; convert the other tensors first"
+    return "ok", finding
 
 
 def finite(clip: "cjkclip.Clip") -> Result:
-    """No parameter is infinite or not a number. Raises CheckpointError that names those that are."""
+    """Check that every parameter is finite. Raises CheckpointError."""
     bad = [name for name, array in clip.params.items() if is_float(array) and not np.isfinite(array).all()]
     if bad:
         raise CheckpointError(
-            f"{len(bad)} of {len(clip.params)} tensors hold infinities or no numbers (first: {bad[0]}): fetch the "
-            "file again; if it is as published, its training or its conversion to half precision went wrong"
+            f"{len(bad)} of {len(clip.params)} tensors contain infinity or NaN (first: {bad[0]}): download the file "
+            "again; if it equals the published one, its training or conversion to half precision failed"
         )
     return "ok", f"all {len(clip.params)} tensors"
 
 
 def activation(model: str, clip: "cjkclip.Clip") -> Result:
-    """What the towers compute with, beside what the checkpoint's name suggests."""
+    """Compare the activation of the towers with the one that the checkpoint's name suggests."""
     vision, text = clip.config.vision, clip.config.text
     acts = {"vision.act": vision.act} if isinstance(vision, Vit) else {}
     acts |= {"text.act": text.act} if isinstance(text, Text) else {}
     every = acts | ({"text.act": text.act} if isinstance(text, Bert) else {})
-    found = ", ".join(f"{name} {act}" for name, act in every.items()) or "a ResNet has none to choose"
+    finding = ", ".join(f"{name} {act}" for name, act in every.items()) or "a ResNet has no choice of activation"
     place = Path(model)
     name = " ".join(place.resolve().parts[-2:]) if place.exists() else model
     trained = next((act for pattern, act in _TRAINED if re.search(pattern, name, re.IGNORECASE)), None)
     wrong = {name: trained for name, act in acts.items() if trained not in (None, act)}
     if wrong:
         return "note", (
-            f"{found}, but weights of the name {name!r} were trained with {trained}. The wrong one costs accuracy and "
-            f"is never noticed otherwise. If the name is right: load(..., facts={wrong!r})"
+            f"{finding}, but weights of the name {name!r} were trained with {trained}. The wrong activation costs "
+            f"accuracy and raises no error. If the name is right: load(..., facts={wrong!r})"
         )
-    return "ok", found
+    return "ok", finding
 
 
 def scale(clip: "cjkclip.Clip") -> Result:
-    """What multiplies a cosine. Raises CheckpointError where it cannot be what it should be."""
+    """Check the value of logit_scale. Raises CheckpointError if it is not plausible."""
     if clip.config.vision is None or clip.config.text is None:
-        return "ok", "a single tower needs none"
+        return "ok", "not used by a single tower"
     log = float(np.log(clip.logit_scale)) if clip.logit_scale > 0 else -np.inf
     if not -_ABSURD < log < _ABSURD:
         raise CheckpointError(
-            f"logit_scale is {log:.4g}, so that cosines are multiplied by {clip.logit_scale:.4g}: the file seems to "
-            "hold the scale itself, not its logarithm. Features are not touched by it; probabilities are useless"
+            f"logit_scale is {log:.4g}, so cosines are multiplied by {clip.logit_scale:.4g}: the file seems to contain "
+            "the scale itself, not its logarithm. Features are not affected; probabilities are useless"
         )
-    found = f"{clip.logit_scale:.4g} (logarithm {log:.4f})"
+    finding = f"{clip.logit_scale:.4g} (logarithm {log:.4f})"
     if log > _CAP:
-        return "note", f"{found}: training caps it at 100, so the file may be changed; probabilities will be extreme"
-    return "ok", found
+        return (
+            "note",
+            f"{finding}: training caps it at 100, so the file may have been changed; probabilities will be extreme",
+        )
+    return "ok", finding
 
 
 def files(clip: "cjkclip.Clip") -> Result:
-    """What lies beside the weights, or does not."""
-    lacking: list[str] = []
+    """List the side files that are missing beside the weights."""
+    missing: list[str] = []
     if clip.config.text is not None and clip.tokenizer is None:
-        lacking.append("no tokenizer: put tokenizer.json, vocab.json and merges.txt, or vocab.txt beside the weights")
+        missing.append("no tokenizer: put tokenizer.json, vocab.json and merges.txt, or vocab.txt beside the weights")
     if clip.config.vision is not None and clip.config.image is None:
-        lacking.append("no preprocessing: put preprocessor_config.json beside the weights")
+        missing.append("no preprocessing: put preprocessor_config.json beside the weights")
     if clip.config.vision is None:
-        lacking.append("no image tower: name the one it was trained against with --image-tower")
+        missing.append("no image tower: pass the one it was trained with, --image-tower MODEL")
     if clip.config.text is None:
-        lacking.append("no text tower: for search by words load the whole model")
-    return ("note", "; ".join(lacking)) if lacking else ("ok", "weights, tokenizer and preprocessing")
+        missing.append("no text tower: load the complete model to search by text")
+    return ("note", "; ".join(missing)) if missing else ("ok", "weights, tokenizer and preprocessing")
 
 
-@np.errstate(all="ignore")  # what is not finite is found below, and said in words
+@np.errstate(all="ignore")  # values that are not finite are reported below
 def _encodes(run: Callable[[], np.ndarray]) -> Result:
     run()  # the first call builds the engine
     start = time.perf_counter()
     vectors = run()
-    took = (time.perf_counter() - start) * 1000 / len(vectors)
+    latency = (time.perf_counter() - start) * 1000 / len(vectors)
     if not np.isfinite(vectors).all():
-        raise CheckpointError("the features are not finite: see 'weights finite'; if those are, report the model")
+        raise CheckpointError(
+            "the features are not finite: see the check 'weights finite'; if it is ok, report a bug and name the model"
+        )
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
-        raise CheckpointError("the vectors are not of unit length: the weights are damaged, or not for this layout")
-    return "ok", f"{vectors.shape[1]} numbers each, {took:.1f} ms"
+        raise CheckpointError(
+            "the vectors do not have unit length: the weights are damaged or belong to another layout"
+        )
+    return "ok", f"{vectors.shape[1]} numbers each, {latency:.1f} ms"
 
 
 @np.errstate(all="ignore")
@@ -178,5 +184,5 @@ def _agrees(clip: "cjkclip.Clip", oracle: "cjkclip.Clip") -> Result:
 
 
 def _picture() -> np.ndarray:
-    """The same coloured noise each time."""
+    """Return the same coloured noise at every call."""
     return np.random.default_rng(0).integers(0, 256, size=(96, 96, 3), dtype=np.uint8)

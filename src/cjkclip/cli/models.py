@@ -1,4 +1,4 @@
-"""`cjkclip models`: the families and releases that are known by name."""
+"""`cjkclip models`: the releases that load by name."""
 
 from collections.abc import Iterator
 
@@ -7,30 +7,29 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cjkclip.checkpoints.families import Family, Release, families
+from cjkclip.answers import BUNDLED, models_answer
+from cjkclip.checkpoints.families import Release, families
 from cjkclip.cli.options import Json
-from cjkclip.cli.screen import NO_EDGE, Report, cell
-
-BUNDLED = "moji"
+from cjkclip.cli.report import NO_EDGE, Report, cell
 
 
 def models(*, json: Json = False) -> None:
     """List the models that load by name, with their languages and licences.
 
-    Any folder, file or Hugging Face repository of a known layout loads too.
+    Any directory, file or Hugging Face repository in a known layout loads too.
 
     Example: cjkclip models
     """
     with Report("models", as_json=json) as report:
-        known = [(family, release) for family in families() for release in family.releases]
-        report.answer["models"] = [_record(family, release) for family, release in known]
-        report.show(_Listing([release for _, release in known]))
+        known = families()
+        report.answer = models_answer(known)
+        report.show(_Listing([release for family in known for release in family.releases]))
 
 
 class _Listing:
-    """A row for each release where all of it fits. Else each name on a line of its own, the rest below.
+    """One row per release if all rows fit the terminal; else each name on its own line, with the rest below.
 
-    A name is never broken by us, so that it can be copied; a terminal goes on in the next line by itself.
+    Names are never broken, so that they can be copied.
     """
 
     def __init__(self, releases: list[Release]) -> None:
@@ -45,7 +44,7 @@ class _Listing:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | Text | Padding]:
-        """What rich prints."""
+        """Yield the table, or the lines."""
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
         for heading in ("name", "short name", "languages", "licence"):
             table.add_column(heading, no_wrap=True)
@@ -57,17 +56,3 @@ class _Listing:
         for name, *rest in self._rows:
             yield Text(name, style="bold", no_wrap=True, overflow="ignore")
             yield Padding("   ".join(filter(None, rest)), (0, 0, 0, 2), expand=False)
-
-
-def _record(family: Family, release: Release) -> dict[str, object]:
-    return {
-        "name": release.name,
-        "aliases": list(release.aliases),
-        "family": family.name,
-        "layout": release.layout,
-        "languages": list(release.languages),
-        "licence": release.licence,
-        "bundled": release.name == BUNDLED,
-        "note": release.note,
-        "scores": dict(release.scores),
-    }

@@ -1,4 +1,4 @@
-"""The options that several commands share, said once, so that they are called and explained alike."""
+"""The options that several commands share, so that they have the same names and help texts everywhere."""
 
 import inspect
 from collections.abc import Callable
@@ -38,66 +38,71 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A name of 'cjkclip models', hub id, folder or file. moji has seen drawings of emoji, no photographs.",
+        help="A name from 'cjkclip models', hub id, directory or file. moji was trained on emoji drawings, not photos.",
     ),
 ]
 Engine = Annotated[
     str,
-    typer.Option("--engine", metavar="ENGINE", help="auto, openvino, torch or numpy: what runs the model."),
+    typer.Option("--engine", metavar="ENGINE", help="Engine that runs the model: auto, openvino, torch or numpy."),
 ]
 Precision = Annotated[
     str,
     typer.Option(
         "--precision",
         metavar="PRECISION",
-        help="auto, fp32, bf16, int8 (made once for a model, in minutes) or fp16-weights: what it is computed in.",
+        help="Numeric precision: auto, fp32, bf16, int8 (quantises once, takes minutes) or fp16-weights.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-Speech = Annotated[Language | None, typer.Option("--language", help="The language of the words.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for other programs.")]
+Speech = Annotated[
+    Language | None,
+    typer.Option("--language", help="Language of the texts. Default: guessed from a query, none for labels."),
+]
 As = Annotated[
     Kind,
-    typer.Option("--as", help="What the inputs are. auto: files, and names that end like pictures, are pictures."),
+    typer.Option(
+        "--as", help="How to read the inputs. auto: existing files and names with an image extension are images."
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
 Facts = Annotated[
     list[str] | None,
     typer.Option(
-        "--fact", metavar="NAME=VALUE", help="Goes before what the files tell, as vision.act=gelu. May be repeated."
+        "--fact", metavar="NAME=VALUE", help="Set or override a config value, e.g. vision.act=gelu. Repeatable."
     ),
 ]
 Tower = Annotated[
     str | None,
-    typer.Option("--image-tower", metavar="MODEL", help="Where image tower and scale come from, in place of its own."),
+    typer.Option("--image-tower", metavar="MODEL", help="Use the image tower and logit scale of this model instead."),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """Which model, and what runs it: the options that every command has which encodes pictures and texts."""
+class ModelOptions:
+    """Model, engine and precision: the options of every command that encodes images or texts."""
 
     model: Model = "moji"
     engine: Engine = "auto"
     precision: Precision = "auto"
 
     def load(self) -> "cjkclip.Clip":
-        """The model. Raises what `cjkclip.load` raises."""
+        """Load the model. Raises what `cjkclip.load` raises."""
         return cjkclip.load(self.model, engine=self.engine, precision=self.precision)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command as typer reads it: in place of its parameter `run` stand the fields of `Run`, each an option."""
-    signature, fields = inspect.signature(command), inspect.signature(Run).parameters
+    """Return the command as typer reads it: the fields of `ModelOptions` replace its parameter `run`."""
+    signature, fields = inspect.signature(command), inspect.signature(ModelOptions).parameters
     if "run" not in signature.parameters:
         return command
 
     @wraps(command)
-    def spread_out(**given: Any) -> None:
-        run = Run(**{name: given.pop(name) for name in fields})
-        command(**given, run=run)
+    def spread_out(**values: Any) -> None:
+        run = ModelOptions(**{name: values.pop(name) for name in fields})
+        command(**values, run=run)
 
-    listed = [
+    parameters = [
         each for name, one in signature.parameters.items() for each in (fields.values() if name == "run" else [one])
     ]
-    vars(spread_out)["__signature__"] = signature.replace(parameters=listed)
+    vars(spread_out)["__signature__"] = signature.replace(parameters=parameters)
     return spread_out

@@ -1,140 +1,95 @@
-"""`cjkclip search`: the pictures that fit a query best, as a table, as JSON, or as a contact sheet."""
+"""`cjkclip search`: the images that fit a query best, as a table, as JSON, or as a contact sheet."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-import cjkclip
-from cjkclip import moji
-from cjkclip.cli.inputs import Asked, globbed, is_file, is_folder, require_filled, skipping_bad, sort_input, worded
-from cjkclip.cli.options import Json, Kind, Run, Speech
-from cjkclip.cli.screen import Report, cell
+from cjkclip import answers
+from cjkclip.answers import records
+from cjkclip.cli.inputs import TextOrPath, globbed, require_filled, sort_input
+from cjkclip.cli.options import Json, Kind, ModelOptions, Speech
+from cjkclip.cli.report import Report, cell
 from cjkclip.cli.sheets import check_sheet, write_sheet
-from cjkclip.errors import ImageError
-from cjkclip.gallery import Bundled, Gallery, Hit, bundled, find_pictures, guess_language
+from cjkclip.gallery import Hit, guess_language
+from cjkclip.gallery.ask import Place, ask, open_place
 
-Queries = Annotated[list[str], typer.Argument(metavar="QUERY", help="Words in any language, or a picture file.")]
+Queries = Annotated[list[str], typer.Argument(metavar="QUERY", help="A text in any language, or an image file.")]
 Inside = Annotated[
     str,
     typer.Option(
         "--in",
         metavar="PLACE",
-        help="A folder of pictures, a gallery of 'cjkclip embed', or the package's pictures: noto, fluent.",
+        help="A directory of images, a gallery file of 'cjkclip embed', or the bundled images: noto, fluent.",
     ),
 ]
-Best = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many pictures to show per query.")]
+Best = Annotated[int, typer.Option("-k", min=1, metavar="N", help="Number of images per query.")]
 SheetFile = Annotated[
-    Path | None, typer.Option("--sheet", metavar="FILE", help="Draw the answers as a .png, .webp or .jpg.")
+    Path | None,
+    typer.Option("--sheet", metavar="FILE", help="Draw the results as a .png, .webp or .jpg contact sheet."),
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where is searched: a gallery, and how its pictures are found again."""
-
-    gallery: Gallery
-    folder: Path | None = None
-    package: Bundled | None = None
 
 
 def search(
-    queries: Queries,
+    query: Queries,
     *,
     inside: Inside = "noto",
     k: Best = 5,
     sheet: SheetFile = None,
     language: Speech = None,
-    run: Run,
+    run: ModelOptions,
     json: Json = False,
 ) -> None:
-    """Find the pictures that fit each query best: in the package's pictures, a folder, or a gallery file.
+    """Find the images that fit each query best: among the bundled images, in a directory, or in a gallery file.
 
-    The names of the package's pictures are shown in --language, or in the language that the query looks like.
+    Names of bundled images are shown in --language, by default in the language of the query.
 
     Example: cjkclip search "笑う猫" --in photos/ -k 10 --sheet found.png
     """
     with Report("search", as_json=json) as report:
-        asked = [sort_input(query, Kind.AUTO) for query in globbed(queries)]
+        queries = [sort_input(word, Kind.AUTO) for word in globbed(query)]
         if sheet is not None:
             check_sheet(sheet)
         clip = run.load()
-        report.answer |= {"model": run.model, "in": inside, "results": []}
-        place = _place(report, clip, inside)
-        found = _search(report, clip, place.gallery, asked, k)
-        for query, hits in found:
-            is_picture = isinstance(query, Path)
-            spoken = language or ("en" if isinstance(query, Path) else guess_language(query))
-            shown = [_hit(place, hit, rank, spoken) for rank, hit in enumerate(hits, start=1)]
-            about = {"kind": "picture" if is_picture else "text", "language": spoken}
-            report.answer["results"].append({"query": str(query), **about, "hits": shown})
-        report.require_results()
-        for result in report.answer["results"]:
+        require_filled(inside)
+        with report.progress("encoding images") as progress:
+            place = open_place(clip, inside, on_error=report.problem, progress=progress)
+        hits = ask(clip, place.gallery, queries, k, on_error=lambda i, error: report.problem(str(queries[i]), error))
+        results = [
+            _result(place, query, each, language) for query, each in zip(queries, hits, strict=True) if each is not None
+        ]
+        answer: records.SearchAnswer = {"model": run.model, "in": inside, "results": results}
+        report.answer = answer
+        report.require_results(results)
+        for result in results:
             report.show_titled(result["query"], _table(result))
         if sheet is not None:
-            pictures = place.package.pictures if place.package else None
-            write_sheet(report, sheet, [[hit.index for hit in hits] for _, hits in found], pictures)
+            pictures = place.package.pictures if place.package else ()
+            places = [[hit.index for hit in each] for each in hits if each is not None]
+            write_sheet(report, sheet, results, places, pictures)
+            answer["sheet"] = str(sheet)
 
 
-def _place(report: Report, clip: "cjkclip.Clip", inside: str) -> Place:
-    require_filled(inside)
-    path = Path(inside)
-    if inside in moji.DESIGNS and not is_folder(inside) and not is_file(inside):
-        with report.progress("reading the package's pictures", len(moji.concepts())) as progress:
-            whole = bundled(clip, inside, progress=progress)
-        return Place(gallery=whole.gallery, package=whole)
-    if is_file(inside):
-        return Place(gallery=Gallery.load(path))
-    paths = find_pictures(path, report.problem)
-    names = [each.relative_to(path).as_posix() for each in paths]
-
-    def heard(index: int, error: ImageError) -> None:
-        report.problem(str(paths[index]), error)
-
-    with report.progress("reading pictures", len(paths)) as progress:
-        gallery = Gallery.from_pictures(clip, paths, names, on_error=heard, progress=progress)
-    return Place(gallery=gallery, folder=path)
+def _result(place: Place, query: TextOrPath, hits: list[Hit], language: str | None) -> records.SearchResult:
+    if isinstance(query, Path):
+        return answers.search_result(place, str(query), hits, kind="picture", language=language or "en")
+    return answers.search_result(place, query, hits, kind="text", language=language or guess_language(query))
 
 
-def _search(
-    report: Report, clip: "cjkclip.Clip", gallery: Gallery, asked: list[Asked], k: int
-) -> list[tuple[Asked, list[Hit]]]:
-    """Hits of the queries that could be used, in their order; the others are reported."""
-    found: dict[int, list[Hit]] = {}
-    texts = {i: query for i, query in enumerate(asked) if isinstance(query, str) and worded(report, query)}
-    if texts:
-        found |= zip(texts, gallery.search_texts(clip, list(texts.values()), k), strict=True)
-    places = [i for i, query in enumerate(asked) if isinstance(query, Path)]
-    paths = [query for query in asked if isinstance(query, Path)]
-    done, bad = skipping_bad(lambda rows: gallery.search_pictures(clip, [paths[i] for i in rows], k), len(paths))
-    for index, message in bad.items():
-        report.problem(str(paths[index]), ImageError(message))
-    found |= {place: hits for place, hits in zip(places, done, strict=True) if hits is not None}
-    return [(query, found[i]) for i, query in enumerate(asked) if i in found]
-
-
-def _hit(place: Place, hit: Hit, rank: int, language: str) -> dict[str, Any]:
-    shown: dict[str, Any] = {"rank": rank, "name": hit.name, "score": hit.score}
-    if place.package is not None:
-        concept = place.package.concepts[hit.index]
-        return shown | {"name": concept.names[language], "char": concept.char, "names": dict(concept.names)}
-    return shown | {"path": str(place.folder / hit.name if place.folder else Path(hit.name))}
-
-
-def _table(result: dict[str, Any]) -> Table:
-    drawn = any("char" in hit for hit in result["hits"])
-    translated = drawn and result["language"] != "en"
+def _table(result: records.SearchResult) -> Table:
+    bundled = any("char" in hit for hit in result["hits"])
+    translated = bundled and result["language"] != "en"
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", justify="right", style="dim")
     table.add_column("picture", overflow="fold")
     if translated:
         table.add_column("in English", style="dim", overflow="fold")
     table.add_column("score", justify="right")
-    table.add_column("", no_wrap=True)  # last, since terminals do not agree how wide an emoji is
+    table.add_column("", no_wrap=True)  # the last column, because terminals disagree about the width of an emoji
     for hit in result["hits"]:
         name = cell(hit["name"], "bold" if hit["rank"] == 1 else "")
-        english = [cell(hit["names"]["en"])] if translated else []
-        table.add_row(str(hit["rank"]), name, *english, f"{hit['score']:.3f}", hit.get("char", ""))
+        english, char = ("", "") if "path" in hit else (hit["names"]["en"], hit["char"])
+        row = (name, cell(english)) if translated else (name,)
+        table.add_row(str(hit["rank"]), *row, f"{hit['score']:.3f}", char)
     return table

@@ -1,4 +1,4 @@
-"""`cjkclip train`: go on training a model on your own pairs of picture and text."""
+"""`cjkclip train`: fine-tune a model on your own pairs of image and text."""
 
 import time
 from pathlib import Path
@@ -6,19 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
+from cjkclip.answers import records
 from cjkclip.cli.options import Json
-from cjkclip.cli.screen import Report, safe
+from cjkclip.cli.report import Report
+from cjkclip.cli.streams import safe
 from cjkclip.errors import InputError, MissingDependencyError
 
 Pairs = Annotated[
-    Path, typer.Argument(metavar="PAIRS.tsv", help="A UTF-8 file; on each line a picture's path, a tab, its text.")
+    Path, typer.Argument(metavar="PAIRS.tsv", help="A UTF-8 file; each line is an image path, a tab and a text.")
 ]
-Start = Annotated[str, typer.Option("--from", metavar="MODEL", help="The model to start from.")]
-Folder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new folder for the trained model.")]
-Steps = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="How many steps to train.")]
-Batch = Annotated[int, typer.Option("--batch", min=2, metavar="N", help="Pictures per step.")]
-Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="The highest learning rate.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The same seed gives the same model again.")]
+Start = Annotated[str, typer.Option("--from", metavar="MODEL", help="The model to fine-tune.")]
+Folder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new directory for the trained model.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Number of training steps.")]
+Batch = Annotated[int, typer.Option("--batch", min=2, metavar="N", help="Batch size: images per step.")]
+Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, metavar="N", help="Random seed; the same seed gives the same model.")
+]
 
 
 def train(
@@ -32,35 +36,41 @@ def train(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Go on training a model on your own pairs of picture and text; needs torch.
+    """Fine-tune a model on your own pairs of image and text; requires torch.
 
-    Paths in the file are relative to it. A picture may stand on several lines, with one text each.
+    Paths are relative to the file. An image may appear on several lines, with one text each.
 
     Example: cjkclip train pairs.tsv --from moji --out my-model --steps 500
     """
     with Report("train", as_json=json) as report:
         if not pairs.is_file():
-            raise InputError(f"{str(pairs)!r} is no file: name a text file of picture<TAB>text lines")
-        began, heard = time.perf_counter(), list[dict[str, Any]]()
+            raise InputError(f"{str(pairs)!r} is not a file: pass a UTF-8 file with one image<TAB>text pair per line")
+        start_time, losses = time.perf_counter(), list[records.LossRecord]()
         finetune, recipe = _training(steps=steps, batch=batch, lr=lr, seed=seed)
         with report.progress("training", steps) as progress:
 
             def listen(now: Any) -> None:
                 progress(now.step)
-                heard.append({"step": now.step, "loss": now.loss})
+                losses.append({"step": now.step, "loss": now.loss})
 
             clip = finetune(start, pairs, out, recipe, listen=listen)
-        report.answer |= {"model": start, "out": str(out), "fingerprint": clip.fingerprint, "losses": heard}
-        fell = f", loss {heard[0]['loss']:.3f} to {heard[-1]['loss']:.3f}" if heard else ""
-        report.show(f"{steps} steps in {time.perf_counter() - began:.0f} s{fell}; written to {safe(str(out))}")
+        answer: records.TrainAnswer = {
+            "model": start,
+            "out": str(out),
+            "fingerprint": clip.fingerprint,
+            "losses": losses,
+        }
+        report.answer = answer
+        change = f", loss {losses[0]['loss']:.3f} to {losses[-1]['loss']:.3f}" if losses else ""
+        report.show(f"{steps} steps in {time.perf_counter() - start_time:.0f} s{change}; written to {safe(str(out))}")
 
 
 def _training(**recipe: Any) -> tuple[Any, Any]:
-    """`finetune` and its recipe, or MissingDependencyError: only training needs torch."""
+    """Return `finetune` and its recipe. Raises MissingDependencyError without torch, which only training requires."""
     try:
         from cjkclip.train import Recipe, finetune
-    except ModuleNotFoundError as missing:
+    except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"training needs {missing.name}, which is not installed: pip install 'cjkclip[train]'"
-        ) from missing
+            f"training requires {error.name}, which is not installed: pip install 'cjkclip[train]'"
+        ) from error
     return finetune, Recipe(**recipe)

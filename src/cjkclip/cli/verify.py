@@ -1,4 +1,4 @@
-"""`cjkclip verify`: whether two checkpoints are the same model, and if not, from which stage on."""
+"""`cjkclip verify`: whether two checkpoints are the same model, and the first stage that differs."""
 
 import math
 from collections.abc import Callable
@@ -9,26 +9,31 @@ import typer
 from rich.table import Table
 
 import cjkclip
+from cjkclip import answers
 from cjkclip.cli.inputs import read_facts
 from cjkclip.cli.options import Engine, Json
-from cjkclip.cli.screen import SOME_FAILED, Report, cell
+from cjkclip.cli.report import Report, cell
+from cjkclip.cli.streams import SOME_FAILED
 from cjkclip.errors import FactsError, OptionError
-from cjkclip.verify import TOLERANCE, Stage, compare
-from cjkclip.verify import Report as Comparison
+from cjkclip.verify import TOLERANCE, Comparison, Stage, compare
 
-First = Annotated[str, typer.Argument(metavar="A", help="A name of 'cjkclip models', hub id, folder or file.")]
-Second = Annotated[str, typer.Argument(metavar="B", help="What is compared with it, likewise.")]
+First = Annotated[str, typer.Argument(metavar="A", help="A name from 'cjkclip models', hub id, directory or file.")]
+Second = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A, given in the same way.")]
 Tolerance = Annotated[
     float,
-    typer.Option("--tolerance", min=0, metavar="SHARE", help="How far a stage may be off, of its largest value."),
+    typer.Option(
+        "--tolerance", min=0, metavar="SHARE", help="Largest difference of a stage, relative to its largest value."
+    ),
 ]
 Facts = Annotated[
     list[str] | None,
-    typer.Option("--fact", metavar="NAME=VALUE", help="What the files of one do not tell, as vision.act=gelu."),
+    typer.Option(
+        "--fact", metavar="NAME=VALUE", help="A config value that one checkpoint lacks, e.g. vision.act=gelu."
+    ),
 ]
 Tower = Annotated[
     str | None,
-    typer.Option("--image-tower", metavar="MODEL", help="Where the image tower is of a model that has only text."),
+    typer.Option("--image-tower", metavar="MODEL", help="Image tower for a model that has only a text tower."),
 ]
 
 
@@ -44,44 +49,46 @@ def verify(
 ) -> None:
     """Compare two checkpoints: tokens and pixels first, then every stage of both towers.
 
-    What is asked comes with the package. Both towers get A's tokens and pixels. A --fact or an --image-tower
-    serves whichever of the two does not have its own; a --fact that neither needs is refused.
+    The inputs are part of the package. Both models get A's tokens and pixels. --fact and --image-tower apply to
+    the model that lacks them; a --fact that neither model needs is an error.
 
     Example: cjkclip verify openai/clip-vit-base-patch32 converted/
     """
     facts = read_facts(fact or [])
     if not math.isfinite(tolerance):
-        raise typer.BadParameter(f"--tolerance {tolerance} must be a finite number that is not negative, as 1e-4")
+        raise typer.BadParameter(
+            f"--tolerance {tolerance} must be a finite number, 0 or larger, for example --tolerance 1e-4"
+        )
     with Report("verify", as_json=json) as report:
         clips = _open_both((first, second), facts, image_tower, engine)
-        found = compare(*clips, tolerance=tolerance)
-        report.answer |= {"models": [first, second], **record(found)}
-        show(report, found)
-    if not found.same:
+        result = compare(*clips, tolerance=tolerance)
+        report.answer = answers.verify_answer((first, second), result)
+        show(report, result)
+    if not result.same:
         raise typer.Exit(SOME_FAILED)
 
 
 def _open_both(
     names: tuple[str, str], facts: dict[str, Any], image_tower: str | None, engine: str
 ) -> list[cjkclip.Clip]:
-    """Each model as its files tell, since what they tell is what is compared; the options serve one that does not."""
-    clips, served = list[cjkclip.Clip](), False
+    """Load both models from their own files; the options only fill in what a model lacks."""
+    clips, used = list[cjkclip.Clip](), False
     for name in names:
         load = partial(cjkclip.load, name, engine=engine, precision="fp32")
-        clip, stated = _open(load, facts, None)
+        clip, needed = _open(load, facts, None)
         if image_tower is not None and clip.config.vision is None:
-            clip, stated = _open(load, facts, image_tower)
+            clip, needed = _open(load, facts, image_tower)
         clips.append(clip)
-        served |= stated
-    if facts and not served:
-        raise OptionError(f"--fact {', '.join(facts)}: both models tell their own facts, so leave it out")
+        used |= needed
+    if facts and not used:
+        raise OptionError(f"--fact {', '.join(facts)}: both models have their own config values; remove --fact")
     return clips
 
 
 def _open(
     load: Callable[..., cjkclip.Clip], facts: dict[str, Any], image_tower: str | None
 ) -> tuple[cjkclip.Clip, bool]:
-    """A model, and whether the stated facts had to help."""
+    """Return the model, and whether `facts` were needed to load it."""
     try:
         return load(facts={}, image_tower=image_tower), False
     except FactsError:
@@ -90,45 +97,22 @@ def _open(
     return load(facts=facts, image_tower=image_tower), True
 
 
-def record(found: Comparison) -> dict[str, Any]:
-    """A comparison as plain data, for JSON."""
-    stages = [
-        {
-            "name": stage.name,
-            "largest": stage.largest,
-            "apart": stage.apart,
-            "relative": stage.relative,
-            "same": found.within(stage),
-            "note": stage.note,
-        }
-        for stage in found.stages
-    ]
-    first = None if found.first is None else found.first.name
-    return {
-        "same": found.same,
-        "first": first,
-        "tolerance": found.tolerance,
-        "facts": list(found.facts),
-        "stages": stages,
-    }
-
-
-def show(report: Report, found: Comparison) -> None:
-    """A comparison as a table, the configs' differences, and the verdict."""
+def show(report: Report, result: Comparison) -> None:
+    """Print a comparison as a table, the differences of the configs, and the verdict."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("stage", no_wrap=True)
     for heading in ("largest", "difference", "relative"):
         table.add_column(heading, no_wrap=True, justify="right")
     table.add_column("", overflow="fold")
-    for stage in found.stages:
-        good = found.within(stage)
+    for stage in result.stages:
+        good = result.within(stage)
         verdict = cell("same" if good else f"differs; {stage.note}".rstrip("; "), "green" if good else "bold red")
         table.add_row(stage.name, *_figures(stage), verdict)
-    report.show(table, *(cell(f"configs: {fact}") for fact in found.facts))
-    if found.first is None:
-        report.show(f"the same: {len(found.stages)} stages within {found.tolerance:g}")
+    report.show(table, *(cell(f"configs: {fact}") for fact in result.facts))
+    if result.first is None:
+        report.show(f"the same: {len(result.stages)} stages within {result.tolerance:g}")
     else:
-        report.show(cell(f"not the same: {found.first.name} is the first stage that differs", "bold red"))
+        report.show(cell(f"not the same: {result.first.name} is the first stage that differs", "bold red"))
 
 
 def _figures(stage: Stage) -> list[str]:

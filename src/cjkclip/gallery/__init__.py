@@ -1,4 +1,4 @@
-"""A gallery: pictures as vectors, to be searched by text or by picture.
+"""A gallery: images as vectors, searched by text or by image.
 
 >>> import numpy as np
 >>> gallery = Gallery(["cat", "dog"], np.array([[1, 0], [0, 1]], dtype=np.float32))
@@ -6,8 +6,9 @@
 ['dog']
 """
 
-from cjkclip.gallery.bundled import Bundled, bundled, guess_language
+from cjkclip.gallery.bundled import Bundled, bundled
 from cjkclip.gallery.files import find_pictures
+from cjkclip.gallery.language import guess_language
 from cjkclip.gallery.rows import Rows
 from cjkclip.gallery.sheet import Sheet, SheetImage, SheetRow, draw_sheet
 from cjkclip.gallery.sheet.fonts import Fonts, find_fonts

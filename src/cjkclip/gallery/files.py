@@ -1,7 +1,6 @@
-"""From what a person points at to a list of picture files.
+"""Paths of image files in and below a directory, and the kind of thing that a path names.
 
-Refuses: a folder that does not exist, cannot be read or holds no picture. Looks into folders below, skips hidden
-ones, and does not follow links to folders, so no folder is walked twice.
+Hidden directories are skipped and links to directories are not followed, so no directory is walked twice.
 """
 
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from cjkclip.errors import InputError
 
-OnFolder = Callable[[str, InputError], None]  # a folder that cannot be read, and why
+OnFolder = Callable[[str, InputError], None]  # a directory that cannot be read, and the reason
 
 ENDINGS = frozenset(
     {
@@ -36,7 +35,7 @@ ENDINGS = frozenset(
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a name ends like that of a picture file.
+    """Whether a name has the extension of an image file.
 
     >>> is_picture_name("ねこ.JPG"), is_picture_name("ねこ")
     (True, False)
@@ -45,43 +44,43 @@ def is_picture_name(name: str) -> bool:
 
 
 def find_pictures(folder: Path, on_error: OnFolder | None = None) -> list[Path]:
-    """All files in and below `folder` whose names end like pictures, in the order of their names.
+    """Return all files in and below `folder` that have an image extension, in the order of their names.
 
-    Whether they are pictures is found out when they are read. A folder below that cannot be read is handed to
-    `on_error(name, error)` and left out. Raises InputError when there is none, or without `on_error` for that folder.
+    The files are not opened. A directory below that cannot be read is passed to `on_error(name, error)` and left out;
+    without `on_error` its InputError is raised. Raises InputError if `folder` cannot be read or no file remains.
     """
     return [Path(name) for name in picture_names(folder, on_error)]
 
 
 def picture_names(folder: Path, on_error: OnFolder | None = None) -> list[str]:
-    """The same as text, which takes a quarter of the memory of Path objects."""
+    """Return the same as strings, which take a quarter of the memory of Path objects."""
     folder = Path(folder)
     _require_folder(folder)
 
-    def refused(error: OSError) -> None:
+    def failed(error: OSError) -> None:
         name = str(error.filename)
-        why = InputError(f"{name!r} cannot be read: {error.strerror or error}")
+        reason = InputError(f"{name!r} cannot be read: {error.strerror or error}")
         if on_error is None or name == str(folder):
-            raise why from error
-        on_error(name, why)
+            raise reason from error
+        on_error(name, reason)
 
-    found: list[str] = []
-    for top, folders, names in os.walk(folder, onerror=refused):
+    paths: list[str] = []
+    for top, folders, names in os.walk(folder, onerror=failed):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _leads_away(Path(top, name)))
-        found += [str(Path(top, name)) for name in names if is_picture_name(name) and not name.startswith(".")]
-    if not found:
-        raise InputError(f"{str(folder)!r} holds no picture (looked for {' '.join(sorted(ENDINGS))})")
-    return sorted(found, key=lambda name: name.replace(os.sep, "\0"))  # what a folder holds comes together
+        paths += [str(Path(top, name)) for name in names if is_picture_name(name) and not name.startswith(".")]
+    if not paths:
+        raise InputError(f"{str(folder)!r} contains no image file (extensions: {' '.join(sorted(ENDINGS))})")
+    return sorted(paths, key=lambda name: name.replace(os.sep, "\0"))  # the files of a directory stay together
 
 
 def _leads_away(folder: Path) -> bool:
-    """Is it one of Windows' junctions? Not every version of Python knows them for links."""
+    """Whether a directory is a Windows junction, which not every version of Python treats as a link."""
     junction: int | None = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
-    if junction is None:  # no other system has them, nor a look at every folder to spare
+    if junction is None:  # not Windows: save a call of lstat per directory
         return False
     try:
         return getattr(folder.lstat(), "st_reparse_tag", 0) == junction
-    except OSError:  # walking into it tells why
+    except OSError:  # walking into it reports the reason
         return False
 
 
@@ -89,8 +88,36 @@ def _require_folder(folder: Path) -> None:
     try:
         is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} does not exist: name a folder of pictures") from error
+        raise InputError(f"{str(folder)!r} does not exist: pass a directory of images") from error
     except OSError as error:
         raise InputError(f"{str(folder)!r} cannot be read: {error.strerror or error}") from error
     if not is_folder:
-        raise InputError(f"{str(folder)!r} is a file, not a folder: name a folder of pictures")
+        raise InputError(f"{str(folder)!r} is a file: pass a directory of images")
+
+
+def is_folder(word: str) -> bool:
+    """Whether `word` names a directory. An impossible name (empty, too long, or with a NUL) names none."""
+    return stat.S_ISDIR(_mode(word))
+
+
+def leads_to_folder(word: str) -> bool:
+    """Whether one of several inputs names a directory. If it may not be accessed, opening it reports the error."""
+    try:
+        return is_folder(word)
+    except InputError:
+        return False
+
+
+def is_file(word: str) -> bool:
+    """Whether `word` names a file."""
+    return stat.S_ISREG(_mode(word))
+
+
+def _mode(word: str) -> int:
+    """Return the mode of a path, 0 if nothing exists there. Raises InputError if it may not be accessed."""
+    try:
+        return Path(word).stat().st_mode if word else 0
+    except PermissionError as error:
+        raise InputError(f"{word!r} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError):
+        return 0

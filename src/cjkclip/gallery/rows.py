@@ -1,8 +1,7 @@
-"""Names and vectors on their way into a file: the vectors lie on the disk from the start, the names in memory.
+"""Write names and vectors to a file; vectors go to disk at once, names stay in memory. n rows, E joint width.
 
-n rows, E joint width. Written: a gallery (.safetensors), NumPy's .npz (names, vectors, fingerprint) and .npy (vectors
-alone), whole or not at all. Refuses: other endings, a file without rows, names that .npz cannot hold whole,
-in a gallery vectors that are not of unit length.
+The file is a gallery (.safetensors), NumPy's .npz (names, vectors, fingerprint) or .npy (only vectors). It is written
+completely or not at all. A gallery takes only vectors of unit length.
 """
 
 import tempfile
@@ -20,25 +19,24 @@ from cjkclip.gallery.store import Name, as_text, write_gallery
 
 ENDINGS = (".npz", ".npy", ".safetensors")
 SHOWN = 60  # characters of a name in messages
-LONGEST_NAME = 1024  # characters in .npz, where every name takes the room of the longest: at most that of a vector
-PIECE = 1 << 20  # characters of names that are made fixed-width at once
+LONGEST_NAME = 1024  # characters in .npz, where every name takes the space of the longest: at most that of a vector
+PIECE = 1 << 20  # characters of names per fixed-width array
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
-    """Raise InputError for a name that the file `path` could not hold whole."""
+    """Raise InputError for a name that the file `path` would shorten."""
     for name in names if path.suffix == ".npz" else ():
-        if len(name) > LONGEST_NAME or name.endswith("\0"):  # NumPy pads with NUL, and so drops it at the end
+        if len(name) > LONGEST_NAME or name.endswith("\0"):  # NumPy pads with NUL, so it drops NUL at the end
             raise InputError(
                 f"the name {name[:SHOWN]!r}{'...' * (len(name) > SHOWN)} has {len(name):,} characters, expected for "
-                f".npz up to {LONGEST_NAME:,} and no NUL at the end: write .safetensors, which holds any name"
+                f".npz up to {LONGEST_NAME:,} and no NUL at the end: write .safetensors, which takes any name"
             )
 
 
 class Rows:
-    """Rows for the file `path`, which `save` makes; a context. Without `save` nothing is left, nor changed.
+    """Rows for the file `path`, as a context. `save` writes the file; without `save` nothing changes.
 
-    The vectors lie in a file beside `path` that has no name where the system can do that (everywhere but on Windows),
-    so that it goes with the program however that ends.
+    Vectors are written to an unnamed temporary file, which disappears even if the program is killed (not on Windows).
     """
 
     def __init__(self, path: Path, width: int) -> None:
@@ -47,7 +45,7 @@ class Rows:
             raise InputError(f"{str(path)!r} must end in one of {' '.join(ENDINGS)}")
         self.path, self.width = path, width
         self.names: list[str] = []
-        self._file = self._beside()
+        self._file = self._temporary()
 
     def __enter__(self) -> "Rows":
         """The rows."""
@@ -56,7 +54,7 @@ class Rows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the file beside go."""
+        """Close the temporary file."""
         self._file.close()
 
     def __len__(self) -> int:
@@ -64,21 +62,21 @@ class Rows:
         return len(self.names)
 
     def add(self, names: Sequence[Name], vectors: Float[np.ndarray, "n E"]) -> None:
-        """Append rows; those with a number that is not finite are left out. Raises InputError when the disk is full."""
+        """Append rows, except those that are not finite. Raises InputError if the disk is full."""
         names = as_text(names)
         if not is_float(vectors) or vectors.shape != (len(names), self.width):
             raise InputError(
                 f"got {len(names)} names and vectors of shape {vectors.shape} and type {vectors.dtype}, expected "
-                f"(n, {self.width}) of floating point: give one name per vector, as the model gave it"
+                f"(n, {self.width}) of floating point: pass one name per vector, and vectors of one model"
             )
         check_names(self.path, names)
-        single = vectors.astype("<f4", copy=False)  # what `save` reads
+        single = vectors.astype("<f4", copy=False)  # the type that `save` reads
         good = np.flatnonzero(np.isfinite(single).all(axis=1))
         self._append(self._file, single[good])
         self.names += [names[int(i)] for i in good]
 
     def save(self, fingerprint: str) -> None:
-        """Make `path` of the rows, in place of what was there. Raises InputError."""
+        """Write the rows to `path` and replace what was there. Raises InputError."""
         if not self.names:
             raise InputError(f"there is nothing to write to {str(self.path)!r}: no row was added")
         vectors = _mapped(self._file, "<f4", (len(self), self.width))
@@ -90,39 +88,39 @@ class Rows:
                 if self.path.suffix == ".npy":
                     np.save(file, vectors, allow_pickle=False)
                 else:
-                    with self._beside() as beside:
-                        names = self._fixed(beside)
+                    with self._temporary() as file_of_names:
+                        names = self._fixed(file_of_names)
                         np.savez(file, vectors=vectors, names=names, fingerprint=np.array(fingerprint))
         except WeightsError as error:
             raise InputError(str(error)) from error
 
     def _fixed(self, file: BinaryIO) -> np.ndarray:
-        """The names as NumPy keeps text: each in the room of the longest, so not in memory."""
+        """Return the names as NumPy's fixed-width text, on disk, because each takes the space of the longest."""
         longest = max(map(len, self.names)) or 1
         kind, piece = f"<U{longest}", PIECE // longest
         for start in range(0, len(self), piece):
             self._append(file, np.array(self.names[start : start + piece], kind))
         return _mapped(file, kind, (len(self),))
 
-    def _beside(self) -> BinaryIO:
+    def _temporary(self) -> BinaryIO:
         try:
             return cast(BinaryIO, tempfile.TemporaryFile(buffering=0, dir=self.path.parent))
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._failure(error) from error
 
     def _append(self, file: BinaryIO, array: np.ndarray) -> None:
-        """Written, not mapped: writing to a full disk raises, writing to its map kills the program."""
+        """Write, because on a full disk writing raises an error, while writing to a mapped file kills the program."""
         try:
             left = memoryview(array.tobytes())
-            while left:  # what a disk that is almost full takes is only a part
+            while left:  # a disk that is almost full takes only a part
                 left = left[file.write(left) :]
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._failure(error) from error
 
-    def _refused(self, error: OSError) -> InputError:
+    def _failure(self, error: OSError) -> InputError:
         return InputError(f"{str(self.path)!r} cannot be written: {error.strerror or error}")
 
 
 def _mapped(file: BinaryIO, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """What a file holds, read from the disk when it is looked at."""
+    """Return the content of a file as a memory-mapped array."""
     return np.memmap(file, kind, "r", shape=shape)

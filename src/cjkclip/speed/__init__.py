@@ -1,5 +1,5 @@
-"""How fast a model is on this machine, and how far that is from what the machine can do.
+"""The speed of a model on this machine, and its share of the machine's limit.
 
-`work` counts what a tower multiplies, `products` measures how fast an engine multiplies matrices and nothing else; the
-one over the other is the share of the limit. `jobs` is what `cjkclip bench` measures of a model, `advice` what it says.
+`work` counts the FLOPs of a tower, `products` measures the rate of matrix products alone, which is the limit. `jobs`
+defines the measurements of `cjkclip bench`, and `advice` turns them into recommendations.
 """

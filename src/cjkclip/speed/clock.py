@@ -1,17 +1,17 @@
-"""Timing on a machine where others work too: one call to warm up, then calls in turn, and medians."""
+"""Timing on a shared machine: one warm-up call, then calls in turn, and medians."""
 
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
-FEWEST = 2  # rounds, however long one takes
+FEWEST = 2  # rounds, even if they exceed the budget
 
 
 def medians(calls: Sequence[Callable[[], object]], rounds: int, budget: float = math.inf) -> list[float]:
-    """Median seconds of each call: all of them in turn, `rounds` times after a warming one.
+    """Return the median seconds of each call. After a warm-up, all calls run in turn, `rounds` times.
 
-    No round begins when `budget` seconds are spent on those that count, but `FEWEST` are always made.
+    No round starts after `budget` seconds of counted calls, but at least `FEWEST` rounds run.
     """
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
@@ -19,8 +19,8 @@ def medians(calls: Sequence[Callable[[], object]], rounds: int, budget: float = 
     for turn in range(rounds):
         if turn >= FEWEST and sum(map(sum, times)) > budget:
             break
-        for call, seen in zip(calls, times, strict=True):
+        for call, seconds in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
-            seen.append(time.perf_counter() - start)
-    return [statistics.median(seen) for seen in times]
+            seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in times]

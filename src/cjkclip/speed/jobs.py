@@ -1,7 +1,7 @@
-"""What `cjkclip bench` measures of a model: settings, jobs, and the lines that come out. n items in one call.
+"""The measurements of `cjkclip bench`: settings, jobs, and rows of results. n items in one call.
 
-The inputs are those of `cjkclip.probes`. A model without tokenizer or preprocessing gets random ids and noise, and one
-with a single tower half of the jobs.
+The inputs are those of `cjkclip.probes`. A model without tokenizer or preprocessing gets random ids and noise; a model
+with one tower runs only the jobs of that tower.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ PHOTOGRAPH, MEGAPIXELS = (1600, 1200), "2 MP"
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How long to measure one job: so many calls, fewer when so many seconds are spent."""
+    """How long to measure one job: `rounds` calls, and none starts after `budget` seconds."""
 
     rounds: int
     budget: float
@@ -40,34 +40,34 @@ FULL, QUICK = Pace(rounds=20, budget=1.0, products=7), Pace(rounds=5, budget=0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a model runs on."""
+    """Engine, precision and device of a model."""
 
     engine: str
     precision: str
     device: str
 
     def __str__(self) -> str:
-        """As people say it; the CPU goes without saying."""
+        """Return engine and precision, and the device if it is not the CPU."""
         return f"{self.engine} {self.precision}" + ("" if self.device == "cpu" else f" on {self.device}")
 
 
-EXACT = Setting(engine="openvino", precision="fp32", device="cpu")  # the others are compared with it
+EXACT = Setting(engine="openvino", precision="fp32", device="cpu")  # the reference for the vectors of other settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One thing to measure."""
+    """One measurement to make."""
 
     kind: Kind
     name: str
     items: int
     call: Callable[[], object]
-    flops: int | None = None  # of one call; None where nothing is multiplied
+    flops: int | None = None  # of one call; None if nothing is multiplied
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """One thing that was measured. `seconds` is the median of one call."""
+class BenchRow:
+    """The result of one job. `seconds` is the median of one call."""
 
     kind: Kind
     name: str
@@ -77,41 +77,41 @@ class Line:
 
     @property
     def rate(self) -> float:
-        """Items a second."""
+        """Items per second."""
         return self.items / self.seconds
 
     @property
     def gflops(self) -> float | None:
-        """GFLOP/s, of the work that is needed."""
+        """GFLOP/s, counted without extra work of the engine."""
         return None if self.flops is None else self.flops / self.seconds / 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distance:
-    """How far unit vectors are from those of `EXACT`."""
+    """The distance of unit vectors from those of `EXACT`."""
 
-    difference: float  # the largest of any number
-    cosine: float  # the least of any vector
+    difference: float  # the largest absolute difference
+    cosine: float  # the least cosine similarity
 
 
 @dataclass(kw_only=True)
-class Measured:
-    """Everything about one setting."""
+class Timing:
+    """All results of one setting."""
 
     setting: Setting
     limit: float | None  # GFLOP/s of matrix products
-    lines: list[Line] = field(default_factory=list[Line])
+    rows: list[BenchRow] = field(default_factory=list[BenchRow])
     distances: dict[str, Distance] = field(default_factory=dict[str, Distance])  # by tower: "image", "text"
 
-    def share(self, line: Line) -> float | None:
-        """Of the limit."""
-        return None if line.gflops is None or self.limit is None else line.gflops / self.limit
+    def share(self, row: BenchRow) -> float | None:
+        """Return the share of the limit that a row reaches."""
+        return None if row.gflops is None or self.limit is None else row.gflops / self.limit
 
 
 def settings(engine: str, *, int8: bool = False) -> list[Setting]:
-    """`EXACT`, then what else this machine has: of one engine, or of all with "auto". NumPy is no setting.
+    """Return `EXACT`, then the other settings of this machine, of one engine or with "auto" of all except NumPy.
 
-    int8 only if it is asked for, since making it takes minutes; bf16 only where the processor multiplies it. Raises
+    int8 is included only on request, since quantising takes minutes; bf16 only if the processor multiplies it. Raises
     EngineError, MissingDependencyError.
     """
     if engine == "auto":
@@ -119,25 +119,25 @@ def settings(engine: str, *, int8: bool = False) -> list[Setting]:
     else:
         need(engine, extra=engine)
         names = [engine]
-    found = [EXACT]
+    available = [EXACT]
     for name in names:
         device = engines.choose(name, "fp32")[2]
         half = device != "cpu" or engines.fast("openvino") == "bf16"
-        wanted = {"fp32", *(["bf16"] if half else []), *(["int8"] if int8 else [])}
+        precisions = {"fp32", *(["bf16"] if half else []), *(["int8"] if int8 else [])}
         for precision in engines.ENGINES[name][1]:
-            if precision in wanted:
-                found.append(Setting(engine=name, precision=precision, device=device))
-    return list(dict.fromkeys(found))
+            if precision in precisions:
+                available.append(Setting(engine=name, precision=precision, device=device))
+    return list(dict.fromkeys(available))
 
 
-def timed(job: Job, pace: Pace) -> Line:
-    """Do it."""
+def timed(job: Job, pace: Pace) -> BenchRow:
+    """Measure one job."""
     [seconds] = medians([job.call], pace.rounds, pace.budget)
-    return Line(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
+    return BenchRow(kind=job.kind, name=job.name, items=job.items, seconds=seconds, flops=job.flops)
 
 
 def tower_jobs(clip: Clip) -> list[Job]:
-    """Prepared pixels to vectors, and texts to vectors."""
+    """Return the jobs of the towers: preprocessed pixels to vectors, and texts to vectors."""
     inputs, jobs = probes.inputs(clip.config, clip.tokenizer), list[Job]()
     if inputs.pixels is not None:
         for n in PICTURES:
@@ -148,9 +148,9 @@ def tower_jobs(clip: Clip) -> list[Job]:
     if inputs.tokens is None:
         return jobs
     if clip.tokenizer is not None:
-        asked = captions(clip.tokenizer)
-        masks = clip.tokenizer(asked).mask
-        calls = [partial(clip.encode_text, asked[:n]) for n in (1, TEXTS)]
+        texts = captions(clip.tokenizer)
+        masks = clip.tokenizer(texts).mask
+        calls = [partial(clip.encode_text, texts[:n]) for n in (1, TEXTS)]
     else:
         ids = np.resize(inputs.tokens.ids, (TEXTS, inputs.tokens.ids.shape[1]))
         masks = np.ones_like(ids)
@@ -162,14 +162,14 @@ def tower_jobs(clip: Clip) -> list[Job]:
 
 
 def captions(tokenizer: Tokenizer) -> list[str]:
-    """`TEXTS` captions, all different; those that a tokenizer would cut only where there are no others."""
-    offered = probes.captions(4 * TEXTS)
-    cut = set(tokenizer(offered).truncated)
-    return [offered[i] for i in sorted(range(len(offered)), key=cut.__contains__)][:TEXTS]
+    """Return `TEXTS` different captions; those that the tokenizer would cut are used last."""
+    candidates = probes.captions(4 * TEXTS)
+    cut = set(tokenizer(candidates).truncated)
+    return [candidates[i] for i in sorted(range(len(candidates)), key=cut.__contains__)][:TEXTS]
 
 
 def plain_jobs(clip: Clip) -> list[Job]:
-    """What no engine takes part in: texts to ids, and a JPEG file to pixels on one core."""
+    """Return the jobs that need no engine: texts to ids, and a JPEG file to pixels on one core."""
     jobs: list[Job] = []
     if clip.tokenizer is not None:
         call = partial(clip.tokenizer, probes.captions(MANY_TEXTS))
@@ -184,22 +184,24 @@ def plain_jobs(clip: Clip) -> list[Job]:
 
 
 def vectors(clip: Clip) -> dict[str, np.ndarray]:
-    """Unit vectors of the built-in inputs, by tower. Raises CheckpointError if they are no numbers."""
-    inputs, found = probes.inputs(clip.config, clip.tokenizer), dict[str, np.ndarray]()
+    """Return unit vectors of the built-in inputs, by tower. Raises CheckpointError if they are not finite."""
+    inputs, features = probes.inputs(clip.config, clip.tokenizer), dict[str, np.ndarray]()
     if inputs.pixels is not None:
-        found["image"] = clip.encode_pixels(inputs.pixels)
+        features["image"] = clip.encode_pixels(inputs.pixels)
     if inputs.tokens is not None:
-        found["text"] = clip.encode_tokens(inputs.tokens)
-    if bad := [tower for tower, rows in found.items() if not np.isfinite(rows).all()]:
+        features["text"] = clip.encode_tokens(inputs.tokens)
+    if bad := [tower for tower, rows in features.items() if not np.isfinite(rows).all()]:
         raise CheckpointError(
-            f"the {bad[0]} tower gives no numbers: 'cjkclip doctor' tells what is wrong with the model"
+            f"the {bad[0]} tower returns values that are not finite: run 'cjkclip doctor MODEL' to find the cause"
         )
-    return found
+    return features
 
 
-def distances(found: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> dict[str, Distance]:
-    """Per tower, how far the one is from the other."""
-    return {tower: _distance(one.astype(np.float64), exact[tower].astype(np.float64)) for tower, one in found.items()}
+def distances(features: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> dict[str, Distance]:
+    """Return the distance of both sets of vectors, by tower."""
+    return {
+        tower: _distance(one.astype(np.float64), exact[tower].astype(np.float64)) for tower, one in features.items()
+    }
 
 
 def _distance(one: np.ndarray, exact: np.ndarray) -> Distance:

@@ -1,15 +1,15 @@
-"""How fast an engine multiplies matrices on this machine: the limit of every tower.
+"""The rate of matrix products of an engine on this machine: the limit of every tower.
 
-Weights are constants, packed before the first call as an engine packs them.
+Weights are constants, packed before the first call in the way of the engine.
 """
 
 import importlib
 
 from cjkclip.speed.clock import medians
 
-# engine -> the module of `product(rows, width, out, precision, device)`, whose calls do `at_once(device)` of them
+# engine -> module with `product(rows, width, out, precision, device)`, whose calls run `at_once(device)` products
 PRODUCTS = {"openvino": "cjkclip.engines.openvino.product", "torch": "cjkclip.engines.torch.product"}
-# rows, width in, width out: squares, and the two layers of a ViT-B/16's MLP at 8 pictures; the small ones first
+# rows, width in, width out: squares, and both MLP layers of a ViT-B/16 with 8 images; small ones first
 SHAPES = (
     (1024, 1024, 1024),
     (197 * 8, 768, 3072),
@@ -18,12 +18,12 @@ SHAPES = (
     (4096, 4096, 4096),
     (8192, 8192, 8192),
 )
-ROUNDS, BUDGET = 7, 0.5  # rounds of a shape, fewer when so many seconds are spent
-LONGEST = 0.3  # seconds of a call: where a larger one would take more, the smaller ones tell enough
+ROUNDS, BUDGET = 7, 0.5  # rounds per shape, and seconds after which no round starts
+LONGEST = 0.3  # seconds of a call: larger shapes that would take more are skipped, because smaller ones show the rate
 
 
 def matrix_rate(engine: str, precision: str, device: str = "cpu", *, rounds: int = ROUNDS) -> float | None:
-    """GFLOP/s of the shape that runs best, by medians; None if the engine has no plain product of that precision."""
+    """Return the GFLOP/s of the fastest shape, by medians; None if the engine has no product in that precision."""
     if engine not in PRODUCTS:
         return None
     module, best = importlib.import_module(PRODUCTS[engine]), 0.0

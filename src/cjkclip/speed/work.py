@@ -1,9 +1,9 @@
-"""How much a tower multiplies, in FLOPs: two for each multiply-add. L tokens.
+"""The FLOPs of a tower, two for each multiply-add. L tokens.
 
-Counted are linear layers, convolutions and attention's two products; what costs one operation a feature (norms,
-activations, sums) is not. The towers of engines/functional.py run over arrays that hold nothing, so that the count is
-of what they do: the last block of a transformer computes one token. A causal tower is counted with its whole square of
-attention. An engine that computes more than that, or pads, spends the time and gets nothing for it.
+Linear layers, convolutions and the two products of attention count; operations per feature (norms, activations, sums)
+do not. The towers of engines/functional.py run over arrays without memory, so the count follows the code: the last
+block of a transformer computes one token. A causal tower counts the full square of attention. Extra work of an engine,
+such as padding, is not counted.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ from cjkclip.parameters import shapes
 
 @cache
 def image(config: Model) -> int:
-    """FLOPs of one picture, from pixels to features."""
+    """Return the FLOPs of one image, from pixels to features."""
     assert config.vision is not None
     ops = _Counting()
     side = config.vision.image_size
@@ -29,7 +29,7 @@ def image(config: Model) -> int:
 
 @cache
 def text(config: Model, length: int) -> int:
-    """FLOPs of one text of `length` tokens, from ids to features."""
+    """Return the FLOPs of one text of `length` tokens, from ids to features."""
     assert config.text is not None
     ops, ids = _Counting(), np.zeros((1, length), np.int64)
     text_tower(ops, _params(config), config.text, ids, np.ones_like(ids))
@@ -37,15 +37,15 @@ def text(config: Model, length: int) -> int:
 
 
 class _Counting(NumpyOps):
-    """Counts instead of multiplying; shapes are right, numbers are not."""
+    """Count FLOPs instead of multiplying; shapes are right, values are not."""
 
     def __init__(self) -> None:
         self.flops = 0
 
     def linear(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-        made = _nothing(*x.shape[:-1], len(weight))
-        self.flops += 2 * made.size * weight.shape[1]
-        return made
+        out = _nothing(*x.shape[:-1], len(weight))
+        self.flops += 2 * out.size * weight.shape[1]
+        return out
 
     def attention(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, hide: Hide) -> np.ndarray:
         self.flops += 2 * 2 * q.size * k.shape[2]
@@ -53,9 +53,9 @@ class _Counting(NumpyOps):
 
     def conv(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: int, pad: int) -> np.ndarray:
         high, wide = ((x.shape[axis] + 2 * pad - weight.shape[axis]) // stride + 1 for axis in (2, 3))
-        made = _nothing(len(x), len(weight), high, wide)
-        self.flops += 2 * made.size * prod(weight.shape[1:])
-        return made
+        out = _nothing(len(x), len(weight), high, wide)
+        self.flops += 2 * out.size * prod(weight.shape[1:])
+        return out
 
     def layer_norm(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
         return x
@@ -69,5 +69,5 @@ def _params(config: Model) -> dict[str, np.ndarray]:
 
 
 def _nothing(*shape: int) -> np.ndarray:
-    """Zeros that take no memory."""
+    """Return zeros that take no memory."""
     return np.broadcast_to(np.float32(0), shape)
