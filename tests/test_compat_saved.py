@@ -43,7 +43,7 @@ def test_damaged_rules_are_refused(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained("moji")
     tokenizer.save_pretrained(tmp_path)
     path = tmp_path / "tokenizer_config.json"
-    for rules, words in ((3, "'cjkclip' is 3"), ({"cleaning": "openai"}, "tokenizer rules lack")):
+    for rules, words in ((3, "'cjkclip' is 3"), ({"cleaning": "openai"}, "tokenizer rules has missing fields")):
         path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"cjkclip": rules}), "utf-8")
         with pytest.raises(CheckpointError, match=words):
             CLIPTokenizer.from_pretrained(tmp_path)
