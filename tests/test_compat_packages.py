@@ -230,9 +230,9 @@ def test_a_single_tower_says_so() -> None:
     text = TorchClip(cjkclip.load(GOLDEN / "hf-clip-v5-unprefixed" / "text", engine="torch", device="cpu"))
     with pytest.raises(InputError, match="no image tower"):
         text.image_features(torch.zeros(1, 3, 32, 32))
-    with pytest.raises(FactsError, match="no preprocessing"):
+    with pytest.raises(FactsError, match="has no preprocessing"):
         open_clip.create_model(str(GOLDEN / "hf-clip-v5-unprefixed" / "vision"), device="cpu")
-    with pytest.raises(FactsError, match="without tokenizer files"):
+    with pytest.raises(FactsError, match="has no tokenizer files"):
         open_clip.get_tokenizer(str(GOLDEN / "hf-clip-v5-unprefixed" / "vision"))
 
 

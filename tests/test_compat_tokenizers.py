@@ -263,7 +263,7 @@ def test_bad_ids_and_files(tmp_path: Path) -> None:
     for ids in (10**6, [1, 10**6]):
         with pytest.raises(InputError, match="1000000 is not in this vocabulary"):
             tokenizer.decode(ids)
-    with pytest.raises(OptionError, match="from_pretrained knows no option 'colour'"):
+    with pytest.raises(OptionError, match="from_pretrained has no option 'colour'"):
         ours.CLIPTokenizer.from_pretrained(GOLDEN / "hf-clip-eos2", colour=1)
     with pytest.raises(CheckpointError, match="contains no tokenizer"):
         ours.CLIPTokenizer.from_pretrained(tmp_path)
