@@ -68,8 +68,8 @@ def test_addresses(bundled: Any, server: str) -> None:
     [
         ("/none.png", "404"),
         ("/text.png", "no picture format"),
-        ("/file", "not fetched"),
-        ("/ftp", "not fetched"),
+        ("/file", "download failed"),
+        ("/ftp", "download failed"),
         ("/slow.png", "timed out"),
     ],
 )

@@ -240,7 +240,7 @@ def test_bad_options(options: dict[str, Any], error: type[Exception], words: str
 
 @pytest.mark.parametrize("images", [None, [], [None], (), np.zeros((0, 3, 8, 8), np.uint8)])
 def test_no_pictures(images: Any) -> None:
-    with pytest.raises(InputError, match="pass a picture"):
+    with pytest.raises(InputError, match="expected an image or a list"):
         ours.CLIPImageProcessor()(images)
 
 

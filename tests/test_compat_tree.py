@@ -188,10 +188,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "mask": ({"attention_mask": torch.ones(2, 5)}, r"attention_mask has shape \(2, 5\), expected \(3, 9\)"),
     "positions": ({"position_ids": torch.full((1, 9), 12)}, "position_ids runs from 12 to 12, expected 0 to 11"),
     "rows": ({"position_ids": torch.zeros(2, 9, dtype=torch.int64)}, r"position_ids has shape \(2, 9\)"),
-    "size": ({"pixel_values": torch.zeros(3, 3, 24, 32)}, "24 x 32, the model reads 32 x 32.*interpolate_pos_enc"),
+    "size": ({"pixel_values": torch.zeros(3, 3, 24, 32)}, "24 x 32, expected 32 x 32.*interpolate_pos_enc"),
     "channels": ({"pixel_values": torch.zeros(3, 1, 32, 32)}, r"shape \(3, 1, 32, 32\).*expected \(n, 3, 32, 32\)"),
     "bytes": ({"pixel_values": torch.zeros(3, 3, 32, 32, dtype=torch.uint8)}, "torch.uint8, expected"),
-    "loss": ({"pixel_values": torch.zeros(2, 3, 32, 32), "return_loss": True}, "a text for each picture, got 3 for 2"),
+    "loss": (
+        {"pixel_values": torch.zeros(2, 3, 32, 32), "return_loss": True},
+        "one text per image, got 3 texts and 2 images",
+    ),
 }
 
 
