@@ -1,6 +1,6 @@
-"""Small real TrueType files made on the spot: every character is a filled block, the missing glyph a frame.
+"""Write small real TrueType files: every character is a filled block, the missing glyph is a frame.
 
-With these the tests know which face drew what, on machines with no font at all.
+With them, tests know which face drew a character, also on machines without fonts.
 """
 
 import struct
@@ -11,13 +11,13 @@ EM = 1000
 
 
 def tiny_font(path: Path, chars: str, *, family: str = "Tiny", height: int = 700, form: int = 12) -> Path:
-    """Write a font of `chars`, each a block of `height` thousandths of the size. `form`: of its cmap, 4, 40 or 12."""
+    """Write a font of `chars`, each a block of `height` thousandths of the size. `form` of its cmap: 4, 40 or 12."""
     path.write_bytes(_file(_tables(chars, family, height, form), 0))
     return path
 
 
 def tiny_collection(path: Path, faces: Sequence[tuple[str, str, int]]) -> Path:
-    """Write a collection of faces, each (family, chars, height)."""
+    """Write a font collection; each face is (family, chars, height)."""
     start = 12 + 4 * len(faces)
     offsets: list[int] = []
     body = b""
@@ -59,7 +59,7 @@ def _tables(chars: str, family: str, height: int, form: int) -> dict[bytes, byte
 
 
 def _glyph(boxes: list[tuple[int, int, int, int]]) -> bytes:
-    """Rectangles; the second one runs the other way round, so it is a hole."""
+    """Return a glyph of rectangles; the second one has the opposite direction, so it is a hole."""
     points: list[tuple[int, int]] = []
     for i, (left, bottom, right, top) in enumerate(boxes):
         corners = [(left, bottom), (left, top), (right, top), (right, bottom)]
@@ -77,7 +77,7 @@ def _cmap(codes: list[int], form: int) -> bytes:
         rows = b"".join(struct.pack(">III", code, code, i) for i, code in enumerate(codes, start=1))
         table = struct.pack(">HHIII", 12, 0, 16 + len(rows), 0, len(codes)) + rows
         return struct.pack(">HHHHI", 0, 1, 3, 10, 12) + table
-    if form == 40:  # format 4 with one run, whose glyphs are looked up in a list; 0 where there is no character
+    if form == 40:  # format 4 with one segment, whose glyphs are in a list; 0 for a missing character
         run = range(codes[0], codes[-1] + 1)
         listed = [codes.index(code) + 1 if code in codes else 0 for code in run]
         segments = struct.pack(">HHHHHhhHH", codes[-1], 0xFFFF, 0, codes[0], 0xFFFF, 0, 1, 4, 0)
