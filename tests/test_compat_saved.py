@@ -1,4 +1,4 @@
-"""A model and its tokenizer that the compat classes save into one folder: the same ids when it is read again."""
+"""Round trip of a model and its tokenizer, saved by the compat classes into one directory: ids stay the same."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,8 @@ from cjkclip.errors import CheckpointError
 from families import FAMILIES
 from peers import transformers
 
-KEPT = ("moji", "open-clip", "open-clip-customtext", "cn-clip-rn", "cn-clip-vit")  # by rules that transformers lacks
+# transformers cannot express the rules of these cases
+KEPT = ("moji", "open-clip", "open-clip-customtext", "cn-clip-rn", "cn-clip-vit")
 PLAIN = ["판다", "消防车", "a photo of a cat"]
 HARD = [*PLAIN, "don’t", "ＳＴＯＰ", "猫，犬", "a !", "ς Σ", 150 * "字a"]
 

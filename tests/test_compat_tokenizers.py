@@ -1,4 +1,4 @@
-"""Tokenizer classes beside transformers 5.23's, method by method, on 236 strings in four languages."""
+"""Compare tokenizer classes with transformers 5.23's, method by method, on 236 strings in four languages."""
 
 import json
 from collections.abc import Callable
@@ -170,7 +170,7 @@ def test_the_golden_ids_of_published_vocabularies(
 
 
 def test_clip_builds_as_version_4_did() -> None:
-    """transformers 5 lost build_inputs and create_token_type_ids, and masks only built sequences."""
+    """transformers 5 dropped build_inputs and create_token_type_ids, and can mask only built sequences."""
     tokenizer = ours.CLIPTokenizer.from_pretrained(GOLDEN / "hf-clip-eos2")
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     assert tokenizer.build_inputs_with_special_tokens([5, 6]) == [bos, 5, 6, eos]

@@ -1,4 +1,4 @@
-"""The published names are alive: freezing, hooks, replaced modules, copies, devices and types reach the arithmetic."""
+"""Changes at published names reach the arithmetic: freezing, hooks, replaced modules, copies, devices and types."""
 
 import copy
 import pickle
@@ -48,7 +48,7 @@ def test_every_module_with_parameters_has_its_published_path(kind: str, layers: 
 
 
 def test_freezing_a_part_freezes_it_alone(two: Pair) -> None:
-    """As published fine-tuning code does."""
+    """Freezing by name, as in published fine-tuning code."""
     for parameter in two.ours.vision_model.parameters():
         parameter.requires_grad = False
     two.ours.text_model.encoder.requires_grad_(False)
@@ -95,7 +95,7 @@ def test_a_hook_that_would_never_be_called_is_refused(two: Pair) -> None:
 
 
 def test_a_module_put_in_a_place_computes_there(two: Pair, kind: str) -> None:
-    """As adapters do: the layer is wrapped where it has its published name."""
+    """Wrap a layer at its published name, as adapters do."""
 
     class Doubled(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
