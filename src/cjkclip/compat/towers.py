@@ -58,9 +58,7 @@ class TorchClip(nn.Module):
         """Return features (n, E), not normalised, of pixels (n, 3, S, S). Raises InputError."""
         vision = self.config.vision
         if vision is None:
-            raise InputError(
-                "this model has no image tower, so it cannot encode images: load a checkpoint with an image tower"
-            )
+            raise InputError("this model has no image tower: load a checkpoint that contains one to encode images")
         side = vision.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
             raise InputError(
@@ -73,9 +71,7 @@ class TorchClip(nn.Module):
         """Return features (n, E), not normalised, of ids (n, L). Without a mask, padding is recognised by its id."""
         text = self.config.text
         if text is None:
-            raise InputError(
-                "this model has no text tower, so it cannot encode texts: load a checkpoint with a text tower"
-            )
+            raise InputError("this model has no text tower: load a checkpoint that contains one to encode texts")
         if ids.ndim != 2 or not 0 < ids.shape[1] <= text.context or ids.is_floating_point():
             raise InputError(
                 f"got ids of shape {tuple(ids.shape)} and type {ids.dtype}; expected whole numbers (n, L), L at most "
