@@ -54,7 +54,7 @@ AIMS = (
     _aim("* captions", DEFAULT, "*, padded to the longest *", 5.0),
     _aim("* captions", DEFAULT, "*, padded to 52 *", 12.0),
     _aim("tokenise *", "tokenizer", "cn_clip.tokenize", 1.6),
-    # within one grey level: exact mode, or fast mode where a file is too small to be decoded at a fraction of its size
+    # within one grey level: equal, or in fast mode where a file is too small to be decoded at a fraction of its size
     _aim("JPEG of * to pixels", "exact=True", "open_clip's transform", 2.4),
     _aim("JPEG of 0.3 MP* to pixels", "exact=False", "open_clip's transform", 2.4),
     _aim("JPEG of 12 MP* to pixels", "exact=False", "open_clip's transform", 4.2),

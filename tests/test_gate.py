@@ -169,7 +169,7 @@ def test_the_first_look_is_said_once(tried: Callable[..., tuple[str, int]], capl
         tried(0.0)
         tried(0.0)
     assert [record.getMessage() for record in caplog.records] == [
-        "looking once at how exact bf16 is on this model, which takes some seconds"
+        "measuring how exact bf16 is for this model, once, which takes some seconds"
     ]
 
 
@@ -190,7 +190,7 @@ def test_the_command_line_says_it_when_it_begins(
     with Report("embed", as_json=False) as report:
         for _ in range(2):
             _ = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="openvino").engine
-    told = "looking once at how exact bf16 is on this model, which takes some seconds"
+    told = "measuring how exact bf16 is for this model, once, which takes some seconds"
     assert said == [f"cjkclip: note: {told}\n"]
     assert report.notes == [told]
     assert not logging.getLogger("cjkclip").handlers

@@ -31,7 +31,7 @@ INPUTS = probes.Inputs(
 )
 
 
-class Given(int8.Source):
+class Given(int8.CalibrationSource):
     """Inputs as they are."""
 
     def shown(self, config: Model) -> int8.Shown:
@@ -126,7 +126,7 @@ def test_it_is_made_once_and_read_back_the_same(quantised: Make, caplog: pytest.
     with caplog.at_level("INFO", "cjkclip"):
         first, calls = quantised()
     assert calls == [[], []]
-    assert "takes minutes, once; kept in" in caplog.text
+    assert "takes minutes, once; the result is cached in" in caplog.text
     second, calls = quantised()
     assert calls == []
     assert second.judged == PASSED
@@ -218,7 +218,7 @@ def test_the_worst_layers_of_the_worse_tower_are_left_alone_and_listed(
 def test_what_never_passes_is_refused_and_not_kept(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_openvino, "worst_layers", lambda *_: ["a"] * 12)
     with pytest.raises(
-        EngineError, match=r"with 12 layers left alone as well: image mean 0\.9900, text mean 0\.5000.*bf16"
+        EngineError, match=r"even with 12 layers not quantised: image mean 0\.9900, text mean 0\.5000.*bf16"
     ):
         quantised([{"image mean": 0.99, "text mean": 0.5}] * 3)
     assert not cache.folder("int8").exists()
@@ -250,7 +250,7 @@ def test_without_nncf_it_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_int8_keeps_no_stages() -> None:
     made = int8_openvino.Int8Engine(MODEL, random_params(MODEL), int8_openvino.Quantised(graphs={}))
-    with pytest.raises(EngineError, match="precision 'fp32'"):
+    with pytest.raises(EngineError, match=r"precision 'int8' has no stages.*precision='fp32'"):
         made.image_stages(np.zeros((1, 3, 32, 32), np.float32))
 
 

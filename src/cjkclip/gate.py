@@ -1,10 +1,9 @@
-"""Is half precision good enough for a model? Asked once of built-in inputs, and remembered.
+"""Decide whether half precision is exact enough for a model: measured once on built-in inputs, then cached.
 
-"auto" computes in bfloat16 where the processor multiplies it in hardware and the features of every built-in picture
-and sentence keep a cosine of LEAST_COSINE to those in float32. Small models stay in float32: there the
-exact numbers are worth more than the time (the bundled one takes a millisecond a picture). What was measured lies in
-the cache under a key made from the config and both ends of every parameter (all of them would take a fifth of a
-second); without a cache that can be written it is measured at each start.
+"auto" is bf16 if the processor multiplies it in hardware and the features of every built-in image and sentence have a
+cosine similarity of at least LEAST_COSINE to those in float32. Small models use float32: their exact numbers are worth
+more than the time (the bundled model takes a millisecond per image). The cache key consists of the config and both
+ends of every parameter (all bytes would take a fifth of a second). Without a writable cache each start measures again.
 """
 
 import hashlib
@@ -18,8 +17,8 @@ import numpy as np
 
 from cjkclip import engines
 from cjkclip.config import Model
+from cjkclip.fingerprint import ends
 from cjkclip.machine import cache
-from cjkclip.parameters import ends
 from cjkclip.text import Tokenizer, Tokens
 from cjkclip.text.batches import by_length
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 LEAST_COSINE = 0.9995
 SMALL = 20_000_000  # parameters
-MOST_RECORDS = 256  # files kept
+MOST_RECORDS = 256  # files in the cache
 Where = tuple[str, str]  # engine and device
 _LOG = logging.getLogger(__name__)
 
@@ -36,23 +35,23 @@ _LOG = logging.getLogger(__name__)
 def precision(
     config: Model, params: Mapping[str, np.ndarray], inputs: Callable[[], "Inputs"], *, engine: str, device: str
 ) -> str:
-    """The precision that "auto" stands for: the fast one of this machine, or "fp32"."""
+    """Return the precision that "auto" means for a model: the fast one of this machine, or "fp32"."""
     if sum(array.size for array in params.values()) < SMALL:
         return "fp32"
     fast = engines.fast(engine, device)
     if fast is None:
         return "fp32"
     record = cache.folder("precision") / f"{_key(config, params, (engine, device), fast)}.json"
-    cosines = _remembered(record)
+    cosines = _cached(record)
     if cosines is None:
-        _LOG.info("looking once at how exact %s is on this model, which takes some seconds", fast)
+        _LOG.info("measuring how exact %s is for this model, once, which takes some seconds", fast)
         cosines = measure(config, params, inputs(), where=(engine, device), fast=fast)
         cache.remember(record, json.dumps(cosines).encode(), MOST_RECORDS)
     return fast if min(cosines.values()) >= LEAST_COSINE else "fp32"
 
 
 def built_in(config: Model, tokenizer: Tokenizer | None) -> "Inputs":
-    """The inputs that a model is asked with, imported when it is: most starts do not need them."""
+    """Return the built-in inputs. They are imported here, since most starts do not need them."""
     from cjkclip import probes
 
     return probes.inputs(config, tokenizer)
@@ -61,9 +60,9 @@ def built_in(config: Model, tokenizer: Tokenizer | None) -> "Inputs":
 def measure(
     config: Model, params: Mapping[str, np.ndarray], inputs: "Inputs", *, where: Where, fast: str
 ) -> dict[str, float]:
-    """The least cosine of a tower's features in two precisions, by tower."""
+    """Return for each tower the lowest cosine similarity between features in fp32 and in `fast`."""
     features: dict[str, list[np.ndarray]] = {}
-    for each in ("fp32", fast):  # one after the other: both at once would hold two copies of the weights
+    for each in ("fp32", fast):  # one after the other, since both together would hold two copies of the weights
         built = engines.build(config, params, engine=where[0], precision=each, device=where[1])
         if inputs.pixels is not None:
             features.setdefault("image", []).append(built.image(inputs.pixels))
@@ -74,17 +73,17 @@ def measure(
 
 
 def texts(built: engines.Engine, tokens: Tokens) -> np.ndarray:
-    """Features of texts, those of a like length together, as `Clip.encode_text` asks for them; in their own order."""
-    found: dict[int, np.ndarray] = {}
+    """Return features of texts in their order, computed in batches of similar length, as `Clip.encode_text` does."""
+    features: dict[int, np.ndarray] = {}
     for rows in by_length(tokens.mask, 64):
         used = int(tokens.mask[rows].sum(axis=1).max())
-        found |= zip(rows.tolist(), built.text(tokens.ids[rows, :used], tokens.mask[rows, :used]), strict=True)
-    return np.stack([found[row] for row in range(len(found))])
+        features |= zip(rows.tolist(), built.text(tokens.ids[rows, :used], tokens.mask[rows, :used]), strict=True)
+    return np.stack([features[row] for row in range(len(features))])
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def _least_cosine(exact: np.ndarray, rough: np.ndarray) -> float:
-    """Of the rows of two matrices; 0 where a feature is no number."""
+    """Lowest cosine similarity of the rows of two matrices; NaN counts as 0."""
     norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(rough, axis=1)
     cosines = (exact.astype(np.float64) * rough).sum(axis=1) / np.maximum(norms, 1e-30)
     return float(np.nan_to_num(cosines, nan=0.0).min(initial=1.0))
@@ -97,12 +96,12 @@ def _key(config: Model, params: Mapping[str, np.ndarray], where: Where, fast: st
     return digest.hexdigest()[:32]
 
 
-def _remembered(record: Path) -> dict[str, float] | None:
+def _cached(record: Path) -> dict[str, float] | None:
     try:
-        found: Any = json.loads(cache.remembered(record) or b"")
+        data: Any = json.loads(cache.remembered(record) or b"")
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not found or not set(cast(dict[str, Any], found)) <= {"image", "text"}:
+    if not isinstance(data, dict) or not data or not set(cast(dict[str, Any], data)) <= {"image", "text"}:
         return None
-    values = list(cast(dict[str, Any], found).values())
-    return cast(dict[str, float], found) if all(isinstance(value, float) for value in values) else None
+    values = list(cast(dict[str, Any], data).values())
+    return cast(dict[str, float], data) if all(isinstance(value, float) for value in values) else None

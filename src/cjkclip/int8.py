@@ -1,10 +1,9 @@
-"""int8 by name: a model's towers quantised, judged, and kept on disk. n pictures or texts, E joint width.
+"""precision="int8": quantise the towers of a model, judge the result, and cache it. n inputs, E joint width.
 
-A range that was learnt from the wrong inputs ruins a model while the usual cosine still looks perfect, so the towers
-are calibrated on real pictures and sentences and judged on others: by the cosine after the mean was taken away, and,
-where the model was trained, by how many names still find their drawing among the ten nearest. What fails is tried
-again with its worst layers left alone, and then refused. Refuses also: a model without preprocessing or tokenizer,
-which could only be shown noise.
+Calibration on the wrong inputs ruins a model while its plain cosine similarities still look perfect. So the towers are
+calibrated on real images and sentences and judged on others: by the cosine similarity of centred features, and, if the
+model is trained, by recall at 10 of drawings by name. A model that fails is quantised again without its worst layers
+and then rejected. A model without preprocessing or tokenizer cannot be quantised, since only noise could calibrate it.
 """
 
 import contextlib
@@ -24,26 +23,26 @@ import numpy as np
 from cjkclip import engines, probes
 from cjkclip.config import Model
 from cjkclip.errors import EngineError, EngineWarning, InputError
+from cjkclip.fingerprint import digest
 from cjkclip.gate import texts
 from cjkclip.image import Picture, load_pixels
 from cjkclip.machine import cache
 from cjkclip.machine.mapped import MappedFile
 from cjkclip.machine.threads import on_every_core
-from cjkclip.parameters import digest
 from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
 
 if TYPE_CHECKING:
     from cjkclip.engines.openvino.int8 import Int8Engine, Quantised, Sample
 
-LEAST_CENTRED = 0.95  # mean centred cosine of a tower's features to those in float32
-MOST_LOST = 0.005  # of recall at 10
-TRAINED = 3.0  # times the recall of chance from which a model counts as trained
-LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that stay as they are, attempt by attempt
-MOST_MODELS = 4  # kept on disk; one of ViT-B/16 and a base BERT takes 0.3 GB
-FORM = 2  # of what is kept; raised when it, the calibration or the gate changes
+LEAST_CENTRED = 0.95  # lowest accepted mean of the centred cosine similarities to float32, for each tower
+MOST_LOST = 0.005  # largest accepted loss of recall at 10
+TRAINED = 3.0  # a model counts as trained from this multiple of the recall of chance
+LEFT_ALONE = (0, 4, 12)  # layers of the worse tower that are not quantised, for each attempt
+MOST_MODELS = 4  # in the cache; a ViT-B/16 with a base BERT takes 0.3 GB
+FORM = 2  # version of the cached files; raised if they, the calibration or the judgement change
 NEAREST = 10
-FEWEST = 16  # pictures, or texts, of one's own
+FEWEST = 16  # images, or texts, that the caller has to pass to calibrate on them
 Judged = dict[str, float]
 Params = Mapping[str, np.ndarray]
 _LOG = logging.getLogger(__name__)
@@ -51,16 +50,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
-    """What a model is shown: to learn ranges from, and, apart from it, to be judged by."""
+    """Inputs for calibration and, separate from them, inputs for judging."""
 
     calibration: Inputs
-    judged: Inputs  # its first `drawings` pictures are named, in order and language by language, by its texts
+    judged: Inputs  # its texts name the first `drawings` images, in order, one language after the other
     drawings: int
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """Where the inputs come from: the package, or pictures and texts of one's own."""
+class CalibrationSource:
+    """The origin of the inputs: the package, or the caller's own images and texts."""
 
     tokenizer: Tokenizer | None
     languages: Sequence[str]
@@ -68,24 +67,25 @@ class Source:
     texts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Raise InputError for too few of one's own."""
+        """Raise InputError if the caller passed too few inputs."""
         for own in (self.pictures, self.texts):
             if own and len(own) < FEWEST:
                 raise InputError(
-                    f"got {len(own)} to calibrate int8 with, expected at least {FEWEST}, like those to come"
+                    f"got {len(own)} inputs to calibrate int8 on, expected at least {FEWEST} or none: pass more images "
+                    "or texts like yours to Clip.quantize, or quantize() to use the built-in ones"
                 )
 
     def shown(self, config: Model) -> Shown:
-        """The inputs; every fourth of one's own pictures is kept for judging."""
-        learnt, kept = [p for i, p in enumerate(self.pictures) if i % 4 < 3], list(self.pictures[3::4])
-        judged, drawings = probes.judging(config, self.tokenizer, self.languages, kept)
-        calibration = probes.calibration(config, self.tokenizer, self.languages, (learnt, self.texts))
+        """Return the inputs; every fourth of the caller's own images is used for judging."""
+        own, others = [p for i, p in enumerate(self.pictures) if i % 4 < 3], list(self.pictures[3::4])
+        judged, drawings = probes.judging(config, self.tokenizer, self.languages, others)
+        calibration = probes.calibration(config, self.tokenizer, self.languages, (own, self.texts))
         return Shown(calibration=calibration, judged=judged, drawings=drawings)
 
     def digest(self, config: Model) -> str:
-        """What the inputs depend on besides this package and the config, without making those of the package.
+        """Digest of everything that the inputs depend on besides this package and the config.
 
-        One's own pictures are opened, and the tokenizer is asked for the package's sentences.
+        It does not render the built-in images. It opens the caller's images and tokenizes the built-in sentences.
         """
         digest = hashlib.sha256(repr((tuple(self.languages), tuple(self.texts), len(self.pictures))).encode())
         if self.pictures and config.image is not None:
@@ -96,33 +96,33 @@ class Source:
         return digest.hexdigest()
 
 
-def engine(config: Model, params: Params, source: Source) -> "Int8Engine":
-    """The int8 engine of a model, from disk if it was made before; else made and judged, which takes minutes.
+def engine(config: Model, params: Params, source: CalibrationSource) -> "Int8Engine":
+    """Build the int8 engine of a model, from the cache if possible; else quantise and judge it, which takes minutes.
 
-    Raises EngineError if it does not pass, FactsError if it cannot be shown anything, MissingDependencyError without
-    NNCF. Warns where the processor gains nothing by it.
+    Raises EngineError if it does not pass, FactsError without preprocessing or tokenizer, MissingDependencyError
+    without NNCF. EngineWarning reports a processor on which int8 is not faster.
     """
     from cjkclip.engines.openvino.int8 import Int8Engine, overflows
 
     if overflows():
         warnings.warn(
-            "this processor has no instruction for int8, so that int8 is about as fast as fp32 and less exact here: "
-            "leave precision at 'auto'",
+            "this processor has no instruction for int8, so int8 is about as fast as fp32 here and less exact. "
+            "Use precision='auto'",
             EngineWarning,
             stacklevel=2,
         )
     folder = cache.folder("int8", _key(config, params, source))
-    kept = _kept(folder)
-    if kept is None:
-        _LOG.info("quantising this model to int8, which takes minutes, once; kept in %s", folder.parent)
-        made = _make(config, params, source.shown(config))
-        _keep(folder, made)
-        kept = _kept(folder) or made
-    return Int8Engine(config, params, kept)
+    quantised = _read(folder)
+    if quantised is None:
+        _LOG.info("quantising this model to int8, which takes minutes, once; the result is cached in %s", folder.parent)
+        new = _quantise(config, params, source.shown(config))
+        _write(folder, new)
+        quantised = _read(folder) or new
+    return Int8Engine(config, params, quantised)
 
 
-def _make(config: Model, params: Params, shown: Shown) -> "Quantised":
-    """Quantise, judge, and leave layers alone until it passes."""
+def _quantise(config: Model, params: Params, shown: Shown) -> "Quantised":
+    """Quantise and judge, each time with more layers left in float, until the model passes."""
     from cjkclip.engines.openvino import int8
 
     exact = engines.build(config, params, engine="openvino", precision="fp32", device="cpu")
@@ -142,27 +142,27 @@ def _make(config: Model, params: Params, shown: Shown) -> "Quantised":
         if passes(judged):
             return int8.Quantised(graphs=graphs, layers=layers, judged=judged)
     raise EngineError(
-        f"int8 changes this model too much, with {len(layers)} layers left alone as well: {told(judged)}; "
+        f"int8 changes this model too much, even with {len(layers)} layers not quantised: {in_words(judged)}; "
         f"expected centred cosines of {LEAST_CENTRED} and recall within {100 * MOST_LOST} points. "
-        "Use precision='bf16' or 'fp32', or Clip.quantize(pictures, texts) with inputs like yours"
+        "Use precision='bf16' or 'fp32', or calibrate with Clip.quantize(images, texts) on inputs like yours"
     )
 
 
 def features(built: engines.Engine, inputs: Inputs) -> dict[str, np.ndarray]:
-    """Unit vectors (n, E) by tower, 16 at once."""
-    found: dict[str, np.ndarray] = {}
+    """Return unit vectors (n, E) by tower, computed in batches of 16."""
+    features: dict[str, np.ndarray] = {}
     if inputs.pixels is not None:
         parts = range(0, len(inputs.pixels), 16)
-        found["image"] = np.concatenate([built.image(inputs.pixels[start : start + 16]) for start in parts])
+        features["image"] = np.concatenate([built.image(inputs.pixels[start : start + 16]) for start in parts])
     if inputs.tokens is not None:
-        found["text"] = texts(built, inputs.tokens)
-    return {tower: rows / np.linalg.norm(rows, axis=1, keepdims=True) for tower, rows in found.items()}
+        features["text"] = texts(built, inputs.tokens)
+    return {tower: rows / np.linalg.norm(rows, axis=1, keepdims=True) for tower, rows in features.items()}
 
 
 def judge(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], drawings: int) -> Judged:
-    """Mean and least centred cosine of each tower; recall at 10 of both, where there are both towers.
+    """Return the mean and the lowest centred cosine of each tower, and recall at 10 if the model has both towers.
 
-    A feature that is no number counts as a cosine of -1.
+    A feature with NaN counts as a cosine of -1.
     """
     judged: Judged = {}
     for tower, exact in want.items():
@@ -175,30 +175,30 @@ def judge(want: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], drawing
 
 
 def centred_cosines(want: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """Cosines, row by row of (n, E), after the mean of `want` was taken from both: plain ones hide differences."""
+    """Return cosine similarities of rows (n, E), both minus the mean of `want`: plain cosines hide differences."""
     centre = want.mean(axis=0)
     a, b = want - centre, got - centre
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return (a * b).sum(axis=1) / np.maximum(norms, 1e-30)
 
 
-def recall(found: Mapping[str, np.ndarray], drawings: int) -> float:
-    """Share of names whose drawing is among the ten nearest of all drawings; ties count against."""
-    scores = found["text"] @ found["image"][:drawings].T
+def recall(features: Mapping[str, np.ndarray], drawings: int) -> float:
+    """Return the share of names whose drawing is among the ten nearest of all drawings. Ties count as misses."""
+    scores = features["text"] @ features["image"][:drawings].T
     own = scores[np.arange(len(scores)), np.arange(len(scores)) % drawings]
     return float(((scores >= own[:, None]).sum(axis=1) <= NEAREST).mean())
 
 
 def passes(judged: Judged) -> bool:
-    """Is it good enough? Recall counts where the model was trained."""
+    """Whether the result is good enough. Recall counts only if the model is trained."""
     centred = min(value for name, value in judged.items() if name.endswith(" mean"))
     lost = judged.get("recall fp32", 0.0) - judged.get("recall int8", 0.0)
     trained = judged.get("recall fp32", 0.0) >= min(1.0, TRAINED * judged.get("recall chance", 1.0))
     return centred >= LEAST_CENTRED and not (trained and lost > MOST_LOST)
 
 
-def told(judged: Judged) -> str:
-    """What was measured, in words."""
+def in_words(judged: Judged) -> str:
+    """Return the measured values as a text."""
     return ", ".join(f"{name} {value:.4f}" for name, value in judged.items())
 
 
@@ -208,21 +208,21 @@ def _worse(judged: Judged) -> str:
 
 
 def _samples(inputs: Inputs) -> dict[str, list["Sample"]]:
-    """One call's inputs per picture and per text, without padding."""
-    found: dict[str, list[Sample]] = {}
+    """The inputs of one call for each image and each text, without padding."""
+    samples: dict[str, list[Sample]] = {}
     if inputs.pixels is not None:
-        found["image"] = [[row[None]] for row in inputs.pixels]
+        samples["image"] = [[row[None]] for row in inputs.pixels]
     if inputs.tokens is not None:
         ids, mask = inputs.tokens.ids, inputs.tokens.mask
         used = mask.sum(axis=1)
-        found["text"] = [[ids[i : i + 1, :n], mask[i : i + 1, :n]] for i, n in enumerate(used)]
-    return found
+        samples["text"] = [[ids[i : i + 1, :n], mask[i : i + 1, :n]] for i, n in enumerate(used)]
+    return samples
 
 
-def _key(config: Model, params: Params, source: Source) -> str:
-    """Whatever the graphs and the verdict depend on; `FORM` stands for the package's own inputs.
+def _key(config: Model, params: Params, source: CalibrationSource) -> str:
+    """Digest of everything that the graphs and their judgement depend on; `FORM` stands for the built-in inputs.
 
-    Processors of one name may differ in how they add products, which the system calls by no name.
+    Processors with the same name may differ in how they add products; the system has no name for that.
     """
     from cjkclip.engines.openvino.int8 import overflows
 
@@ -231,8 +231,8 @@ def _key(config: Model, params: Params, source: Source) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _kept(folder: Path) -> "Quantised | None":
-    """What `_keep` wrote, if every byte of it is still there."""
+def _read(folder: Path) -> "Quantised | None":
+    """Return what `_write` wrote, or None if a byte of it is missing or changed."""
     from cjkclip.engines.openvino.int8 import OnDisk, Quantised
     from cjkclip.engines.openvino.runtime import core
 
@@ -255,21 +255,21 @@ def _kept(folder: Path) -> "Quantised | None":
         return None
 
 
-def _keep(folder: Path, made: "Quantised") -> None:
-    """Write whole or not at all; then forget models that were not used for longest, and what killed programs left."""
+def _write(folder: Path, quantised: "Quantised") -> None:
+    """Write completely or not at all; then delete the least recently used models, and files of killed programs."""
     from cjkclip.engines.openvino.runtime import ov
 
     with contextlib.suppress(OSError, RuntimeError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as fresh:
-            for tower, graph in made.graphs.items():
+            for tower, graph in quantised.graphs.items():
                 ov.save_model(graph, Path(fresh) / f"{tower}.xml", compress_to_fp16=False)
             files = {path.name: _digest(path) for path in sorted(Path(fresh).iterdir())}
-            facts = {"files": files, "layers": list(made.layers), "judged": dict(made.judged)}
+            facts = {"files": files, "layers": list(quantised.layers), "judged": dict(quantised.judged)}
             (Path(fresh) / "record.json").write_text(json.dumps(facts), "utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             Path(fresh).rename(folder)
-            Path(fresh).mkdir()  # for the context to remove
+            Path(fresh).mkdir()  # the context manager removes it
         cache.forget(folder.parent.iterdir(), MOST_MODELS)
 
 

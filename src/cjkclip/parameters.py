@@ -3,7 +3,6 @@
 engines/torch derives the same list by building modules; a test compares the two.
 """
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,12 +10,8 @@ import numpy as np
 from cjkclip.arrays import is_float
 from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
 from cjkclip.errors import LayoutError
-from cjkclip.machine.mapped import let_go_of
-from cjkclip.machine.threads import on_every_core
 
 Shapes = dict[str, tuple[int, ...]]
-ENDS = 64  # numbers
-PART = 8 << 20  # bytes per read
 EXPANSION = 4  # ratio of a bottleneck's output channels to its inner channels
 
 
@@ -38,12 +33,6 @@ def shapes(config: Model) -> Shapes:
     elif isinstance(config.text, Bert):
         result |= _bert(config.text, config.embed)
     return result
-
-
-def ends(array: np.ndarray) -> bytes:
-    """Return the first and last numbers of a parameter in file order: a cheap way to tell two parameters apart."""
-    flat = array.ravel(order="K")  # a view, in the order of the file
-    return flat[:ENDS].tobytes() + flat[max(0, flat.size - ENDS) :].tobytes()
 
 
 def _linear(name: str, out: int, width: int) -> Shapes:
@@ -148,56 +137,34 @@ def _resnet(config: ResNet, embed: int) -> Shapes:
     return result | _linear("vision.pool.out", embed, channels)
 
 
-def fingerprint(config: Model, params: Mapping[str, np.ndarray]) -> str:
-    """Return 16 hex digits that change when a parameter or a config field changes."""
-    return digest(config, params)[:16]
-
-
-def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256 digest of a model. It uses every core, because hashing is slower than reading.
-
-    Pages of memory-mapped files do not stay in memory.
-    """
-
-    def hashed(name: str) -> bytes:
-        array = np.ascontiguousarray(params[name])
-        values, flat = hashlib.sha256(), array.reshape(-1).view(np.uint8)
-        for start in range(0, flat.size, PART):
-            part = flat[start : start + PART]
-            values.update(part.data)
-            let_go_of(part)
-        let_go_of(params[name])  # `array` may be a copy of it
-        return hashlib.sha256(repr((name, array.dtype.str, array.shape)).encode() + values.digest()).digest()
-
-    digests = on_every_core(hashed, sorted(params), "cjkclip-digest")
-    return hashlib.sha256(b"".join([repr(config).encode(), *digests])).hexdigest()
-
-
 def check(
     params: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[int, ...]],
     source: str,
     spare: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError.
+    """Raise LayoutError unless `params` has every expected parameter in its shape, and no other but those of `spare`.
 
-    They are floats, but for scalars: a counter is among them, which no tower reads.
+    All are floats, except scalars: one of them is a counter, which no tower reads.
     """
     missing = [name for name in expected if name not in params]
     surplus = [name for name in params if name not in expected and name not in (spare or {})]
     if missing or surplus:
         raise LayoutError(
-            f"{source}: the config asks for {len(missing)} parameters that the file lacks ({some_of(missing)}); "
-            f"the file holds {len(surplus)} that the config does not know ({some_of(surplus)}). "
-            "Config and weights do not belong together, or a fact (depth, kind of tower) is wrong"
+            f"{source}: the config needs {len(missing)} parameters that the file lacks ({some_of(missing)}); "
+            f"the file has {len(surplus)} that the config does not need ({some_of(surplus)}). "
+            "Use the config.json of these weights, or correct a wrong fact: load(..., facts={'text.depth': 12})"
         )
     for name, shape in expected.items():
         if params[name].shape != shape:
-            raise LayoutError(f"{source}: {name} has shape {params[name].shape}, the config says {shape}")
+            raise LayoutError(
+                f"{source}: {name} has shape {params[name].shape}, the config needs {shape}. Use the config.json of "
+                "these weights"
+            )
         if shape and not is_float(params[name]):
             raise LayoutError(
-                f"{source}: {name} holds {params[name].dtype}, expected floats of 16, 32 or 64 bits. Take the "
-                "checkpoint as it was before it was quantised; precision='int8' makes int8 of that"
+                f"{source}: {name} has type {params[name].dtype}, expected floats of 16, 32 or 64 bits. Load the "
+                "checkpoint from before it was quantised: load(..., precision='int8') quantises it"
             )
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from cjkclip import metrics
 from cjkclip.clip import Clip
 from cjkclip.errors import InputError
-from cjkclip.evals import metrics
 from cjkclip.image import Picture
 from cjkclip.moji import Concept
 
