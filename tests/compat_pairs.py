@@ -1,4 +1,4 @@
-"""The same tiny random model twice: transformers' own, and ours from the files that it wrote."""
+"""Pairs of the same tiny random model: transformers' own, and ours loaded from the files that it wrote."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import cjkclip.compat.transformers as compat
 from peers import transformers
 
 EOS, PAD, VOCAB, CONTEXT = 59, 1, 60, 12
-KINDS = ("clip-legacy", "clip", "chinese")  # pooled at the largest id, at the end token, at the first token
+KINDS = ("clip-legacy", "clip", "chinese")  # pool at the largest id, at the end token, at the first token
 TEXT = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3, "vocab_size": VOCAB}
 TEXT |= {"max_position_embeddings": CONTEXT, "num_hidden_layers": 2}
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2}
@@ -28,7 +28,7 @@ SINGLES = (
 
 @dataclass(frozen=True)
 class Pair:
-    """The peer's model and ours, in evaluation mode."""
+    """The peer's model and ours, both in evaluation mode."""
 
     peer: Any
     ours: Any
@@ -36,7 +36,7 @@ class Pair:
 
 
 def configured(kind: str, text: dict[str, Any], vision: dict[str, Any]) -> Any:
-    """The peer's configuration of a tiny model of two towers."""
+    """Return the peer's configuration of a tiny model of two towers."""
     text = TEXT | text | ({} if kind == "chinese" else {"eos_token_id": 2 if kind == "clip-legacy" else EOS})
     vision = VISION | vision
     if kind != "chinese":
@@ -46,7 +46,7 @@ def configured(kind: str, text: dict[str, Any], vision: dict[str, Any]) -> Any:
 
 
 def randomised(model: Any) -> Any:
-    """Weights that make every part matter."""
+    """Randomise the weights, so that every part changes the output; return the model."""
     torch.manual_seed(7)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -55,7 +55,7 @@ def randomised(model: Any) -> Any:
 
 
 def pair(kind: str, folder: Path, *, text: dict[str, Any] | None = None, vision: dict[str, Any] | None = None) -> Pair:
-    """A model of two towers: KINDS."""
+    """Build a model of two towers, whose kind is one of KINDS."""
     config = configured(kind, text or {}, vision or {})
     name = "ChineseCLIPModel" if kind == "chinese" else "CLIPModel"
     peer = randomised(getattr(transformers(), name)(config))
@@ -64,7 +64,7 @@ def pair(kind: str, folder: Path, *, text: dict[str, Any] | None = None, vision:
 
 
 def single(name: str, folder: Path) -> Pair:
-    """A model of one tower: SINGLES."""
+    """Build a model of one tower, whose class is one of SINGLES."""
     config = configured("chinese" if name.startswith("Chinese") else "clip", {}, {})
     part = config.text_config if "Text" in name else config.vision_config
     peer = randomised(getattr(transformers(), name)(part))
@@ -73,7 +73,7 @@ def single(name: str, folder: Path) -> Pair:
 
 
 def ids(batch: int, seed: int = 1) -> torch.Tensor:
-    """Texts of 9 tokens with the end token at different places, pads behind it, one with two end tokens."""
+    """Return texts of 9 tokens: end tokens at different places, then padding; one text has two end tokens."""
     found = np.random.default_rng(seed).integers(3, 57, (batch, 9))
     ends = np.array([8, 4, 6, 2])[:batch]
     for row, end in enumerate(ends):
@@ -85,12 +85,12 @@ def ids(batch: int, seed: int = 1) -> torch.Tensor:
 
 
 def pixels(batch: int, height: int = 32, width: int = 32) -> torch.Tensor:
-    """Random pictures."""
+    """Return random pixels."""
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(height + batch))
 
 
 def masks(batch: int) -> dict[str, torch.Tensor | None]:
-    """Every kind of mask: 1 where a token is kept."""
+    """Return every kind of mask: 1 for a token, 0 for padding."""
     right, left, holes = (torch.ones(batch, 9, dtype=torch.int64) for _ in range(3))
     right[0, 7:] = 0
     left[-1, :3] = 0
@@ -99,7 +99,7 @@ def masks(batch: int) -> dict[str, torch.Tensor | None]:
 
 
 def furthest(got: Any, want: Any) -> float:
-    """The largest difference of two tensors, or of two tuples of tensors (of one structure)."""
+    """Return the largest difference of two tensors, or of two tuples of tensors with the same structure."""
     if isinstance(want, tuple):
         assert len(got) == len(want)
         return max(furthest(g, w) for g, w in zip(got, want, strict=True))

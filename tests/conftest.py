@@ -1,7 +1,7 @@
-"""What every test stands on: checked array shapes, no network, no cache outside the test's own folder.
+"""Set up every test: checked array shapes, no network, no cache outside a temporary directory.
 
-The import hook has to be in place before cjkclip is imported, so it stands at the top of this file. It makes
-every annotated function of cjkclip check its arguments and results with beartype, array shapes included.
+The import hook must be installed before cjkclip is imported, so it is at the top of this file. With it, every annotated
+function of cjkclip checks its arguments and results with beartype, including array shapes.
 """
 
 import atexit
@@ -25,7 +25,7 @@ _connect = socket.socket.connect
 
 
 def _refuse(self: socket.socket, address: Any) -> None:
-    """Connect to this machine only."""
+    """Connect to this machine; fail for any other address."""
     if self.family == socket.AF_UNIX or address[0] in ("127.0.0.1", "::1", "localhost"):
         return _connect(self, address)
     raise AssertionError(f"an offline test reached for {address}; mark it `hub` if it must")
@@ -33,13 +33,13 @@ def _refuse(self: socket.socket, address: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test but the `hub` ones fails when it reaches for the network."""
+    """Make every test without the `hub` marker fail if it uses the network."""
     if request.node.get_closest_marker("hub") is None:
         monkeypatch.setattr(socket.socket, "connect", _refuse)
 
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    """A hub of our own."""
+    """A local stub of the model hubs."""
     with served() as one:
         yield one

@@ -1,4 +1,4 @@
-"""Eight simple pictures to learn from, and two ways to change them, for the tests of training."""
+"""Eight simple training images, and two kinds of augmentation, for the tests of training."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ OFF = Augment(
 
 
 def shapes(size: int = 32) -> np.ndarray:
-    """Eight RGBA pictures that differ in place and colour, (8, 4, S, S)."""
+    """Return eight RGBA images that differ in position and colour, (8, 4, S, S)."""
     pictures = np.zeros((8, 4, size, size), np.uint8)
     for number, picture in enumerate(pictures):
         top, left = 4 + 12 * (number // 4), 2 + 6 * (number % 4)

@@ -1,7 +1,7 @@
-"""torch.cuda as far as `engines/torch/gpu.py` uses it, on the CPU: everything happens at once, and graphs are replayed.
+"""A CPU stand-in for the part of torch.cuda that `engines/torch/gpu.py` uses: calls are synchronous, graphs replay.
 
-A graph keeps the operations that ran while it was recorded with the tensors they read and wrote, and repeats exactly
-those: like a real one it knows nothing of Python, of new inputs, or of numbers that a program looked at meanwhile.
+A graph keeps the operations that ran during its recording, with the tensors they read and wrote, and repeats exactly
+those. Like a real graph, it ignores Python code, new inputs, and numbers that a program read meanwhile.
 """
 
 import sys
@@ -35,9 +35,9 @@ class Stream:
 
 
 class CUDAGraph:
-    """What was done, to be done again."""
+    """A recording of operations that can be replayed."""
 
-    made = 0  # of all, so that tests can count
+    made = 0  # number of all graphs, for tests to count
 
     def __init__(self) -> None:
         self.done: list[tuple[Any, Any, Any, Any]] = []
@@ -67,7 +67,7 @@ class Recorder(TorchDispatchMode):
 
 RECORDING = threading.Lock()
 POOLS: list[object] = []
-STREAMS: dict[int, Stream] = {}  # on which recordings are made, by their pool
+STREAMS: dict[int, Stream] = {}  # the stream of the recordings of each pool
 
 
 def graph_pool_handle() -> object:
@@ -77,9 +77,9 @@ def graph_pool_handle() -> object:
 
 @contextmanager
 def graph(made: CUDAGraph, pool: object, stream: Stream, capture_error_mode: str) -> Generator[None]:
-    assert capture_error_mode == "thread_local"  # other threads may go on using the device
+    assert capture_error_mode == "thread_local"  # in this mode other threads may continue to use the device
     assert pool is POOLS[-1]
-    assert STREAMS.setdefault(id(pool), stream) is stream  # or the pool would not be shared
+    assert STREAMS.setdefault(id(pool), stream) is stream  # with different streams the pool would not be shared
     assert RECORDING.acquire(blocking=False), "one recording at a time in a process"
     try:
         with Recorder(made):
@@ -104,7 +104,7 @@ def current_stream() -> Stream:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the place of torch.cuda, with no graph made yet."""
+    """Replace torch.cuda by this module, with the count of graphs at zero."""
     monkeypatch.setattr(gpu, "cuda", sys.modules[__name__])
     monkeypatch.setattr(gpu, "PINNED", False)
     monkeypatch.setattr(CUDAGraph, "made", 0)

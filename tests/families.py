@@ -1,4 +1,4 @@
-"""THE TABLE: one row per golden case. A new family adds a row here, a file in families/ and a line in REGISTRY."""
+"""Table of test checkpoints, one row per golden case. A new family adds a row, a family file, a REGISTRY line."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,22 +17,22 @@ ENGINES = ("numpy", "openvino", "torch")
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A tiny checkpoint that the original package wrote, with that package's own outputs."""
+    """A tiny checkpoint that the original package wrote, with the outputs of that package."""
 
-    family: str  # the family that owns it
-    case: str  # folder under golden/
-    layout: str  # the layout it is stored in, and written back in; "" for a model of two sources, or if it is only read
-    weights: str  # the file in it
-    form: str = ""  # of that file, where the folder holds the same model in several: it is loaded by its own name
-    facts: dict[str, Any] = field(default_factory=dict)  # what the file cannot tell
-    asked: dict[str, Any] = field(default_factory=dict)  # further arguments of load
-    image: str = ""  # the second source: where the image tower lies in the folder
+    family: str  # name of its family
+    case: str  # directory under golden/
+    layout: str  # layout for reading and writing; "" if it has two sources, or can only be read
+    weights: str  # weight file in that directory
+    form: str = ""  # format of that file, if the directory has the model in several: the file is loaded by its name
+    facts: dict[str, Any] = field(default_factory=dict)  # config values that the file does not contain
+    asked: dict[str, Any] = field(default_factory=dict)  # more arguments of load
+    image: str = ""  # second source: path of the image tower in the directory
     image_facts: dict[str, Any] = field(default_factory=dict)
-    golden: str = ""  # the folder of the outputs, if it is another
-    prefix: str = ""  # of the outputs to compare with, where there are two kinds
+    golden: str = ""  # directory of the outputs, if different
+    prefix: str = ""  # prefix of the outputs to compare, if there are two kinds
     towers: str = "both"  # or "text", "vision"
-    stages: int = 11  # how many stages of expected.npz are compared: a missing one is a failure
-    rounded: str = ""  # the one stage whose golden numbers are far enough off double precision to be allowed for
+    stages: int = 11  # number of stages of expected.npz to compare: a missing one is a failure
+    rounded: str = ""  # the one stage whose golden numbers have a rounding error that the test must allow
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class Case:
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoint lies: beside its golden outputs, but for the bundled model."""
+        """Directory of the checkpoint: that of its golden outputs, except for the bundled model."""
         return BUNDLED if self.family == "moji" else GOLDEN / self.case
 
     @property
@@ -60,12 +60,12 @@ class Case:
 
     @property
     def mask(self) -> np.ndarray:
-        """1 where a token is kept; the towers of OpenAI's kind read none."""
+        """1 for a token, 0 for padding; towers of OpenAI's kind have no mask."""
         expected = self.expected()
         return expected.get("attention_mask", np.ones_like(expected["input_ids"]))
 
     def expected(self) -> dict[str, np.ndarray]:
-        """The original's outputs by their plain names; those with the prefix win, and without their stages."""
+        """Return the original's outputs by plain names; with a prefix, its outputs, the inputs and the scale."""
         with np.load(self.outputs / "expected.npz") as arrays:
             found = dict(arrays)
         if not self.prefix:
@@ -88,7 +88,7 @@ def row(case: str, family: str, layout: str, weights: str = "model.safetensors",
     return Case(case=case, family=family, layout=layout, weights=weights, **more)
 
 
-# OpenAI's plain files do not say what these towers compute with, nor cn_clip's how many heads a toy width has
+# OpenAI's plain files lack the activation and heads of these towers, and cn_clip's lack the heads of a tiny width
 QUICK = {"vision.act": "quick_gelu", "text.act": "quick_gelu", "vision.heads": 1, "text.heads": 1}
 RESNET = {"text.act": "quick_gelu", "text.heads": 1}
 HEADS = {"vision.heads": 4, "text.heads": 2}
@@ -145,6 +145,6 @@ FAMILIES = (
     row("taiyi-pooler-gelu", "taiyi", "", "text/pytorch_model.bin", image="image", stages=10),
     row("taiyi-logits", "taiyi", "", "text/pytorch_model.bin", image="image"),
     row("taiyi-clip-model", "taiyi", "taiyi", "pytorch_model.bin", facts={"text.head": "project"}),
-    # the bundled model has no other original than the modules that trained it: its outputs are theirs
+    # the bundled model has no original package: its golden outputs are from the modules that trained it
     row("moji", "moji", "cjkclip", stages=9),
 )

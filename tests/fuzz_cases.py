@@ -1,4 +1,4 @@
-"""What is spoilt: one sound checkpoint per container and per kind of side file, and how its files may lie."""
+"""Cases of the fuzz tests: one valid checkpoint per container and kind of side file, and how to corrupt its files."""
 
 import io
 import json
@@ -23,19 +23,19 @@ Lie = Callable[[random.Random, bytes], bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A folder that loads, and the files of it that are spoilt, one at a time."""
+    """A directory that loads, and those of its files that are corrupted, one at a time."""
 
     name: str
-    golden: str  # the folder it is made of
+    golden: str  # source directory
     spoilt: tuple[str, ...]
     lie: Lie
     asked: dict[str, Any] = field(default_factory=dict)  # arguments of load
-    made: str = ""  # the weight file that `build` writes in place of the golden one
-    share: int = 1  # how many times as many files as of a side file
-    sound: bool = True  # does it load before it is spoilt
+    made: str = ""  # weight file that `build` writes instead of the golden one
+    share: int = 1  # number of files relative to a side file
+    sound: bool = True  # whether it loads before the corruption
 
     def spoil(self, rng: random.Random, content: bytes) -> bytes:
-        """A lie, mostly; else damage without knowledge of the container."""
+        """Return corrupted content: mostly wrong values in a valid container, else random damage."""
         kind = rng.random()
         return self.lie(rng, content) if kind < 0.6 else mutate(rng, content) if kind < 0.8 else blocks(rng, content)
 
@@ -97,7 +97,7 @@ CASES = {case.name: case for case in (*WEIGHTS, *SIDES)}
 
 
 def build(folder: Path) -> None:
-    """Write every case's sound folder into `folder`, under its number."""
+    """Write the valid directory of every case into `folder`, under its number."""
     for number, case in enumerate(CASES.values()):
         home = folder / str(number)
         source = GOLDEN / case.golden if case.golden != "moji" else Path(weights.__file__).parents[1] / "moji"
@@ -113,7 +113,7 @@ def build(folder: Path) -> None:
 
 
 def _make(home: Path, tensors: weights.Tensors, made: str) -> None:
-    """Write `tensors` in the container of that name."""
+    """Write `tensors` to the file `made`, in the container of that name."""
     import torch
 
     state = {name: torch.tensor(array) for name, array in tensors.items()}
@@ -135,7 +135,7 @@ def _make(home: Path, tensors: weights.Tensors, made: str) -> None:
 
 
 def _tar(tensors: weights.Tensors) -> bytes:
-    """A file such as torch before 0.1.10 wrote: a tar of system facts, storages, tensors and a pickle."""
+    """Return a file as torch before 0.1.10 wrote it: a tar of system facts, storages, tensors and a pickle."""
     out = io.BytesIO()
     parts = {
         "sys_info": pickle.dumps({"protocol_version": 1000, "little_endian": True}, 2),

@@ -1,7 +1,8 @@
-"""The child that loads spoilt checkpoints: `python fuzz_worker.py CORPUS WORK`, one "case number TAB seed" a line in.
+"""Child process that loads corrupted checkpoints: `python fuzz_worker.py CORPUS WORK`.
 
-One JSON line out per file. Whatever a load may not do is watched while it runs: the interpreter's audit events (calls
-of other programs, sockets, files opened for writing, code objects made or run), what is printed, memory, time.
+It reads lines of a case number, a tab and a seed, and writes one JSON line per file. During each load it watches for
+everything that a load must not do: audit events of the interpreter (other programs, sockets, files opened for writing,
+code created or run), printed text, memory, time.
 """
 
 import codecs
@@ -23,17 +24,17 @@ import cjkclip
 import fuzz_cases
 from cjkclip.parameters import shapes
 
-SECONDS = 2.0  # of processor time that one load may take
-ADDRESSES = 1 << 30  # bytes that it may map: more is refused by the system
-GROWTH, ROOM = 16, 128 << 20  # a load may take so many times the file, and this besides
+SECONDS = 2.0  # limit of processor time for one load
+ADDRESSES = 1 << 30  # limit of mapped bytes, which the system enforces
+GROWTH, ROOM = 16, 128 << 20  # memory limit of a load: this factor times the file size, plus this many bytes
 TEXTS = ["a cat", "猫と犬", "고양이 🐈", "杰尼龟</w>[CLS]<|endoftext|>"]
 FORBIDDEN = ("os.", "subprocess.", "socket.", "ctypes.", "shutil.", "marshal.", "pickle.", "urllib.", "pty.", "import")
 HARMLESS = {"os.listdir", "os.scandir", "os.walk", "os.fwalk"}
-MESSAGE = 4000  # characters: an error has to be readable
+MESSAGE = 4000  # longest error message in characters, so that it stays readable
 
 
 class Watch:
-    """Collects the forbidden events of one load."""
+    """Collects the forbidden audit events of one load."""
 
     def __init__(self) -> None:
         self.on, self.seen = False, []
@@ -54,7 +55,7 @@ class Watch:
 
 
 class Caught:
-    """Keeps whatever ends its block: panics of native libraries are no Exceptions."""
+    """Keeps any error that ends its block: panics of native libraries are not subclasses of Exception."""
 
     error: BaseException | None = None
 
@@ -67,11 +68,11 @@ class Caught:
 
 
 def main(corpus: Path, work: Path) -> None:
-    """Answer lines until there are no more."""
+    """Answer input lines until the end of the input."""
     cases = list(fuzz_cases.CASES.values())
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     noise = (work.parent / "noise").open("w+b")
-    for number, case in enumerate(cases):  # whatever is imported on the way is imported now
+    for number, case in enumerate(cases):  # so that all lazy imports happen before the watch
         if case.sound:
             _look(cjkclip.load(corpus / str(number), engine="numpy", **case.asked))
     codecs.lookup("raw_unicode_escape")
@@ -88,7 +89,7 @@ def main(corpus: Path, work: Path) -> None:
 
 
 def spoil(case: fuzz_cases.Case, sound: Path, work: Path, seed: int) -> Path:
-    """A copy of a sound folder with one file spoilt; the file's path. The same for the same seed."""
+    """Copy a valid directory with one file corrupted, always the same for a seed; return the path of that file."""
     rng = random.Random(f"{case.name} {seed}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -101,7 +102,7 @@ def spoil(case: fuzz_cases.Case, sound: Path, work: Path, seed: int) -> Path:
 
 
 def _one(case: fuzz_cases.Case, sound: Path, work: Path, seed: int, watch: Watch, noise: Any) -> dict[str, Any]:
-    """Load one spoilt checkpoint; what came of it, and everything that was wrong with that."""
+    """Load one corrupted checkpoint; return the outcome and a list of everything wrong with it."""
     file = spoil(case, sound, work, seed)
     size, wrong = file.stat().st_size, list[str]()
     before, start = _reset(), time.process_time()
@@ -128,7 +129,7 @@ def _one(case: fuzz_cases.Case, sound: Path, work: Path, seed: int, watch: Watch
 
 
 def _look(clip: cjkclip.Clip) -> None:
-    """Everything that was accepted is there: arrays of the stated shapes, and a tokenizer that answers."""
+    """Check that an accepted model is complete: arrays of the stated shapes, and a tokenizer that works."""
     for name, shape in shapes(clip.config).items():
         array = clip.params[name]
         assert array.shape == shape, name
@@ -143,7 +144,7 @@ def _look(clip: cjkclip.Clip) -> None:
 
 
 def _reset() -> int:
-    """Forget the largest memory so far; the memory now, in bytes."""
+    """Reset the peak memory of this process; return the memory in use, in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return _peak()
 

@@ -1,7 +1,6 @@
-"""Names that are known to run code, or to help to, when an unpickler resolves them; and the opcodes that resolve names.
+"""Names that run code, or help with it, if an unpickler resolves them, and the opcodes that resolve names.
 
-A module stands before the colon, what is taken from it behind. Nothing here is imported: a reader that is safe looks
-up none of them.
+Each row is a module, a colon and names of that module. Nothing here is imported: a safe reader resolves none of them.
 """
 
 import struct
@@ -152,7 +151,7 @@ def _text(value: str) -> bytes:
 
 
 def forms(module: str, name: str) -> dict[str, bytes]:
-    """Pickles that would resolve a name, and most of them call it: by what is special in them."""
+    """Return pickles that would resolve a name and, in most cases, call it, keyed by their special feature."""
     plain = f"c{module}\n{name}\n".encode()
     argument = _text("touch bitten")
     stacked = b"\x80\x04" + _text(module) + b"\x94" + _text(name) + b"\x94\x93"

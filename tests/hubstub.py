@@ -1,7 +1,7 @@
-"""Small hubs of our own on this machine: Hugging Face's interface, ModelScope's, and plain files.
+"""A small local hub server with the interfaces of Hugging Face and ModelScope, and plain files.
 
-Each can be told to break off, to stop in the middle, or to send other bytes than it lists. huggingface_hub reads its
-settings when it is imported, so `ask` puts its questions in a fresh process, as a user's would be.
+Each can break off a download, stop in the middle, or send other bytes than it lists. huggingface_hub reads its settings
+at import, so `ask` sends its requests from a new process, like a user's.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 from huggingface_hub import utils
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
-WEIGHTS = bytes(range(256)) * 4096  # 1 MiB: more than one chunk of any client
+WEIGHTS = bytes(range(256)) * 4096  # 1 MiB, more than one chunk of any client
 REPOSITORIES = {
     "org/clip": {
         "README.md": b"# clip",
@@ -70,12 +70,12 @@ def sha256(body: bytes) -> str:
 
 
 def is_large(name: str) -> bool:
-    """Whether the hub keeps a file apart from the repository's text, and knows its sha256."""
+    """Whether the hub stores a file outside the git repository, with its sha256."""
     return name.endswith((".safetensors", ".bin", ".msgpack"))
 
 
 class Stub(ThreadingHTTPServer):
-    """A server of all three, and what it was asked."""
+    """A server of all three interfaces, which records its requests."""
 
     daemon_threads = True
 
@@ -86,11 +86,11 @@ class Stub(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.ranges: list[str] = []
         self.tokens: set[str | None] = set()
-        self.cuts: list[str] = []  # names of files to break off, once each
-        self.stall = ""  # a file to stop at half of, until `go_on`
+        self.cuts: list[str] = []  # names of files to break off, each once
+        self.stall = ""  # a file whose download stops half way, until `go_on`
         self.stalled, self.go_on = threading.Event(), threading.Event()
-        self.sent: dict[str, bytes] = {}  # other bytes than are listed
-        self.status = 200  # what ModelScope answers with, and a file that is not there
+        self.sent: dict[str, bytes] = {}  # bytes to send instead of the listed ones
+        self.status = 200  # HTTP status from ModelScope, and for a missing file
         self.ignores_ranges = False
 
     @property
@@ -98,7 +98,7 @@ class Stub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no error here."""
+        """Ignore errors, since clients may disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815  (the name is http.server's)
 
     def huggingface(self, path: str, query: dict[str, str]) -> None:
-        """The few calls that fetching a snapshot makes."""
+        """Answer the few requests that a snapshot download sends."""
         repository, rest = "/".join(path.split("/")[:2]), path.split("/")[2:]
         files = self.server.repositories.get(repository)
         if repository == "org/no-hub":
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.file(query["FilePath"], files[query["FilePath"]], {})
 
     def file(self, name: str, body: bytes, headers: dict[str, str]) -> None:
-        """A file, whole or from where it is asked for."""
+        """Send a file, whole or from the requested offset."""
         body = self.server.sent.get(name, body)
         asked = None if self.server.ignores_ranges else self.headers.get("Range")
         if asked is None:
@@ -203,12 +203,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[half:])
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the name is http.server's)
-        """Keep quiet."""
+        """Print nothing."""
 
 
 @contextmanager
 def served() -> Iterator[Stub]:
-    """A stub that listens."""
+    """Run a stub server during the block."""
     stub = Stub()
     thread = threading.Thread(target=stub.serve_forever, args=(0.01,))
     thread.start()
@@ -222,7 +222,7 @@ def served() -> Iterator[Stub]:
 
 
 def environment(home: Path, address: str, **more: str) -> dict[str, str]:
-    """What a user with an empty home has set, whose hubs are all at `address`."""
+    """Return the environment of a user with an empty home directory, whose hubs are all at `address`."""
     inherited = {
         k: v
         for k, v in os.environ.items()
@@ -240,7 +240,7 @@ def environment(home: Path, address: str, **more: str) -> dict[str, str]:
 
 
 def start(home: Path, stub: Stub, *names: str, **env: str) -> subprocess.Popen[str]:
-    """A fresh process that asks for `names`."""
+    """Start a new process that requests `names`."""
     return subprocess.Popen(
         [sys.executable, "-c", ASK, *names],
         env=environment(home, stub.address, **env),
@@ -252,7 +252,7 @@ def start(home: Path, stub: Stub, *names: str, **env: str) -> subprocess.Popen[s
 
 
 def ask(home: Path, stub: Stub, *names: str, **env: str) -> list[Answer]:
-    """What a fresh process answers for `names`: ("ok", folder, its files) or (error, message, [])."""
+    """Return the answer of a new process for each name: ("ok", folder, its files) or (error, message, [])."""
     process = start(home, stub, *names, **env)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -260,14 +260,14 @@ def ask(home: Path, stub: Stub, *names: str, **env: str) -> list[Answer]:
 
 
 def killed_half_way(home: Path, stub: Stub, name: str, file: str, *, begun: str = "", **env: str) -> None:
-    """Ask for `name`, and end the process without mercy when half of one file was sent.
+    """Request `name`, and kill the process when half of one file was sent.
 
-    `begun` is a pattern for what must then lie below `home`, with a quarter of the weights in it.
+    `begun` is a glob pattern of a file below `home` that must then contain more than a quarter of the weights.
     """
     stub.stall = file
     process = start(home, stub, name, **env)
     assert stub.stalled.wait(30)
-    time.sleep(0.5)  # for what would run ahead beside the file that stopped
+    time.sleep(0.5)  # time for downloads that would continue beside the stopped file
     while begun and not [path for path in home.rglob(begun) if path.stat().st_size > len(WEIGHTS) // 4]:
         assert process.poll() is None
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Files that lie: sound in their outer form, wrong in what they say. One function per container."""
+"""Corrupt files in a valid outer form, with wrong content. One function per container."""
 
 import io
 import json
@@ -31,7 +31,7 @@ SHALLOW, DEEP = 60, 100_000
 
 
 def lie_json(rng: random.Random, content: bytes) -> bytes:
-    """One to three values, names or entries of a JSON file replaced, dropped, doubled, or nested without end."""
+    """Replace, drop, double or nest without end one to three values, names or entries of a JSON file."""
     if rng.random() < 0.15:
         return rng.choice((mutate, blocks))(rng, content)
     data = json.loads(content)
@@ -49,7 +49,7 @@ def lie_json(rng: random.Random, content: bytes) -> bytes:
 
 
 def _lied(rng: random.Random, data: Any) -> Any:
-    """`data` with one node changed, each level as likely as the next."""
+    """Return `data` with one node changed; every level is equally likely."""
     if not isinstance(data, dict | list) or not data or rng.random() < 0.02:
         return rng.choice(ODD)
     key = rng.choice(list(data) if isinstance(data, dict) else range(len(data)))
@@ -72,7 +72,7 @@ def _lied(rng: random.Random, data: Any) -> Any:
 
 
 def lie_safetensors(rng: random.Random, content: bytes) -> bytes:
-    """The header's JSON, or the length before it."""
+    """Corrupt the JSON of the header, or the length before it."""
     size = int.from_bytes(content[:8], "little")
     kind = rng.random()
     if kind < 0.1:
@@ -84,7 +84,7 @@ def lie_safetensors(rng: random.Random, content: bytes) -> bytes:
 
 
 def lie_pickle(rng: random.Random, content: bytes) -> bytes:
-    """Opcodes of a pickle: numbers, names and steps changed, dropped or doubled."""
+    """Change, drop or double opcodes of a pickle: numbers, names and steps."""
     ops = [(op, at) for op, _, at in pickletools.genops(content)]
     i = rng.randrange(len(ops) - 1)
     (op, at), after = ops[i], ops[i + 1][1]
@@ -106,7 +106,7 @@ def lie_pickle(rng: random.Random, content: bytes) -> bytes:
 
 
 def lie_legacy(rng: random.Random, content: bytes) -> bytes:
-    """The fourth of the pickles that open an old file of torch.save holds its tensors."""
+    """Corrupt the fourth pickle at the start of a legacy file of torch.save, which contains the tensors."""
     stream = io.BytesIO(content)
     ends = [0]
     for _ in range(5):
@@ -119,7 +119,7 @@ def lie_legacy(rng: random.Random, content: bytes) -> bytes:
 
 
 def lie_zip(rng: random.Random, content: bytes) -> bytes:
-    """A zip whose records, their names, packing or tables lie; its pickle, if it has one, keeps a right checksum."""
+    """Corrupt records, names, packing or tables of a zip; its pickle, if any, keeps a correct checksum."""
     kind = rng.random()
     if kind < 0.35:
         return near(rng, content, (b"PK\x01\x02", b"PK\x01\x02", b"PK\x05\x06", b"PK\x03\x04", b"PK\x06\x06"))
@@ -146,7 +146,7 @@ def lie_zip(rng: random.Random, content: bytes) -> bytes:
 
 
 def lie_npy(rng: random.Random, content: bytes) -> bytes:
-    """The header of a .npy file."""
+    """Corrupt the header of a .npy file."""
     if rng.random() < 0.4:
         return near(rng, content, (b"\x93NUMPY", b"descr", b"shape", b"fortran"))
     end = 10 + int.from_bytes(content[8:10], "little")
@@ -168,11 +168,11 @@ def lie_npy(rng: random.Random, content: bytes) -> bytes:
 
 
 def _zipped(rng: random.Random, records: list[tuple[str, bytes]], *, bomb: bool) -> bytes:
-    """An archive of these records, stored or packed; with `bomb` one of them unpacks to a gigabyte."""
+    """Write an archive of these records, stored or packed; with `bomb` one record unpacks to a gigabyte."""
     method = rng.choice((zipfile.ZIP_STORED,) * 4 + (zipfile.ZIP_DEFLATED,))
     out = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(out, "w", method) as new:
-        warnings.simplefilter("ignore")  # zipfile does not like a name that occurs twice
+        warnings.simplefilter("ignore")  # zipfile warns about a name that occurs twice
         for name, inner in records:
             entry = zipfile.ZipInfo(name)
             entry.compress_type = method
@@ -182,7 +182,7 @@ def _zipped(rng: random.Random, records: list[tuple[str, bytes]], *, bomb: bool)
 
 
 def _with_bomb(content: bytes, rng: random.Random) -> bytes:
-    """Put a stream that unpacks without end where the marked record's bytes are, and say so, or not, in the tables."""
+    """Replace the marked record by a decompression bomb, with its size in the tables or with the old size."""
     packed, size = _bomb()
     at = content.index(b"PK\x01\x02")
     end = content.index(b"PK\x03\x04", 4) if content.count(b"PK\x03\x04") > 1 else at
@@ -212,14 +212,14 @@ def _with_bomb(content: bytes, rng: random.Random) -> bytes:
 
 @cache
 def _bomb() -> tuple[bytes, int]:
-    """256 MiB of zeros, deflated, and that size."""
+    """Return 256 MiB of zeros, deflated, and that size."""
     size = 256 << 20
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush(), size
 
 
 def lie_tar(rng: random.Random, content: bytes) -> bytes:
-    """The tar that torch.save wrote before 0.1.10, with names that climb, links, or damage."""
+    """Corrupt a tar of torch.save before 0.1.10: names that leave the directory, links, or damage."""
     if rng.random() < 0.5:
         return rng.choice((mutate, blocks))(rng, content)
     out = io.BytesIO(content)
@@ -232,19 +232,19 @@ def lie_tar(rng: random.Random, content: bytes) -> bytes:
 
 
 def lie_msgpack(rng: random.Random, content: bytes) -> bytes:
-    """Lengths, kinds and names of Flax's tree."""
+    """Corrupt lengths, types and names in the tree of a Flax file."""
     return near(
         rng, content, (b"kernel", b"bias", b"float32", b"layers", b"text_model", b"embedding", b"scale", b"\xc7")
     )
 
 
 def lie_hdf5(rng: random.Random, content: bytes) -> bytes:
-    """Tables of HDF5: trees, heaps, symbol tables, the head of the file."""
+    """Corrupt tables of an HDF5 file: trees, heaps, symbol tables, the file header."""
     return near(rng, content, (b"\x89HDF", b"TREE", b"HEAP", b"SNOD", b"kernel", b"\x11\0\x10\0", b"\x08\0\x18\0"))
 
 
 def lie_lines(rng: random.Random, content: bytes) -> bytes:
-    """Lines of a vocabulary doubled, swapped, dropped, made empty or odd."""
+    """Double, swap, drop, empty or replace lines of a vocabulary."""
     lines = content.split(b"\n")
     for _ in range(rng.choice((1, 2, 9))):
         i, j = rng.randrange(len(lines)), rng.randrange(len(lines))

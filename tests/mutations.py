@@ -1,4 +1,4 @@
-"""Spoilt files: random but repeatable damage, and the promise that every reader keeps under it."""
+"""Random but repeatable damage to files, and a check of the guarantee that every reader gives for such files."""
 
 import random
 import time
@@ -12,7 +12,7 @@ from cjkclip.errors import WeightsError
 
 
 def mutate(rng: random.Random, content: bytes) -> bytes:
-    """Cut, flip, drop, double or move a few bytes, mostly near the ends, where the structure is."""
+    """Cut, flip, drop, double or move a few bytes, mostly near both ends, where the structure is."""
     if not content or rng.random() < 0.2:
         return content[: rng.randrange(len(content) or 1)]
     spoilt = bytearray(content)
@@ -32,7 +32,7 @@ def mutate(rng: random.Random, content: bytes) -> bytes:
 
 
 def blocks(rng: random.Random, content: bytes) -> bytes:
-    """Zero, fill, drop, swap, double or put in whole ranges of bytes."""
+    """Zero, fill, drop, swap, double or insert whole ranges of bytes."""
     a, b = sorted(rng.randrange(len(content) + 1) for _ in "ab")
     c, d = sorted((b + rng.randrange(len(content) - b + 1), b + rng.randrange(len(content) - b + 1)))
     middle = content[a:b]
@@ -49,7 +49,7 @@ def blocks(rng: random.Random, content: bytes) -> bytes:
 
 
 def near(rng: random.Random, content: bytes, signs: tuple[bytes, ...]) -> bytes:
-    """Change a few bytes close to one of the places where one of `signs` stands: often sizes, counts and offsets."""
+    """Change a few bytes near an occurrence of one of `signs`: often sizes, counts and offsets."""
     sign = rng.choice(signs)
     places: list[int] = []
     at = content.find(sign)
@@ -69,9 +69,9 @@ def near(rng: random.Random, content: bytes, signs: tuple[bytes, ...]) -> bytes:
 
 
 def hold(file: Path, turns: int, also: Callable[[bytes, Tensors], object] = lambda _content, _tensors: None) -> None:
-    """Each of so many mutations of a sound file gives tensors that can be read, or WeightsError: in 10 seconds.
+    """Check in at most 10 seconds that each mutation of a valid file gives readable tensors or WeightsError.
 
-    `also` may look at what was read from a spoilt file.
+    `also` is called with the content and the tensors of each mutation that can be read.
     """
     sound, refusals, start = file.read_bytes(), 0, time.perf_counter()
     rng = random.Random(file.name)

@@ -1,7 +1,7 @@
-"""Peers that import torchvision: its operators' schemas are defined beforehand, as it has no CPU build here.
+"""Import peers that need torchvision, which has no CPU build here: its operators' schemas are defined first.
 
-torchvision's Python part registers fake kernels for operators that its compiled part defines. Defining the schemas
-alone lets it import; nothing in these tests calls one.
+torchvision's Python part registers fake kernels for operators that its compiled part defines. It can be imported once
+the schemas are defined; no test calls the operators.
 """
 
 import json
@@ -42,11 +42,11 @@ def _define() -> object:
     library = torch.library.Library("torchvision", "DEF")
     for schema in SCHEMAS:
         library.define(schema)
-    return library  # the schemas live as long as this object
+    return library  # the schemas exist as long as this object
 
 
 def open_clip() -> ModuleType:
-    """open_clip, importable."""
+    """Import open_clip."""
     _define()
     import open_clip
 
@@ -54,7 +54,7 @@ def open_clip() -> ModuleType:
 
 
 def transformers() -> ModuleType:
-    """transformers, importable: it asks torchvision for things wherever torchvision is installed."""
+    """Import transformers, which uses torchvision if it is installed."""
     _define()
     import transformers
 
@@ -62,7 +62,7 @@ def transformers() -> ModuleType:
 
 
 def cn_clip() -> ModuleType:
-    """cn_clip.clip, importable."""
+    """Import cn_clip.clip."""
     _define()
     import cn_clip.clip
 
@@ -70,7 +70,7 @@ def cn_clip() -> ModuleType:
 
 
 def sentence_transformers() -> ModuleType:
-    """sentence_transformers, importable."""
+    """Import sentence_transformers."""
     _define()
     import sentence_transformers
 
@@ -89,7 +89,7 @@ CN_SIZES = {
 
 
 def load_cn_clip(case: str, file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """cn_clip's own load_from_name on a file of a golden case's size, of which its configurations are told."""
+    """Call cn_clip's own load_from_name on a golden case, with that case's sizes added to its configurations."""
     peer, size = cn_clip(), CN_SIZES[case]
     monkeypatch.setattr(peer.utils, "__file__", str(folder / "utils.py"))
     (folder / "model_configs").mkdir()

@@ -1,4 +1,4 @@
-"""Pictures by their address: a loopback server that answers well, badly, late and with redirects."""
+"""Images by URL: a local server that answers correctly, wrongly, late and with redirects."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ def bundled() -> Any:
 
 
 class Answers(BaseHTTPRequestHandler):
-    """A picture, and what can be in its way."""
+    """Answer with an image, or with one of the failures of a server."""
 
     def do_GET(self) -> None:
         if self.path == "/slow.png":
@@ -40,7 +40,7 @@ class Answers(BaseHTTPRequestHandler):
         self.wfile.write(PANDA if self.path in ("/panda.webp", "/%ED%8C%90%EB%8B%A4.webp") else b"no picture")
 
     def log_message(self, *args: Any) -> None:
-        """Quietly."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def test_addresses(bundled: Any, server: str) -> None:
     [
         ("/none.png", "404"),
         ("/text.png", "no picture format"),
-        ("/file", "not fetched"),
-        ("/ftp", "not fetched"),
+        ("/file", "download failed"),
+        ("/ftp", "download failed"),
         ("/slow.png", "timed out"),
     ],
 )

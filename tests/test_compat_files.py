@@ -1,4 +1,4 @@
-"""Files both ways: what transformers wrote loads here, what we write loads there, AutoModel on every golden case."""
+"""Exchange files with transformers in both directions, and test AutoModel on every golden case."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ NAMED = [case for case in FAMILIES if not case.form]
 
 
 def features(model: Any, text: torch.Tensor, mask: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Of our model or the peer's, which wraps them."""
+    """Return the features of our model, or of the peer's, which wraps them in an object."""
     with torch.no_grad():
         found = (model.get_text_features(text, mask), model.get_image_features(pictures))
     return tuple(f if isinstance(f, torch.Tensor) else f.pooler_output for f in found)
@@ -56,7 +56,7 @@ def test_a_tower_alone_both_ways(name: str, tmp_path: Path) -> None:
     for saved, read in ((two.peer, again), (two.ours, type(two.ours).from_pretrained(tmp_path / "ours"))):
         theirs, ours = saved.state_dict(), read.state_dict()
         assert list(theirs) == list(ours)
-        if read is again and name == "ChineseCLIPTextModel":  # reading, transformers 5 makes the pad's row zero
+        if read is again and name == "ChineseCLIPTextModel":  # transformers 5 reads the padding row as zeros
             words = "embeddings.word_embeddings.weight"
             theirs[words], ours[words] = theirs[words][1:], ours[words][1:]
         assert all(torch.equal(theirs[n], ours[n]) for n in theirs)
@@ -83,7 +83,7 @@ def test_a_tower_of_a_whole_checkpoint(name: str) -> None:
 
 
 def test_a_chinese_text_tower_of_a_whole_checkpoint_has_no_pooler() -> None:
-    """transformers makes one up of random numbers."""
+    """transformers creates a pooler of random numbers."""
     ours = compat.ChineseCLIPTextModel.from_pretrained(GOLDEN / "hf-chinese-clip")
     with np.load(GOLDEN / "hf-chinese-clip" / "expected.npz") as expected:
         mask = torch.tensor(expected["attention_mask"])
@@ -92,13 +92,13 @@ def test_a_chinese_text_tower_of_a_whole_checkpoint_has_no_pooler() -> None:
     assert output.pooler_output is None
     kept = mask[: len(want)].bool()
     assert furthest(output.last_hidden_state[: len(want)][kept], want[kept]) <= ATOL
-    with pytest.raises(LayoutError, match="it holds no pooler"):
+    with pytest.raises(LayoutError, match="contains no pooler"):
         compat.ChineseCLIPTextModel.from_pretrained(GOLDEN / "hf-chinese-clip", add_pooling_layer=True)
 
 
 @pytest.mark.parametrize("case", NAMED, ids=lambda c: c.name)
 def test_auto_model_loads_every_family(case: Case, tmp_path: Path) -> None:
-    """The features of the originals, from the class that fits; saved and loaded again, the same bits."""
+    """The class that fits gives the originals' features, and the same bits after a round trip."""
     path = case.folder / case.weights if case.facts or case.image else case.folder
     more = {"image_tower": case.folder / case.image} if case.image else {}
     model, expected = compat.AutoModel.from_pretrained(path, facts=case.facts, **more, **case.asked), case.expected()
@@ -133,7 +133,7 @@ def test_auto_model_loads_the_bundled_model_by_name(tmp_path: Path) -> None:
     assert model.config.vision_config.image_size == clip.config.vision.image_size
     assert compat.AutoConfig.from_pretrained("moji") == model.config
     with torch.no_grad():
-        model.logit_scale.fill_(0.5)  # what was trained is what is saved
+        model.logit_scale.fill_(0.5)  # the trained value must be saved
     model.save_pretrained(tmp_path)
     assert abs(cjkclip.load(tmp_path).logit_scale - np.exp(0.5)) < 1e-6
 
@@ -162,7 +162,7 @@ def test_halves_are_saved_as_halves(dtype: torch.dtype, tmp_path: Path) -> None:
 
 
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "unknown": ({"revison": "main"}, TypeError, r"know no \['revison'\]"),
+    "unknown": ({"revison": "main"}, TypeError, r"got \['revison'\], neither options"),
     "attention": ({"attn_implementation": "flash_attention_2"}, InputError, r"expected one of \['sdpa', 'eager'\]"),
     "dtype": ({"dtype": "int8"}, InputError, "dtype is 'int8', expected"),
     "revision": ({"revision": "main"}, CjkclipError, "is a path on this machine, which has no revision"),
@@ -242,7 +242,7 @@ def test_a_file_without_a_tensor_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_legacy_configuration_is_read(tmp_path: Path) -> None:
-    """The first files had their towers in text_config_dict and vision_config_dict as well; those count."""
+    """The first files have the towers also in text_config_dict and vision_config_dict, which override."""
     two = pair("clip", tmp_path)
     record = json.loads((tmp_path / "config.json").read_text("utf-8"))
     record |= {"text_config_dict": record["text_config"], "vision_config_dict": record["vision_config"]}

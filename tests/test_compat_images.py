@@ -1,4 +1,4 @@
-"""Image processors beside transformers 5.23's PIL back end: every picture of the zoo, every option, to the bit."""
+"""Compare image processors with transformers 5.23's PIL back end: every test image, every option, to the bit."""
 
 import json
 from pathlib import Path
@@ -165,7 +165,7 @@ def test_tensors_and_lists() -> None:
 
 
 def test_the_long_way_gives_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Published settings take the bounded way of `load_pixels`; without it the general one must agree."""
+    """Published settings use the memory-saving code of `load_pixels`; the general code must give the same."""
     for options in (SMALL, SMALL | OPTIONS["squash"]):
         for name in FILES:
             processor = ours.CLIPImageProcessor(**options)
@@ -240,7 +240,7 @@ def test_bad_options(options: dict[str, Any], error: type[Exception], words: str
 
 @pytest.mark.parametrize("images", [None, [], [None], (), np.zeros((0, 3, 8, 8), np.uint8)])
 def test_no_pictures(images: Any) -> None:
-    with pytest.raises(InputError, match="pass a picture"):
+    with pytest.raises(InputError, match="expected an image or a list"):
         ours.CLIPImageProcessor()(images)
 
 

@@ -1,4 +1,4 @@
-"""japanese_clip by our names: tokens, pixels and features by the golden outputs of the original."""
+"""Compare compat's japanese_clip with golden outputs of the original: tokens, pixels and features."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from test_compat_packages import ATOL, near, row, tensor
 
 @pytest.mark.parametrize("case", ["rinna-clip", "rinna-clip-bert", "rinna-cloob"])
 def test_japanese_clip_gives_the_golden_outputs(case: str) -> None:
-    """The package imports nowhere today: these are its outputs of version 0.2.0."""
+    """The package cannot be imported today: the golden outputs are from its version 0.2.0."""
     expected, texts = row(case).expected(), row(case).inputs["texts"]
     model, preprocess = japanese_clip.load(GOLDEN / case, device="cpu")
     tokenizer = japanese_clip.load_tokenizer(GOLDEN / case)

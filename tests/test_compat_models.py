@@ -1,4 +1,4 @@
-"""Our CLIPModel, ChineseCLIPModel and single towers beside transformers' own: outputs, losses, gradients."""
+"""Compare CLIPModel, ChineseCLIPModel and single towers with transformers' own: outputs, losses, gradients."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def attend(two: Pair, how: str) -> None:
 
 
 def compare(two: Pair, inputs: dict[str, Any]) -> None:
-    """Every stage of both models, then the loss, then the gradient of every parameter."""
+    """Compare every stage of both models, the loss, and the gradient of every parameter."""
     record = RECORD if two.peer.config._attn_implementation == "eager" else {"output_hidden_states": True}
     loss = len(inputs["input_ids"]) == len(inputs["pixel_values"])
     want = two.peer(**inputs, **record, return_loss=loss)
@@ -92,7 +92,7 @@ def test_positions_and_token_types(pairs: dict[str, Pair], kind: str, rows: int)
 
 
 def test_the_pad_of_a_bert_gets_no_gradient(pairs: dict[str, Pair]) -> None:
-    """Also where it is read, since no mask hides it."""
+    """It gets none even where the tower reads it because no mask hides it."""
     texts = ids(3)
     texts[texts == PAD] = 0
     compare(pairs["chinese"], {"input_ids": texts, "pixel_values": pixels(3)})
@@ -126,7 +126,7 @@ def test_pictures_of_other_sizes(pairs: dict[str, Pair], kind: str, size: tuple[
 @pytest.mark.parametrize("loss", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tuple_in_the_same_order(pairs: dict[str, Pair], kind: str, loss: bool, record: dict[str, bool]) -> None:
-    """The outputs of the towers too: but theirs has the pooled vectors projected, see below."""
+    """The towers' outputs agree too, except that the peer projects the pooled vectors (see below)."""
     two = pairs[kind]
     attend(two, "eager")
     inputs = {"input_ids": ids(3), "pixel_values": pixels(3), "return_loss": loss, **record}
@@ -150,13 +150,13 @@ def test_features_are_tensors_and_not_normalised(pairs: dict[str, Pair], kind: s
     assert furthest(text, two.peer.get_text_features(ids(4), mask).pooler_output) <= ATOL
     assert furthest(image, two.peer.get_image_features(pixels(4)).pooler_output) <= ATOL
     assert (image.norm(dim=-1) - 1).abs().min() > 1e-3
-    unit = image / image.norm(p=2, dim=-1, keepdim=True)  # as the published snippet goes on
+    unit = image / image.norm(p=2, dim=-1, keepdim=True)  # the next lines of the published snippet
     torch.testing.assert_close(unit.norm(dim=-1), torch.ones(4))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_towers_own_outputs_are_those_of_the_towers(pairs: dict[str, Pair], kind: str) -> None:
-    """transformers 5 puts the projected vector into text_model_output; 4, and we, what the tower pools."""
+    """transformers 5 stores the projected vector in text_model_output; version 4 and cjkclip the pooled one."""
     two = pairs[kind]
     got = two.ours(ids(3), pixels(3))
     want = two.peer.vision_model(pixels(3)).pooler_output
@@ -204,7 +204,7 @@ def test_a_bert_of_vectors_and_without_pooler(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fused_attention_also_gives_probabilities(pairs: dict[str, Pair], kind: str) -> None:
-    """transformers 4 falls back to eager attention for the call; 5 returns none."""
+    """transformers 4 uses eager attention for such a call; version 5 returns no attentions."""
     two = pairs[kind]
     attend(two, "eager")
     want = two.peer(ids(2), pixels(2), output_attentions=True)
@@ -213,14 +213,14 @@ def test_fused_attention_also_gives_probabilities(pairs: dict[str, Pair], kind: 
     assert furthest(got.text_model_output.attentions, want.text_model_output.attentions) <= ATOL
     assert furthest(got.vision_model_output.attentions, want.vision_model_output.attentions) <= ATOL
     assert two.ours(ids(2), pixels(2), output_hidden_states=True).text_model_output.attentions is None
-    assert not any(attention.eager for attention in attentions(two.ours))  # the next call is fused again
+    assert not any(attention.eager for attention in attentions(two.ours))  # the next call uses fused attention again
     parts = [module.part for module in two.ours.modules() if isinstance(module, Branch) and module.part is not None]
     assert not any(each._forward_hooks or each._forward_pre_hooks for part in parts for each in part.modules())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_drops_the_same_numbers(kind: str, tmp_path: Path) -> None:
-    """In the same order of the same generator, step by step."""
+    """Dropout draws the same random numbers in the same order."""
     drop = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2} if kind == "chinese" else {}
     two = pair(kind, tmp_path, text=drop or {"attention_dropout": 0.2}, vision={"attention_dropout": 0.1})
     attend(two, "eager")

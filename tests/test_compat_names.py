@@ -67,7 +67,7 @@ METHODS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 OTHERS = ("AutoConfig", "AutoModel", "ModelOutput", "PretrainedConfig", "VisionTextConfig")
 HERE = [*OUTPUTS, *CONFIGS, *METHODS, *OTHERS]
-INPUTS = [  # of the modules tokenizers, images, processors, auto_processors, pipelines
+INPUTS = [  # from the modules tokenizers, images, processors, auto and pipelines
     *("CLIPTokenizer", "CLIPTokenizerFast", "CLIPProcessor", "ChineseCLIPProcessor"),
     *("CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPImageProcessorFast"),
     *("ChineseCLIPFeatureExtractor", "ChineseCLIPImageProcessor", "ChineseCLIPImageProcessorFast"),
@@ -79,7 +79,7 @@ INPUTS = [  # of the modules tokenizers, images, processors, auto_processors, pi
 def test_the_names_are_frozen() -> None:
     assert dir(compat) == sorted([*HERE, *INPUTS])
     assert sorted(name for names in compat.MODULES.values() for name in names) == dir(compat)
-    for name in INPUTS:  # some are another's name
+    for name in INPUTS:  # some names are aliases
         assert getattr(compat, name).__module__.startswith("cjkclip.compat.transformers.")
     for name in HERE:
         found = getattr(compat, name)

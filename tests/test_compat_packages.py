@@ -1,4 +1,4 @@
-"""open_clip by our names and Taiyi in one line, beside the originals; what all three packages share."""
+"""Compare compat's open_clip, and Taiyi loaded in one line, with the originals; test what all three packages share."""
 
 import os
 import subprocess
@@ -85,7 +85,7 @@ def test_open_clip_beside_itself(case: str) -> None:
 
 def test_open_clip_tokenizes_as_itself() -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the peer's own are not ours
+        warnings.simplefilter("ignore")  # warnings of the peer do not matter here
         peer = open_clips_own().get_tokenizer("ViT-B-32")
     mine = open_clip.get_tokenizer("ViT-B-32-quickgelu")
     assert torch.equal(mine(STRINGS), peer(STRINGS))
@@ -96,7 +96,7 @@ def test_open_clip_tokenizes_as_itself() -> None:
 
 @pytest.mark.parametrize("case", BOTH, ids=lambda case: case.name)
 def test_every_family_in_open_clips_shape(case: Case) -> None:
-    """Golden pixels and ids in, golden features out; what is padding is told by its id."""
+    """Golden pixels and ids give golden features; padding is recognised by its id."""
     tower: dict[str, Any] = {"image_tower": case.folder / case.image} if case.image else {}
     path = case.folder / case.weights if case.facts or case.image else case.folder
     family = case.asked.get("family")
@@ -156,7 +156,7 @@ def test_bad_calls_of_open_clip(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_taiyi_in_one_line_beside_the_two_packages() -> None:
-    """A BERT's pooler of transformers and an image tower of open_clip, text by text since the cards mask no padding."""
+    """Originals: transformers' BERT pooler and open_clip's image tower; one text a call: the cards mask no padding."""
     folder, texts = GOLDEN / "taiyi-pooler-gelu", ["一只猫", "两只老虎", "皮卡丘"]
     bert = transformers().BertModel.from_pretrained(str(folder / "text")).eval()
     tokenizer = transformers().BertTokenizer.from_pretrained(str(folder / "text"))
@@ -172,7 +172,7 @@ def test_taiyi_in_one_line_beside_the_two_packages() -> None:
     np.testing.assert_allclose(clip.logits(images, texts), want, atol=ATOL * clip.logit_scale)
 
 
-# what they share
+# code that all three packages share
 
 
 def models() -> dict[str, TorchClip]:
@@ -230,9 +230,9 @@ def test_a_single_tower_says_so() -> None:
     text = TorchClip(cjkclip.load(GOLDEN / "hf-clip-v5-unprefixed" / "text", engine="torch", device="cpu"))
     with pytest.raises(InputError, match="no image tower"):
         text.image_features(torch.zeros(1, 3, 32, 32))
-    with pytest.raises(FactsError, match="no preprocessing"):
+    with pytest.raises(FactsError, match="has no preprocessing"):
         open_clip.create_model(str(GOLDEN / "hf-clip-v5-unprefixed" / "vision"), device="cpu")
-    with pytest.raises(FactsError, match="without tokenizer files"):
+    with pytest.raises(FactsError, match="has no tokenizer files"):
         open_clip.get_tokenizer(str(GOLDEN / "hf-clip-v5-unprefixed" / "vision"))
 
 

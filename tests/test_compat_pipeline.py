@@ -1,4 +1,4 @@
-"""The pipeline: beside transformers 5.23 on the same weights, by golden logits elsewhere."""
+"""Compare the pipeline with transformers 5.23 on the same weights, and with golden logits for other families."""
 
 import os
 import subprocess
@@ -37,13 +37,13 @@ def picture(tmp_path: Path) -> Path:
     levels = np.random.default_rng(5).integers(0, 256, (41, 67, 3), dtype=np.uint8)
     image = PIL.Image.fromarray(levels)
     exif = image.getexif()
-    exif[0x0112] = 6  # stored lying on its side
+    exif[0x0112] = 6  # stored rotated by 90 degrees
     image.save(tmp_path / "turned.png", exif=exif)
     return tmp_path / "turned.png"
 
 
 def close(got: Any, want: Any) -> None:
-    """The same labels and scores, best first. Equal scores may stand in any order: batches round differently."""
+    """Compare labels and scores, best first. Equal scores may be in any order, since batches round differently."""
     assert [each["score"] for each in got] == sorted((each["score"] for each in got), reverse=True)
     mine, theirs = ({each["label"]: each["score"] for each in listed} for listed in (got, want))
     assert (len(got), mine.keys()) == (len(want), theirs.keys())
@@ -79,12 +79,12 @@ def test_the_scores_are_transformers_own(case: str, picture: Path) -> None:
         assert len(got) == 4
         for one, other in zip(got, want, strict=True):
             close(one, other)
-    one = mine(images=str(picture), candidate_labels=LABELS)  # transformers 5.23 breaks on `images=`
+    one = mine(images=str(picture), candidate_labels=LABELS)  # transformers 5.23 raises TypeError for `images=`
     close(one, theirs(str(picture), candidate_labels=LABELS))
 
 
 def see_through(folder: Path, mode: str, clear: Any) -> str:
-    """A picture with one transparent colour, or a palette with alpha bytes."""
+    """Return an image with one transparent colour, or a palette with alpha bytes."""
     levels = np.random.default_rng(6).integers(0, 8, (41, 67), dtype=np.uint8) * 30
     image = PIL.Image.fromarray(levels).convert("RGB")
     image = image.quantize(8) if mode == "P" else image.convert(mode)
@@ -98,7 +98,7 @@ def see_through(folder: Path, mode: str, clear: Any) -> str:
 def test_one_transparent_colour_is_laid_on_white(mode: str, clear: Any, tmp_path: Path) -> None:
     path, case = see_through(tmp_path, mode, clear), "hf-clip-trueeos"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of alpha bytes that are lost; here there is none
+        warnings.simplefilter("ignore")  # Pillow warns that alpha bytes are lost; this image has none
         want = peers_pipeline(case)(path, candidate_labels=LABELS)
     parts = {"tokenizer": GOLDEN / case, "image_processor": GOLDEN / case}
     for mine in (pipeline(TASK, model=GOLDEN / case), pipeline(TASK, model=GOLDEN / case, **parts)):
@@ -130,7 +130,7 @@ def test_a_flat_picture_keeps_its_channels_last(size: tuple[int, int], tmp_path:
     ],
 )
 def test_every_family(case: str) -> None:
-    """One row of golden logits, softmaxed: a picture without EXIF, texts with words that neither side cuts."""
+    """Scores equal the softmax of golden logits: an image without EXIF, non-empty texts that neither side cuts."""
     row = next(each for each in FAMILIES if each.case == case)
     expected, clip = row.expected(), row.load()
     texts = row.inputs["texts"]
@@ -175,7 +175,7 @@ def test_one_picture_or_many(bundled: Any, tmp_path: Path) -> None:
 
 
 def test_parts_of_transformers_shape() -> None:
-    """A processor's own tokenizer and image processor, with a Clip and with a model that is none."""
+    """A tokenizer and an image processor can be passed with a Clip and with another model."""
     row = next(each for each in FAMILIES if each.case == "koclip")
     processor = AutoProcessor.from_pretrained(row.folder)
     picture = PIL.Image.open(row.pictures[0])
@@ -191,7 +191,7 @@ def test_parts_of_transformers_shape() -> None:
 
 
 class Dressed:
-    """A Clip in the shape of compat.transformers' models, of one whose scale is no parameter."""
+    """A Clip with the interface of a compat.transformers model whose scale is not a parameter."""
 
     def __init__(self, clip: cjkclip.Clip) -> None:
         self.clip, self.device, self.logit_scale = clip, torch.device("cpu"), None
@@ -230,7 +230,7 @@ def test_types_are_precisions(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
         pipeline(TASK, model="moji", trust_remote_code=True, use_fast=True, **{name: dtype})
     pipeline(TASK, model="moji", dtype=None, torch_dtype="float32")
     assert asked == ["auto", "auto", "fp32", "bf16", "auto", "fp32"]
-    with pytest.raises(OptionError, match="dtype and torch_dtype are one thing"):
+    with pytest.raises(OptionError, match="dtype and torch_dtype, names of one option"):
         pipeline(TASK, model="moji", dtype="float32", torch_dtype="bfloat16")
     pipeline(TASK, model=cjkclip.load("moji"), dtype=None)
 
@@ -255,7 +255,7 @@ print(pipeline("zero-shot-image-classification", "moji")("panda.webp", ["판다"
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no picture": ({"candidate_labels": ["a"]}, InputError, "images is None"),
     "no pictures": ({"image": [], "candidate_labels": ["a"]}, InputError, "at least one"),
-    "pictures twice": ({"image": PANDA, "images": PANDA, "candidate_labels": ["a"]}, OptionError, "came twice"),
+    "pictures twice": ({"image": PANDA, "images": PANDA, "candidate_labels": ["a"]}, OptionError, "passed twice"),
     "no labels": ({"image": PANDA}, InputError, "candidate_labels is missing"),
     "labels in one string": ({"image": PANDA, "candidate_labels": "고양이, 개"}, TextError, "list of strings"),
     "an empty list of labels": ({"image": PANDA, "candidate_labels": []}, InputError, "0 labels"),
@@ -286,13 +286,13 @@ def test_bad_calls(options: dict[str, Any], error: type[Exception], words: str, 
 
 def test_bad_pipelines() -> None:
     for task, options, error, words in (
-        ("translation", {"model": "moji"}, InputError, "'translation' is not built"),
+        ("translation", {"model": "moji"}, InputError, "unsupported task 'translation'; only"),
         (TASK, {}, InputError, "model is missing"),
         (TASK, {"model": "moji", "colour": 1}, OptionError, "'colour'"),
-        (TASK, {"model": cjkclip.load("moji"), "family": "moji"}, OptionError, "this one is loaded"),
+        (TASK, {"model": cjkclip.load("moji"), "family": "moji"}, OptionError, "already loaded"),
         (TASK, {"model": "moji", "dtype": torch.int8}, InputError, "expected one of"),
-        (TASK, {"model": "moji", "dtype": "auto", "precision": "fp32"}, OptionError, "one thing"),
-        (TASK, {"model": "moji", "image_processor": 1, "feature_extractor": 2}, OptionError, "one thing"),
+        (TASK, {"model": "moji", "dtype": "auto", "precision": "fp32"}, OptionError, "names of one option"),
+        (TASK, {"model": "moji", "image_processor": 1, "feature_extractor": 2}, OptionError, "two names of one option"),
     ):
         with pytest.raises(error, match=words):
             pipeline(task, **options)

@@ -1,4 +1,4 @@
-"""Processors: both parts behind one call, beside transformers 5.23's; AutoProcessor for every family."""
+"""Compare processors with transformers 5.23's: both parts behind one call; AutoProcessor for every family."""
 
 import copy
 import pickle
@@ -107,7 +107,7 @@ def test_the_parts() -> None:
     ],
 )
 def test_batches_move_and_change_type_as_in_transformers(args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """The meta device stands for another one: it is on every computer."""
+    """The meta device exists on every computer, so it represents another device."""
 
     def moved(kind: Any) -> list[tuple[torch.device, torch.dtype]]:
         data = {"input_ids": torch.tensor([[5, 6]]), "pixel_values": torch.ones(1, 3), "masks": [torch.ones(2)]}
@@ -122,8 +122,8 @@ def test_batches_move_and_change_type_as_in_transformers(args: tuple[Any, ...], 
 def test_batches_go_nowhere_unknown() -> None:
     for args, options, words in (
         ((), {}, "neither a device nor a dtype"),
-        (("cpu",), {"device": "cpu"}, "device came twice"),
-        ((torch.float16, torch.float32), {}, "dtype came twice"),
+        (("cpu",), {"device": "cpu"}, "got the device twice"),
+        ((torch.float16, torch.float32), {}, "got the dtype twice"),
         ((torch.ones(1),), {}, "got device"),
         (("cpu", "float16"), {}, "and dtype 'float16'"),
     ):
@@ -151,7 +151,7 @@ def test_a_saved_processor_loads_again(case: str, tmp_path: Path) -> None:
 
 
 WHOLE = [row for row in FAMILIES if row.towers == "both" and not row.form]
-WITHOUT = {"openai-vit", "openai-rn", "openai-vit-torchscript"}  # of a toy size, which no published vocabulary has
+WITHOUT = {"openai-vit", "openai-rn", "openai-vit-torchscript"}  # no published vocabulary has their tiny size
 
 
 def processor_of(row: Case) -> CLIPProcessor:
@@ -175,7 +175,7 @@ def test_every_family_has_a_processor_with_its_ids(row: Case) -> None:
 
 @pytest.mark.parametrize("row", [row for row in WHOLE if row.name in WITHOUT], ids=lambda row: row.name)
 def test_files_without_a_vocabulary(row: Case) -> None:
-    with pytest.raises(FactsError, match="without tokenizer files"):
+    with pytest.raises(FactsError, match="has no tokenizer files"):
         processor_of(row)
 
 
@@ -194,7 +194,7 @@ def test_the_bundled_model_by_name() -> None:
 
 
 def test_parts_survive_pickling() -> None:
-    """As they must to reach the workers of a data loader."""
+    """Pickling is necessary for the workers of a data loader."""
     for name in (GOLDEN / "hf-clip-eos2", GOLDEN / "hf-chinese-clip", GOLDEN / "rinna-clip"):
         processor = AutoProcessor.from_pretrained(name)
         asked: dict[str, Any] = {"text": TEXTS, "images": photo(), "padding": True, "return_tensors": "np"}
@@ -205,7 +205,7 @@ def test_parts_survive_pickling() -> None:
 
 @pytest.mark.parametrize("kind", [CLIPProcessor, AutoProcessor, AutoTokenizer, AutoImageProcessor, ours.CLIPTokenizer])
 def test_where_files_may_come_from(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's options reach the one place that finds files."""
+    """The hub's options reach the one function that locates files."""
     seen: list[Any] = []
 
     def locate(name: str, where: Any) -> Path:
@@ -241,7 +241,7 @@ def test_bad_makings() -> None:
     parts = CLIPProcessor.from_pretrained(GOLDEN / "hf-clip-eos2")
     with pytest.raises(InputError, match="needs an image_processor and a tokenizer"):
         CLIPProcessor(parts.image_processor)
-    with pytest.raises(OptionError, match="one thing under two names"):
+    with pytest.raises(OptionError, match="two names of one option"):
         CLIPProcessor(parts.image_processor, parts.tokenizer, parts.image_processor)
     for auto in (AutoProcessor, AutoTokenizer, AutoImageProcessor):
         auto.from_pretrained("moji", trust_remote_code=False)

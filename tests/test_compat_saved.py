@@ -1,4 +1,4 @@
-"""A model and its tokenizer that the compat classes save into one folder: the same ids when it is read again."""
+"""Round trip of a model and its tokenizer, saved by the compat classes into one directory: ids stay the same."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,8 @@ from cjkclip.errors import CheckpointError
 from families import FAMILIES
 from peers import transformers
 
-KEPT = ("moji", "open-clip", "open-clip-customtext", "cn-clip-rn", "cn-clip-vit")  # by rules that transformers lacks
+# transformers cannot express the rules of these cases
+KEPT = ("moji", "open-clip", "open-clip-customtext", "cn-clip-rn", "cn-clip-vit")
 PLAIN = ["판다", "消防车", "a photo of a cat"]
 HARD = [*PLAIN, "don’t", "ＳＴＯＰ", "猫，犬", "a !", "ς Σ", 150 * "字a"]
 
@@ -43,7 +44,7 @@ def test_damaged_rules_are_refused(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained("moji")
     tokenizer.save_pretrained(tmp_path)
     path = tmp_path / "tokenizer_config.json"
-    for rules, words in ((3, "'cjkclip' is 3"), ({"cleaning": "openai"}, "tokenizer rules lack")):
+    for rules, words in ((3, "'cjkclip' is 3"), ({"cleaning": "openai"}, "tokenizer rules has missing fields")):
         path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"cjkclip": rules}), "utf-8")
         with pytest.raises(CheckpointError, match=words):
             CLIPTokenizer.from_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""The published snippets, whole: run with our import line on tiny weights, and held to transformers' own numbers."""
+"""Run the whole published snippets with cjkclip's import line on tiny weights; compare with transformers' numbers."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ TEXTS = {
 
 
 def features_and_scores(classes: tuple[Any, Any], name: str, image: PIL.Image.Image, texts: list[str]) -> Any:
-    """Snippet 2 and 3, line by line."""
+    """Run snippets 2 and 3, line by line."""
     model, processor = (each.from_pretrained(name) for each in classes)
 
     inputs = processor(images=image, return_tensors="pt")
@@ -37,7 +37,7 @@ def features_and_scores(classes: tuple[Any, Any], name: str, image: PIL.Image.Im
 
 
 def theirs(name: str, image: PIL.Image.Image, texts: list[str]) -> Any:
-    """The same by transformers 5.23, which no longer runs those lines: its features come inside an object."""
+    """Compute the same with transformers 5.23, which cannot run those lines: it returns features inside an object."""
     peer = transformers()
     from transformers.models.chinese_clip.image_processing_pil_chinese_clip import ChineseCLIPImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -74,7 +74,7 @@ def test_features_and_scores(case: str, classes: tuple[str, str]) -> None:
 
 
 def test_the_pipeline_by_its_published_call() -> None:
-    """Snippet 4 (b): images= and hypothesis_template="{}"; transformers 5 takes no images= any more."""
+    """Snippet 4 (b) uses images= and hypothesis_template="{}"; transformers 5 no longer accepts images=."""
     image = GOLDEN / "koclip" / "images" / "a.png"
     pipe = ours.pipeline("zero-shot-image-classification", model=str(GOLDEN / "koclip"))
     result = pipe(images=str(image), candidate_labels=TEXTS["koclip"], hypothesis_template="{}")

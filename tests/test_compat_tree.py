@@ -1,4 +1,4 @@
-"""The published names are alive: freezing, hooks, replaced modules, copies, devices and types reach the arithmetic."""
+"""Changes at published names reach the arithmetic: freezing, hooks, replaced modules, copies, devices and types."""
 
 import copy
 import pickle
@@ -48,7 +48,7 @@ def test_every_module_with_parameters_has_its_published_path(kind: str, layers: 
 
 
 def test_freezing_a_part_freezes_it_alone(two: Pair) -> None:
-    """As published fine-tuning code does."""
+    """Freezing by name, as in published fine-tuning code."""
     for parameter in two.ours.vision_model.parameters():
         parameter.requires_grad = False
     two.ours.text_model.encoder.requires_grad_(False)
@@ -95,7 +95,7 @@ def test_a_hook_that_would_never_be_called_is_refused(two: Pair) -> None:
 
 
 def test_a_module_put_in_a_place_computes_there(two: Pair, kind: str) -> None:
-    """As adapters do: the layer is wrapped where it has its published name."""
+    """Wrap a layer at its published name, as adapters do."""
 
     class Doubled(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
@@ -188,10 +188,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "mask": ({"attention_mask": torch.ones(2, 5)}, r"attention_mask has shape \(2, 5\), expected \(3, 9\)"),
     "positions": ({"position_ids": torch.full((1, 9), 12)}, "position_ids runs from 12 to 12, expected 0 to 11"),
     "rows": ({"position_ids": torch.zeros(2, 9, dtype=torch.int64)}, r"position_ids has shape \(2, 9\)"),
-    "size": ({"pixel_values": torch.zeros(3, 3, 24, 32)}, "24 x 32, the model reads 32 x 32.*interpolate_pos_enc"),
+    "size": ({"pixel_values": torch.zeros(3, 3, 24, 32)}, "24 x 32, expected 32 x 32.*interpolate_pos_enc"),
     "channels": ({"pixel_values": torch.zeros(3, 1, 32, 32)}, r"shape \(3, 1, 32, 32\).*expected \(n, 3, 32, 32\)"),
     "bytes": ({"pixel_values": torch.zeros(3, 3, 32, 32, dtype=torch.uint8)}, "torch.uint8, expected"),
-    "loss": ({"pixel_values": torch.zeros(2, 3, 32, 32), "return_loss": True}, "a text for each picture, got 3 for 2"),
+    "loss": (
+        {"pixel_values": torch.zeros(2, 3, 32, 32), "return_loss": True},
+        "one text per image, got 3 texts and 2 images",
+    ),
 }
 
 

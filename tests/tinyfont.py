@@ -1,6 +1,6 @@
-"""Small real TrueType files made on the spot: every character is a filled block, the missing glyph a frame.
+"""Write small real TrueType files: every character is a filled block, the missing glyph is a frame.
 
-With these the tests know which face drew what, on machines with no font at all.
+With them, tests know which face drew a character, also on machines without fonts.
 """
 
 import struct
@@ -17,7 +17,7 @@ def tiny_font(path: Path, chars: str, *, family: str = "Tiny", height: int = 700
 
 
 def tiny_bitmap_font(path: Path, chars: str) -> Path:
-    """Write a font with bitmaps of `SIDE` pixels in place of outlines: each a block, the missing glyph one as well."""
+    """Write a font with bitmaps of `SIDE` pixels instead of outlines: every glyph, also the missing one, is a block."""
     tables = _tables(chars, "Tiny", 700)
     del tables[b"glyf"], tables[b"loca"]
     last = len(set(chars))
@@ -32,7 +32,7 @@ def tiny_bitmap_font(path: Path, chars: str) -> Path:
 
 
 def tiny_collection(path: Path, faces: Sequence[tuple[str, str, int]]) -> Path:
-    """Write a collection of faces, each (family, chars, height)."""
+    """Write a font collection; each face is (family, chars, height)."""
     start = 12 + 4 * len(faces)
     offsets: list[int] = []
     body = b""
@@ -74,7 +74,7 @@ def _tables(chars: str, family: str, height: int, blank: str = "") -> dict[bytes
 
 
 def _glyph(boxes: list[tuple[int, int, int, int]]) -> bytes:
-    """Rectangles; the second one runs the other way round, so it is a hole."""
+    """Return a glyph of rectangles; the second one has the opposite direction, so it is a hole."""
     points: list[tuple[int, int]] = []
     for i, (left, bottom, right, top) in enumerate(boxes):
         corners = [(left, bottom), (left, top), (right, top), (right, bottom)]

@@ -1,6 +1,6 @@
-"""The run-time type checker that conftest.py has jaxtyping put on every function of cjkclip.
+"""The run-time type checker that conftest.py adds to every function of cjkclip through jaxtyping.
 
-An int is taken where a float is asked for, as type checkers for Python do.
+It accepts an int for a float, as type checkers for Python do.
 """
 
 from beartype import BeartypeConf

@@ -1,1 +1,1 @@
-"""Other packages' names over cjkclip's models, so that published code runs with only the import line changed."""
+"""Interfaces of other CLIP packages on cjkclip's models: published code runs with only its import line changed."""

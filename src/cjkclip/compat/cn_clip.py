@@ -1,11 +1,10 @@
-"""cn_clip.clip's names: load_from_name, load, tokenize, available_models, image_transform.
+"""The functions of cn_clip.clip: load_from_name, load, tokenize, available_models, image_transform.
 
     import cjkclip.compat.cn_clip as clip               # was: import cn_clip.clip as clip
 
-Ids, pixels and features are cn_clip's own on a CPU, weights rounded to fp16 as its loader rounds them. Two things
-differ: the model has no dropout to switch off by eval(), and its parameters have cjkclip's names. Needs the extra
-`torch`. Refuses: names that cn_clip does not know; masked pictures and separate BERT weights, which only its training
-program uses.
+Ids, pixels and features equal cn_clip's on a CPU; weights are rounded to fp16 as in its loader. Two differences: the
+model has no dropout that eval() must switch off, and its parameters have cjkclip's names. Needs the extra `torch`.
+Masked images and separate BERT weights are rejected, since only cn_clip's training program uses them.
 """
 
 from pathlib import Path
@@ -29,39 +28,41 @@ MODELS = {
     "ViT-H-14": ("chinese-clip-vit-huge-patch14", "clip_cn_vit-h-14.pt"),
     "RN50": ("chinese-clip-rn50", "clip_cn_rn50.pt"),
 }
-DOWNLOADS = "~/.cache/clip"  # where cn_clip puts its files
+DOWNLOADS = "~/.cache/clip"  # cn_clip's own download directory
 
 
 class CLIP(TorchClip):
-    """cn_clip's model. Features are not normalised unless said."""
+    """Model with cn_clip's methods. Features are not normalised, except where a method says so."""
 
     def encode_image(self, image: Tensor, mask_ratio: float = 0) -> Tensor:
-        """Features (n, E) of pixels (n, 3, S, S)."""
+        """Return features (n, E) of pixels (n, 3, S, S)."""
         if mask_ratio:
-            raise InputError(f"mask_ratio is {mask_ratio}: patches are left out only in cn_clip's training program")
+            raise InputError(
+                f"mask_ratio is {mask_ratio}, expected 0: only cn_clip's training program drops patches; leave it out"
+            )
         return self.image_features(image)
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Features (n, E) of ids (n, L); padding is masked."""
+        """Return features (n, E) of ids (n, L); padding is masked."""
         return self.text_features(text)
 
     def forward(self, image: Tensor | None, text: Tensor | None, mask_ratio: float = 0) -> Any:
-        """Unit features of both and the scale; or, if one is None, the features of the other, not normalised."""
+        """Return unit features of both and the scale; if one input is None, the other's features, not normalised."""
         if image is None:
             if text is None:
-                raise InputError("image and text are both None: pass at least one")
+                raise InputError("image and text are both None: pass pixels as image=, token ids as text=, or both")
             return self.encode_text(text)
         if text is None:
             return self.encode_image(image, mask_ratio)
         return unit(self.encode_image(image, mask_ratio)), unit(self.encode_text(text)), self.logit_scale.exp()
 
     def get_similarity(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled cosines, per image (n, m) and per text (m, n)."""
+        """Return scaled cosine similarities, per image (n, m) and per text (m, n)."""
         return self.logits(unit(self.encode_image(image)), unit(self.encode_text(text)))
 
 
 def available_models() -> list[str]:
-    """cn_clip's names of its released models."""
+    """Return cn_clip's names of its released models."""
     return list(MODELS)
 
 
@@ -75,12 +76,12 @@ def load_from_name(  # the names and their order are cn_clip's
     use_modelscope: bool = False,
     facts: dict[str, Any] | None = None,
 ) -> tuple[CLIP, Transform]:
-    """A released model by cn_clip's name, or a file of its form; and what makes pixels of a picture.
+    """Load a released model by cn_clip's name, or a file in its format; return it and its image transform.
 
-    A file that cn_clip has downloaded to download_root is used; else huggingface_hub's cache lies there if it is given.
-    A file of a size that was not released needs facts, as in `cjkclip.load`; vision_model_name and text_model_name are
-    taken, since cn_clip asks for them, but the file tells. Raises ModelNotFoundError, and InputError if the file's
-    pictures have another size than input_resolution.
+    If cn_clip has already downloaded the file to download_root, it is used. Otherwise download_root, if given, is the
+    cache of huggingface_hub. A file of an unreleased size needs facts, as in `cjkclip.load`. vision_model_name and
+    text_model_name are accepted as in cn_clip, but the file decides. Raises ModelNotFoundError, and InputError if
+    input_resolution is not the model's image size.
     """
     del vision_model_name, text_model_name
     file = (
@@ -91,12 +92,14 @@ def load_from_name(  # the names and their order are cn_clip's
     elif name in MODELS:
         source = f"{'modelscope:AI-ModelScope' if use_modelscope else 'OFA-Sys'}/{MODELS[name][0]}"
     else:
-        raise ModelNotFoundError(f"{name!r} is no file and none of cn_clip's names: {available_models()}")
+        raise ModelNotFoundError(
+            f"{name!r} is neither a file nor a model name of cn_clip: pass a path or one of {available_models()}"
+        )
     options = {"family": "chinese", "cache_dir": download_root, "facts": facts}
     model = CLIP(loaded(source, options, engine="torch", precision=ROUNDED, device=device))
     size = 0 if model.config.vision is None else model.config.vision.image_size
     if input_resolution not in (None, size):
-        raise InputError(f"input_resolution is {input_resolution}, but {source} was made for pictures of {size} pixels")
+        raise InputError(f"input_resolution is {input_resolution}, but {source} needs input_resolution={size}, or none")
     return model, image_transform(size)
 
 
@@ -107,24 +110,30 @@ def load(
     bert_path: str | None = None,
     use_flash_attention: bool = False,
 ) -> CLIP:
-    """Put the weights of a file into a model of the same size, in place. Raises LayoutError if they do not fit."""
-    del use_flash_attention  # the file's names tell whether it is that variant
+    """Load the weights of a file into a model of the same size, in place. Raises LayoutError if they do not fit."""
+    del use_flash_attention  # the tensor names in the file show whether it is that variant
     if bert_path is not None or clip_path is None:
-        raise InputError("load needs clip_path, a file of cn_clip's form; separate BERT weights are for its training")
-    stated = {f"{part}.heads": getattr(getattr(model.config, part), "heads", None) for part in ("vision", "text")}
-    options = {"family": "chinese", "facts": {name: heads for name, heads in stated.items() if heads is not None}}
+        raise InputError(
+            f"got clip_path={clip_path!r} and bert_path={bert_path!r}, expected a whole checkpoint of cn_clip: "
+            "load(model, clip_path='clip_cn_vit-b-16.pt')"
+        )
+    heads = {f"{part}.heads": getattr(getattr(model.config, part), "heads", None) for part in ("vision", "text")}
+    options = {"family": "chinese", "facts": {name: count for name, count in heads.items() if count is not None}}
     fresh = CLIP(loaded(clip_path, options, engine="torch", precision=ROUNDED, device="cpu"))
     if fresh.config != model.config:
-        raise InputError(f"{clip_path} holds a model of another size or kind: {fresh.config} for {model.config}")
+        raise InputError(
+            f"{clip_path} contains a model of another size or kind: {fresh.config}, expected {model.config}; "
+            f"load it with load_from_name({clip_path!r})"
+        )
     model.load_state_dict(fresh.state_dict())
     return model if device is None else model.to(device)
 
 
 def tokenize(texts: Any, context_length: int = 52) -> Tensor:
-    """Ids (n, context_length) of a text or texts: [CLS], up to context_length - 2 pieces, [SEP], zeros."""
+    """Return ids (n, context_length) of a text or texts: [CLS], up to context_length - 2 pieces, [SEP], zeros."""
     return ids_of(chinese_bert(), texts, context_length)[0]
 
 
 def image_transform(image_size: int = 224) -> Transform:
-    """Pixels (3, S, S) of a picture: squashed to a square, as every model of cn_clip takes it."""
+    """Return the transform of an image to pixels (3, S, S): squashed to a square, as for every model of cn_clip."""
     return Transform(config.Image(**squash_rules(image_size)))

@@ -1,9 +1,9 @@
-"""japanese_clip's names: load, load_tokenizer, tokenize, available_models.
+"""The functions of japanese_clip: load, load_tokenizer, tokenize, available_models.
 
     import cjkclip.compat.japanese_clip as ja_clip       # was: import japanese_clip as ja_clip
 
-Ids, pixels and features are those of the package at 0.2.0, which no longer imports beside today's libraries. Needs
-the extra `torch`. Refuses: positions that do not count from 0, which no model of rinna was trained with.
+Ids, pixels and features equal those of the package's version 0.2.0, which cannot be imported with current libraries.
+Needs the extra `torch`. Positions that do not count from 0 are rejected: no model of rinna was trained with them.
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ from cjkclip.text.unigram import RINNA, Unigram
 
 __all__ = ["available_models", "load", "load_tokenizer", "tokenize"]
 
-VOCABULARY = "rinna/japanese-roberta-base"  # whose spiece.model both models use
+VOCABULARY = "rinna/japanese-roberta-base"  # both models use its spiece.model
 
 
 class Output(NamedTuple):
-    """What a call of the model gives: scaled cosines, and features of unit length."""
+    """Output of the model: scaled cosine similarities, and features of unit length."""
 
     logits_per_image: Tensor  # (n, m)
     logits_per_text: Tensor  # (m, n)
@@ -34,15 +34,15 @@ class JapaneseCLIP(TorchClip):
     """rinna's CLIP or CLOOB. Features of the get_ methods are not normalised."""
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Features (n, E) of pixels (n, 3, S, S)."""
+        """Return features (n, E) of pixels (n, 3, S, S)."""
         return self.image_features(pixel_values)
 
     def get_text_features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
     ) -> Tensor:
-        """Features (n, E) of ids (n, L), as `tokenize` makes them."""
+        """Return features (n, E) of ids (n, L) from `tokenize`."""
         if position_ids is not None and not bool((position_ids == _positions(input_ids)).all()):
-            raise InputError("position_ids must be 0, 1, 2 and so on, as tokenize() makes them: leave them out")
+            raise InputError("position_ids must be 0, 1, 2 and so on in each row, as from tokenize(): leave them out")
         return self.text_features(input_ids, attention_mask)
 
     encode_image, encode_text = get_image_features, get_text_features
@@ -54,7 +54,7 @@ class JapaneseCLIP(TorchClip):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
     ) -> Output:
-        """Scaled cosines of texts and pictures. CLOOB's scale is its inverse temperature."""
+        """Return scaled cosine similarities of texts and images. CLOOB's scale is its inverse temperature."""
         text = unit(self.get_text_features(input_ids, attention_mask, position_ids))
         image = unit(self.get_image_features(pixel_values))
         per_image, per_text = self.logits(image, text)
@@ -62,14 +62,14 @@ class JapaneseCLIP(TorchClip):
 
 
 def available_models() -> list[str]:
-    """The names of rinna's released models."""
+    """Return the names of rinna's released models."""
     return [release.name for release in family("rinna").releases]
 
 
 def load(model_name: str | Path, device: Any = None, **options: Any) -> tuple[JapaneseCLIP, Transform]:
-    """A model, without gradients as the package gives it, and what makes pixels (3, S, S) of a picture.
+    """Load a model, with gradients off as in the package; return it with its image transform to (3, S, S).
 
-    model_name: rinna's, or anything that `cjkclip.load` takes. Options: cache_dir, revision and `sources.LOAD`.
+    model_name: any name for `cjkclip.load`, such as those of rinna. Options: cache_dir, revision and `sources.LOAD`.
     """
     known(options, LOAD, "japanese_clip.load")
     clip = loaded(model_name, options, engine="torch", device=device)
@@ -77,7 +77,7 @@ def load(model_name: str | Path, device: Any = None, **options: Any) -> tuple[Ja
 
 
 def load_tokenizer(name: str | Path = VOCABULARY, **options: Any) -> Tokenizer:
-    """rinna's tokenizer, from its repository or a folder with spiece.model; or that of any other model."""
+    """Load rinna's tokenizer from its repository or a directory with spiece.model, or the one of any other model."""
     known(options, LOAD, "japanese_clip.load_tokenizer")
     file = folder_of(name, options) / "spiece.model"
     return Unigram.from_file(file, RINNA) if file.is_file() else tokenizer_of(loaded(name, options))
@@ -86,7 +86,7 @@ def load_tokenizer(name: str | Path = VOCABULARY, **options: Any) -> Tokenizer:
 def tokenize(
     texts: Any, max_seq_len: int = 77, device: Any = None, tokenizer: Tokenizer | None = None
 ) -> dict[str, Tensor]:
-    """input_ids, attention_mask and position_ids, each (n, max_seq_len), of a text or texts; long ones are cut."""
+    """Return input_ids, attention_mask and position_ids, each (n, max_seq_len), of a text or texts; cut long texts."""
     ids, mask = ids_of(tokenizer or load_tokenizer(), texts, max_seq_len)
     tensors = {"input_ids": ids, "attention_mask": mask, "position_ids": _positions(ids)}
     return tensors if device is None else {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -1,6 +1,6 @@
-"""A model's files, or the model, by the options that other packages' loaders take.
+"""Find a model's files, or load the model, from the options of other packages' loaders.
 
-Refuses: options that nobody reads; what `cjkclip.load` refuses.
+Unknown options raise OptionError; a checkpoint raises the same errors as in `cjkclip.load`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,21 @@ from cjkclip.checkpoints import Where
 from cjkclip.clip import Clip
 from cjkclip.errors import OptionError
 
-PLACES = ("revision", "cache_dir", "local_files_only")  # which snapshot of a repository, and where it may come from
-IGNORED = ("trust_remote_code", "use_fast")  # taken and mean nothing: no code is run, and there is one tokenizer
-LOAD = (*PLACES, "family", "image_tower", "facts")  # of `cjkclip.load`
+PLACES = ("revision", "cache_dir", "local_files_only")  # which snapshot of a repository, and where to look for it
+IGNORED = ("trust_remote_code", "use_fast")  # accepted, no effect: no code is run, and there is one tokenizer
+LOAD = (*PLACES, "family", "image_tower", "facts")  # options of `cjkclip.load`
 
 
 def known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
-    """OptionError if there is an option that nobody reads."""
+    """Raise OptionError if an option is not one of `names`."""
     if unknown := sorted(set(options) - set(names)):
         raise OptionError(
-            f"{owner} knows no option {', '.join(map(repr, unknown))}; it knows {', '.join(sorted(names))}"
+            f"{owner} has no option {', '.join(map(repr, unknown))}: remove it or use one of {', '.join(sorted(names))}"
         )
 
 
 def folder_of(name: str | Path, options: Mapping[str, Any]) -> Path:
-    """Where the files beside a name's weights lie; a single file is its own place."""
+    """Return the directory of a checkpoint's side files; for a single weight file, the path of that file."""
     return checkpoints.locate(str(name), replace(where(options), small=True))
 
 
@@ -39,7 +39,7 @@ def loaded(
     precision: str = "auto",
     device: Any = None,
 ) -> Clip:
-    """The model of a name, as `cjkclip.load` makes it. device: None, a name, a torch device, or a GPU's number."""
+    """Load a model as `cjkclip.load` does. device: None, a name, a torch device, or the number of a GPU."""
     tower = options.get("image_tower")
     found = checkpoints.read(
         str(name),
@@ -52,7 +52,7 @@ def loaded(
 
 
 def where(options: Mapping[str, Any]) -> Where:
-    """Which snapshot a caller asks for, and where it may come from."""
+    """Return the snapshot and the sources that the options request."""
     cache = options.get("cache_dir")
     return Where(
         revision=options.get("revision"),
@@ -62,7 +62,7 @@ def where(options: Mapping[str, Any]) -> Where:
 
 
 def _device(device: Any) -> str:
-    """A device as `cjkclip.load` names it; -1 is the CPU, as in transformers' pipelines."""
+    """Return a device by its name in `cjkclip.load`; -1 is the CPU, as in transformers' pipelines."""
     if device is None:
         return "auto"
     if isinstance(device, int):

@@ -1,8 +1,7 @@
-"""A loaded model as a torch module, which cn_clip, japanese_clip and open_clip only name differently.
+"""A loaded model as a torch module: the base class of the models of cn_clip, japanese_clip and open_clip.
 
 n items, L tokens, S pixels, E joint width. Gradients flow; the module is in evaluation mode, and no tower has dropout.
 Its parameters have cjkclip's own names. Needs the extra `torch`.
-Refuses: pixels or ids that the towers were not made for.
 """
 
 import math
@@ -28,10 +27,10 @@ else:
 
 
 class TorchClip(nn.Module):
-    """Both towers and the scale of a Clip that was loaded with engine="torch"."""
+    """Both towers and the logit_scale of a Clip loaded with engine="torch"."""
 
     def __init__(self, clip: Clip) -> None:
-        """Share the towers of the Clip's engine."""
+        """Share the towers, and so the parameters, of the Clip's engine."""
         super().__init__()
         self.towers = cast(Any, clip.engine).towers.requires_grad_(True)
         self.config: config.Model = clip.config
@@ -39,85 +38,96 @@ class TorchClip(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        """The logarithm of what multiplies a cosine; a constant where the model has no such parameter (CLOOB)."""
-        learnt: Any = self.towers.logit_scale
-        if learnt is not None:
-            return cast(Tensor, learnt)
+        """Logarithm of the factor on cosine similarities; a constant if the model has no such parameter (CLOOB)."""
+        parameter: Any = self.towers.logit_scale
+        if parameter is not None:
+            return cast(Tensor, parameter)
         return torch.tensor(math.log(self.config.scale or 1.0), device=self.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights, in which pixels are taken."""
+        """Data type of the weights; pixels are converted to it."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """Un-normalised features (n, E) of pixels (n, 3, S, S)."""
+        """Return features (n, E), not normalised, of pixels (n, 3, S, S). Raises InputError."""
         vision = self.config.vision
         if vision is None:
-            raise InputError("this model has no image tower")
+            raise InputError("this model has no image tower: load a checkpoint that contains one to encode images")
         side = vision.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
-            raise InputError(f"got pixels of shape {tuple(pixels.shape)}, expected (n, 3, {side}, {side})")
+            raise InputError(
+                f"got pixels of shape {tuple(pixels.shape)}, expected (n, 3, {side}, {side}): "
+                "prepare each image with the transform of this model, as in preprocess(image).unsqueeze(0)"
+            )
         return self.towers.vision(pixels.to(self.dtype))
 
     def text_features(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Un-normalised features (n, E) of ids (n, L). Without a mask, what is padding is told by its id."""
+        """Return features (n, E), not normalised, of ids (n, L). Without a mask, padding is recognised by its id."""
         text = self.config.text
         if text is None:
-            raise InputError("this model has no text tower")
+            raise InputError("this model has no text tower: load a checkpoint that contains one to encode texts")
         if ids.ndim != 2 or not 0 < ids.shape[1] <= text.context or ids.is_floating_point():
             raise InputError(
                 f"got ids of shape {tuple(ids.shape)} and type {ids.dtype}; expected whole numbers (n, L), L at most "
-                f"{text.context}"
+                f"{text.context}: make them with this model's tokenizer"
             )
         return self.towers.text(ids, ids.ne(self.pad).long() if mask is None else mask)
 
     def logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines of unit features times the scale, (n, m) and (m, n)."""
+        """Return cosine similarities of unit features times the scale, (n, m) and (m, n)."""
         per_image = self.logit_scale.exp() * image @ text.t()
         return per_image, per_image.t()
 
 
 def unit(features: Tensor) -> Tensor:
-    """Features of length 1."""
+    """Return features scaled to length 1."""
     return nn.functional.normalize(features, dim=-1)
 
 
 class Transform:
-    """One picture to pixels (3, S, S), as the original's own code prepares it."""
+    """Convert one image to pixels (3, S, S) exactly as the original code does."""
 
     def __init__(self, rules: config.Image) -> None:
-        """`rules` as `Clip.config.image` has them."""
+        """`rules` is the preprocessing in `Clip.config.image`."""
         self.rules = rules
 
     def __call__(self, picture: Picture) -> Float[Tensor, "3 S S"]:
-        """Raises ImageError."""
+        """Return the pixels of an image. Raises ImageError."""
         return torch.from_numpy(load_pixels([picture], self.rules, published=True)[0])
 
 
 def rules_of(clip: Clip) -> config.Image:
-    """The rules for pictures of a model. Raises FactsError if nobody tells them."""
+    """Return the preprocessing of a model. Raises FactsError if the checkpoint has none."""
     if clip.config.image is None:
-        raise FactsError("no preprocessing is known for this checkpoint: put its preprocessor_config.json beside it")
+        raise FactsError(
+            "this checkpoint has no preprocessing, so it cannot encode images: "
+            "put its preprocessor_config.json beside the weights and load again"
+        )
     return clip.config.image
 
 
 def tokenizer_of(clip: Clip) -> Tokenizer:
-    """The tokenizer of a model. Raises FactsError if it came without one."""
+    """Return the tokenizer of a model. Raises FactsError if the checkpoint has none."""
     if clip.tokenizer is None:
-        raise FactsError("this checkpoint came without tokenizer files: put them beside the weights and load again")
+        raise FactsError(
+            "this checkpoint has no tokenizer files, so it cannot encode texts: "
+            "put them beside the weights and load again"
+        )
     return clip.tokenizer
 
 
 def ids_of(tokenizer: Callable[..., Any], texts: Any, context: int | None) -> tuple[Tensor, Tensor]:
-    """Ids and mask, (n, context), of a text or a list of texts; long ones are cut."""
+    """Return ids and mask, (n, context), of a text or a list of texts; long texts are cut."""
     if context is not None and (type(context) is not int or context < 2):
-        raise InputError(f"the context length is {context!r}, expected a whole number of at least 2")
+        raise InputError(
+            f"context length is {context!r}, expected a whole number of at least 2; leave it out for the default"
+        )
     tokens = tokenizer(check_texts([texts] if isinstance(texts, str) else texts), context=context)
     ids, mask = (torch.from_numpy(np.ascontiguousarray(array)) for array in (tokens.ids, tokens.mask))
     return ids, mask

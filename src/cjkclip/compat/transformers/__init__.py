@@ -1,9 +1,7 @@
 """transformers' classes for CLIP and Chinese-CLIP, and its Auto classes for every family.
 
-Models need the extra `torch`.
-
 Replace `from transformers import ...` by `from cjkclip.compat.transformers import ...`. Each name is imported at its
-first use.
+first use. Models need the extra `torch`.
 """
 
 import importlib
@@ -66,10 +64,10 @@ _HOMES = {name: module for module, names in MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class at its first use."""
+    """Import a class at its first use. Raises AttributeError for an unknown name."""
     if name not in _HOMES:
         raise AttributeError(f"module 'cjkclip.compat.transformers' has no attribute {name!r}; it has {sorted(_HOMES)}")
-    if _HOMES[name].startswith("models."):  # the others need torch for tensors only
+    if _HOMES[name].startswith("models."):  # the other modules need torch only if tensors are requested
         need("torch", extra="torch")
     return getattr(importlib.import_module(f"cjkclip.compat.transformers.{_HOMES[name]}"), name)
 

@@ -1,1 +1,1 @@
-"""transformers' configurations."""
+"""Configurations with transformers' interface."""

@@ -1,7 +1,7 @@
-"""transformers' configurations of CLIP and Chinese-CLIP: its fields and their defaults.
+"""transformers' configurations of CLIP and Chinese-CLIP: their fields and defaults.
 
-Facts: transformers 4.57.6 and 5.23.0. What a field means to the towers is said once, in
-`cjkclip.checkpoints.formats`. Refuses: models that such a configuration cannot say.
+Facts: transformers 4.57.6 and 5.23.0. `cjkclip.checkpoints.formats` alone defines the meaning of each field for the
+towers.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ _M = TypeVar("_M", bound="_Both")
 
 
 class CLIPTextConfig(PretrainedConfig):
-    """A causal text tower."""
+    """Configuration of a causal text tower."""
 
     model_type = "clip_text_model"
     inside = ("clip", "text_config")
@@ -51,19 +51,21 @@ class CLIPTextConfig(PretrainedConfig):
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:
-        """The text tower alone, with its projection."""
+        """Return the config fields of the text tower, with its projection."""
         return {"text": read_text(whole), "embed": whole["projection_dim"] or whole["hidden_size"]}
 
     @staticmethod
     def tell(model: Model) -> Fields:
-        """Of a causal text tower."""
+        """Return the fields for a causal text tower. Raises LayoutError for another."""
         if not isinstance(model.text, Text):
-            raise LayoutError("CLIPTextConfig: this model has no causal text tower")
+            raise LayoutError(
+                "CLIPTextConfig: this model has no causal text tower; use AutoConfig.from_pretrained(name)"
+            )
         return text_json(model.text, model.embed, None)
 
 
 class CLIPVisionConfig(PretrainedConfig):
-    """A ViT image tower."""
+    """Configuration of a ViT image tower."""
 
     model_type = "clip_vision_model"
     inside = ("clip", "vision_config")
@@ -71,19 +73,21 @@ class CLIPVisionConfig(PretrainedConfig):
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:
-        """The image tower alone, with its projection."""
+        """Return the config fields of the image tower, with its projection."""
         return {"vision": read_vision(whole), "embed": whole["projection_dim"] or whole["hidden_size"]}
 
     @staticmethod
     def tell(model: Model) -> Fields:
-        """Of a ViT."""
+        """Return the fields for a ViT of CLIP's kind. Raises LayoutError for another tower."""
         if not (isinstance(model.vision, Vit) and model.vision.pre_norm and not model.vision.patch_bias):
-            raise LayoutError("CLIPVisionConfig: this model has no ViT image tower of CLIP's kind")
+            raise LayoutError(
+                "CLIPVisionConfig: this model has no ViT image tower like CLIP's; use AutoConfig.from_pretrained(name)"
+            )
         return vision_json(model.vision, model.embed)
 
 
 class ChineseCLIPTextConfig(PretrainedConfig):
-    """A BERT text tower."""
+    """Configuration of a BERT text tower."""
 
     model_type = "chinese_clip_text_model"
     inside = ("chinese_clip", "text_config")
@@ -92,37 +96,39 @@ class ChineseCLIPTextConfig(PretrainedConfig):
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:
-        """The text tower alone, with its pooler."""
+        """Return the config fields of the text tower, with its pooler."""
         return {"text": read_bert(whole, "pooler"), "embed": whole["hidden_size"]}
 
     @staticmethod
     def tell(model: Model) -> Fields:
-        """Of a BERT."""
+        """Return the fields for a BERT. Raises LayoutError for another tower."""
         if not isinstance(model.text, Bert):
-            raise LayoutError("ChineseCLIPTextConfig: this model has no BERT text tower")
+            raise LayoutError(
+                "ChineseCLIPTextConfig: this model has no BERT text tower; use AutoConfig.from_pretrained(name)"
+            )
         return bert_json(model.text)
 
 
 class ChineseCLIPVisionConfig(CLIPVisionConfig):
-    """The same tower under Chinese-CLIP's name."""
+    """Configuration of the same image tower, under Chinese-CLIP's name."""
 
     model_type = "chinese_clip_vision_model"
     inside = ("chinese_clip", "vision_config")
 
 
 class _Both(PretrainedConfig):
-    """Two towers and what joins them."""
+    """Base of configurations of two towers and their joint space."""
 
     @classmethod
     def from_text_vision_configs(
         cls: type[_M], text_config: PretrainedConfig, vision_config: PretrainedConfig, **fields: Any
     ) -> _M:
-        """From a text configuration and an image configuration, as transformers 4 has it."""
+        """Build from a text and an image configuration, as in transformers 4."""
         return cls(text_config=deepcopy(text_config), vision_config=deepcopy(vision_config), **fields)
 
 
 class CLIPConfig(_Both):
-    """CLIPModel's."""
+    """Configuration of CLIPModel."""
 
     model_type = "clip"
     defaults = _JOINT
@@ -133,17 +139,17 @@ class CLIPConfig(_Both):
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:
-        """Both towers."""
+        """Return the config fields of both towers."""
         return read_both(whole)
 
     @staticmethod
     def tell(model: Model) -> Fields:
-        """Of both towers."""
+        """Return the fields for both towers. Raises LayoutError for other towers."""
         return both_json(model, None)
 
 
 class ChineseCLIPConfig(_Both):
-    """ChineseCLIPModel's."""
+    """Configuration of ChineseCLIPModel."""
 
     model_type = "chinese_clip"
     defaults = _JOINT | {"initializer_range": 0.02}
@@ -154,39 +160,39 @@ class ChineseCLIPConfig(_Both):
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:
-        """Both towers."""
+        """Return the config fields of both towers."""
         return chinese.read_both(whole)
 
     @staticmethod
     def tell(model: Model) -> Fields:
-        """Of both towers."""
+        """Return the fields for both towers. Raises LayoutError for other towers."""
         return chinese.both_json(model)
 
 
 class VisionTextConfig(PretrainedConfig):
-    """Of every other family: `towers` is our own record."""
+    """Configuration of all other families: `towers` is the model's config record."""
 
     model_type = "cjkclip"
     defaults: ClassVar[Mapping[str, Any]] = {"towers": None, "projection_dim": 512}
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:
-        """The record itself."""
+        """Return the record itself."""
         return whole["towers"]
 
     @staticmethod
     def tell(model: Model) -> Fields:
-        """Any model."""
+        """Return the fields for any model."""
         return {"towers": model.to_dict(), "projection_dim": model.embed}
 
     @property
     def text_config(self) -> PretrainedConfig:
-        """The text tower's sizes under transformers' names."""
+        """Sizes of the text tower, under transformers' names."""
         return self._view(self.to_model().text)
 
     @property
     def vision_config(self) -> PretrainedConfig:
-        """The image tower's sizes under transformers' names; a ResNet has its image_size alone."""
+        """Sizes of the image tower, under transformers' names; a ResNet has only image_size."""
         return self._view(self.to_model().vision)
 
     def _view(self, tower: object) -> PretrainedConfig:

@@ -1,1 +1,1 @@
-"""transformers' tokenizers, image processors and processors."""
+"""Tokenizers, image processors and processors with transformers' interface."""

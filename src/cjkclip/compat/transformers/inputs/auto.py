@@ -1,7 +1,7 @@
-"""AutoProcessor, AutoTokenizer and AutoImageProcessor, for every family and every form that `cjkclip.load` reads.
+"""AutoProcessor, AutoTokenizer and AutoImageProcessor, for every family and every format that `cjkclip.load` reads.
 
-A folder with transformers' own files is read as transformers reads it. Where there are none (OpenAI's and cn_clip's
-files, cjkclip's own, the pictures of rinna and Taiyi), the model's tokenizer and its rules for pictures are taken.
+A directory with transformers' own files is read as transformers reads it. Without such files (OpenAI's and cn_clip's
+files, cjkclip's own, the images of rinna and Taiyi), the model's own tokenizer and preprocessing are used.
 """
 
 from functools import cached_property
@@ -33,40 +33,40 @@ _CLASSES: dict[type, type[PreTrainedTokenizer]] = {
 
 
 class AutoTokenizer:
-    """Finds the tokenizer of a model."""
+    """Loads the tokenizer of a model."""
 
     @staticmethod
     def from_pretrained(name: str | Path, **options: Any) -> PreTrainedTokenizer:
-        """The tokenizer of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
-        return _Source(name, options, "AutoTokenizer.from_pretrained").tokenizer()
+        """Load the tokenizer of a name that `cjkclip.load` accepts. Options: see `sources.LOAD`."""
+        return _Parts(name, options, "AutoTokenizer.from_pretrained").tokenizer()
 
 
 class AutoImageProcessor:
-    """Finds the image processor of a model."""
+    """Loads the image processor of a model."""
 
     @staticmethod
     def from_pretrained(name: str | Path, **options: Any) -> ImageProcessor:
-        """The image processor of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
-        return _Source(name, options, "AutoImageProcessor.from_pretrained").image_processor()
+        """Load the image processor of a name that `cjkclip.load` accepts. Options: see `sources.LOAD`."""
+        return _Parts(name, options, "AutoImageProcessor.from_pretrained").image_processor()
 
 
 class AutoProcessor:
-    """Finds both."""
+    """Loads the tokenizer and the image processor of a model, as one processor."""
 
     @staticmethod
     def from_pretrained(name: str | Path, **options: Any) -> CLIPProcessor:
-        """The processor of a name that `cjkclip.load` takes. Options: see `sources.LOAD`."""
-        source = _Source(name, options, "AutoProcessor.from_pretrained")
-        tokenizer = source.tokenizer()
+        """Load the processor of a name that `cjkclip.load` accepts. Options: see `sources.LOAD`."""
+        parts = _Parts(name, options, "AutoProcessor.from_pretrained")
+        tokenizer = parts.tokenizer()
         kind = ChineseCLIPProcessor if isinstance(tokenizer, BertTokenizer) else CLIPProcessor
-        return kind(source.image_processor(), tokenizer)
+        return kind(parts.image_processor(), tokenizer)
 
 
-class _Source:
-    """A name, its folder, and the model where that has to be asked."""
+class _Parts:
+    """Tokenizer and image processor of a name, from its directory or, without suitable files, from the model."""
 
-    def __init__(self, name: str | Path, options: dict[str, Any], where: str) -> None:
-        known(options, (*LOAD, *IGNORED), where)
+    def __init__(self, name: str | Path, options: dict[str, Any], owner: str) -> None:
+        known(options, (*LOAD, *IGNORED), owner)
         self.name, self.options = str(name), options
 
     @cached_property
@@ -86,7 +86,7 @@ class _Source:
             return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder)
         core = self.clip.tokenizer
         if core is None:
-            raise FactsError(f"{self.name}: came without tokenizer files: put them beside the weights")
+            raise FactsError(f"{self.name}: has no tokenizer files: put them beside the weights and load again")
         return _CLASSES[type(core)].over(core, core.context)  # pyright: ignore[reportArgumentType]
 
     def image_processor(self) -> ImageProcessor:
@@ -98,13 +98,13 @@ class _Source:
         rules = self.clip.config.image
         if rules is None:
             raise FactsError(
-                f"{self.name}: nothing tells how its pictures are prepared; add a preprocessor_config.json"
+                f"{self.name}: has no preprocessing: put its preprocessor_config.json beside the weights and load again"
             )
         return FamilyImageProcessor(rules)
 
 
 def _is_open_clips(folder: Path) -> bool:
-    """open_clip's own form: the tokenizer files in it say how transformers reads them, which cleans texts less."""
+    """Whether the files are open_clip's; its tokenizer files are for transformers, which cleans texts less."""
     return (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()
 
 

@@ -1,7 +1,4 @@
-"""What tokenizers and processors hand over: BatchEncoding and BatchFeature, dictionaries that can become tensors.
-
-Refuses: rows of different lengths where a tensor is asked for, and kinds of tensors other than "pt" and "np".
-"""
+"""Outputs of tokenizers and processors: BatchEncoding and BatchFeature, dictionaries that can convert to tensors."""
 
 from collections import UserDict
 from collections.abc import Mapping
@@ -16,12 +13,12 @@ _B = TypeVar("_B", bound="_Batch")
 
 
 class _Batch(UserDict[str, Any]):
-    """Values by name, as items and as attributes."""
+    """Dictionary whose values are also attributes."""
 
     def __init__(
         self, data: Mapping[str, Any] | None = None, tensor_type: str | None = None, prepend_batch_axis: bool = False
     ) -> None:
-        """`data` as it is, or as tensors: "pt" or "np". Raises InputError."""
+        """Store `data`, converted to tensors if tensor_type is "pt" or "np". Raises InputError."""
         super().__init__(dict(data or {}))
         self.convert_to_tensors(tensor_type, prepend_batch_axis)
 
@@ -33,53 +30,55 @@ class _Batch(UserDict[str, Any]):
         return self.data[name]
 
     def convert_to_tensors(self: _B, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> _B:
-        """Every value as a tensor, in place; `prepend_batch_axis` makes one row a batch of one."""
+        """Convert every value to a tensor, in place; `prepend_batch_axis` makes one row a batch of one."""
         for name, value in self.data.items() if tensor_type is not None else ():
             self.data[name] = as_tensor([value] if prepend_batch_axis else value, str(tensor_type), name)
         return self
 
     def to(self: _B, target: Any = None, dtype: Any = None, *, device: Any = None, non_blocking: bool = False) -> _B:
-        """Tensors on a device, those of floating point also of a type, in place. `target` is either. Raises InputError.
+        """Move tensors to a device and floats also to a type, in place. `target` is either one. Raises InputError.
 
-        to("cuda"), to(torch.float16), to("cuda", torch.float16), to(device="cuda", dtype=torch.float16).
+        Accepts to("cuda"), to(torch.float16), to("cuda", torch.float16), to(device="cuda", dtype=torch.float16).
         """
         torch = need("torch", extra="torch")
         kind = isinstance(target, torch.dtype)
         if target is not None and (dtype if kind else device) is not None:
-            raise InputError(f"the {'dtype' if kind else 'device'} came twice, {target!r} first: pass it once")
+            raise InputError(f"got the {'dtype' if kind else 'device'} twice, {target!r} first: pass it once")
         dtype, device = (target, device) if kind else (dtype, device if target is None else target)
         if not isinstance(device, str | int | torch.device | None) or not isinstance(dtype, torch.dtype | None):
             raise InputError(
-                f"got device {device!r} and dtype {dtype!r}, expected 'cpu' and torch.float16, or the like"
+                f"got device {device!r} and dtype {dtype!r}, expected a device and a type: to('cuda', torch.float16)"
             )
         if device is None and dtype is None:
-            raise InputError("got neither a device nor a dtype: pass 'cuda', torch.float16, or both")
+            raise InputError("got neither a device nor a dtype: pass one or both, as in to('cuda', torch.float16)")
 
-        def moved(value: Any) -> Any:
+        def move(value: Any) -> Any:
             if isinstance(value, list | tuple):
                 several = cast(list[Any], value)
-                return type(several)(map(moved, several))
+                return type(several)(map(move, several))
             if not isinstance(value, torch.Tensor):
                 return value
-            kept = dtype if value.is_floating_point() else None  # ids of half precision would be no ids
-            return value.to(device=device, dtype=kept, non_blocking=non_blocking)
+            own = dtype if value.is_floating_point() else None  # half precision would round ids
+            return value.to(device=device, dtype=own, non_blocking=non_blocking)
 
-        self.data = {name: moved(value) for name, value in self.data.items()}
+        self.data = {name: move(value) for name, value in self.data.items()}
         return self
 
 
 class BatchEncoding(_Batch):
-    """What a tokenizer gives: input_ids, attention_mask and what else was asked for."""
+    """Output of a tokenizer: input_ids, attention_mask and other requested values."""
 
 
 class BatchFeature(_Batch):
-    """What an image processor or a processor gives."""
+    """Output of an image processor or a processor."""
 
 
 def as_tensor(value: Any, kind: str, name: str) -> Any:
-    """Lists or arrays as one array ("np") or torch tensor ("pt"). `name` is for the message. Raises InputError."""
+    """Convert lists or arrays to one array ("np") or torch tensor ("pt"). Raises InputError, which contains `name`."""
     if kind not in ("pt", "np"):
-        raise InputError(f"return_tensors is {kind!r}, expected 'pt' (torch), 'np' (NumPy) or None")
+        raise InputError(
+            f"return_tensors is {kind!r}, expected 'pt' (torch), 'np' (NumPy) or None: return_tensors='pt'"
+        )
     torch = need("torch", extra="torch") if kind == "pt" else None
     if torch is not None and isinstance(value, torch.Tensor):
         return value
@@ -87,7 +86,7 @@ def as_tensor(value: Any, kind: str, name: str) -> Any:
         array = np.asarray(value)
     except ValueError as error:
         raise InputError(
-            f"{name}: its {len(value)} rows differ in length or shape, so they make no tensor; ask for padding=True "
-            "and truncation=True (texts), or do_resize and do_center_crop (pictures)"
+            f"{name}: its {len(value)} rows differ in length or shape, but a tensor needs equal rows: "
+            "pass padding=True, truncation=True (texts), or do_resize=True, do_center_crop=True (images)"
         ) from error
     return array if torch is None else torch.from_numpy(np.ascontiguousarray(array))

@@ -1,8 +1,7 @@
-"""transformers' image processor classes over the steps of cjkclip.image. N pictures, H x W pixels.
+"""transformers' image processor classes on the steps of cjkclip.image. N images, H x W pixels.
 
-Pixels are those of transformers 5's PIL back end, to the bit, whichever class is asked for: the back end on
-torchvision, its default, differs by one level here and there. Refuses: options that nobody reads, sizes that say
-neither a short side nor a height and a width, pictures that cjkclip.image refuses, addresses.
+In every class, pixels equal those of transformers 5's PIL back end to the bit; its default back end, torchvision,
+differs by one level in some pixels. URLs are rejected.
 """
 
 import json
@@ -36,10 +35,10 @@ DEFAULTS: dict[str, Any] = {
     "do_convert_rgb": True,
     "do_pad": None,
     "pad_size": None,
-    "default_to_square": False,  # does a whole number for `size` mean a square
+    "default_to_square": False,  # whether a whole number for `size` means a square
     "data_format": "channels_first",
 }
-CALL = (*DEFAULTS, "return_tensors", "input_data_format", "device", "disable_grouping")  # what a call may say
+CALL = (*DEFAULTS, "return_tensors", "input_data_format", "device", "disable_grouping")  # options of a call
 FILE = "preprocessor_config.json"
 _AXES: dict[Any, Literal[0, -1] | None] = {None: None, "channels_first": 0, "channels_last": -1}
 
@@ -47,53 +46,53 @@ _C = TypeVar("_C", bound="CLIPImageProcessor")
 
 
 class CLIPImageProcessor:
-    """Resize, crop, rescale and normalise, each as an option says."""
+    """Resizes, crops, rescales and normalises images according to its options."""
 
     model_input_names = ("pixel_values",)
 
     def __init__(self, **options: Any) -> None:
-        """Options and their defaults: `DEFAULTS`. A value of None stands for the default."""
+        """Set options; `DEFAULTS` lists them. None means the default."""
         known(options, tuple(DEFAULTS), type(self).__name__)
-        vars(self).update(_told(DEFAULTS, options))
+        vars(self).update(_merge(DEFAULTS, options))
 
     @classmethod
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
-        """What preprocessor_config.json (or processor_config.json) of a folder or hub repository says.
+        """Read preprocessor_config.json (or processor_config.json) of a directory or hub repository.
 
-        Options override the file; revision, cache_dir and local_files_only are the hub's; use_fast and
-        trust_remote_code are taken and mean nothing.
+        Options override the file; revision, cache_dir and local_files_only are for the hub; use_fast and
+        trust_remote_code are accepted without effect.
         """
         folder = folder_of(name, {key: options.pop(key, None) for key in (*PLACES, *IGNORED)})
         record = read_record(folder)
         if record is None:
-            raise FactsError(f"{name}: holds no {FILE}, so nothing tells how its pictures are prepared")
+            raise FactsError(f"{name}: has no preprocessing: put its {FILE} beside the weights and load again")
         return cls(**{key: value for key, value in record.items() if key in DEFAULTS} | options)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options, as `save_pretrained` writes them."""
+        """Return the options as `save_pretrained` writes them."""
         return {"image_processor_type": type(self).__name__} | {key: getattr(self, key) for key in DEFAULTS}
 
     def save_pretrained(self, save_directory: str | Path) -> list[str]:
-        """Write preprocessor_config.json, which `from_pretrained` reads; its path."""
+        """Write preprocessor_config.json, which `from_pretrained` reads; return its path."""
         path = Path(save_directory) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(self.to_dict(), indent=2))
         return [str(path)]
 
     def preprocess(self, images: Any, **options: Any) -> BatchFeature:
-        """pixel_values of one picture or a list: (N, 3, H, W) with return_tensors "pt" or "np", else a list of arrays.
+        """Return pixel_values of images: (N, 3, H, W) with return_tensors "pt" or "np", else a list of arrays.
 
-        Pictures: PIL, paths, arrays and tensors with their channels first or last, batches of those. A picture is not
-        turned as its EXIF says; transparency lies on white. Options: those of the class, for this call, and
-        return_tensors, input_data_format, device (with "pt"); disable_grouping is taken and means nothing.
+        images: PIL images, paths, arrays and tensors with channels first or last, or batches of them. EXIF rotation is
+        not applied; transparency is shown on white. Options: those of the class, for this call, and return_tensors,
+        input_data_format, device (with "pt"); disable_grouping is accepted without effect.
         """
         known(options, CALL, f"{type(self).__name__}.preprocess")
-        told = _told(vars(self), {key: value for key, value in options.items() if key in DEFAULTS})
+        settings = _merge(vars(self), {key: value for key, value in options.items() if key in DEFAULTS})
         axis = _axis("input_data_format", options.get("input_data_format"))
-        pixels = [prepare(image, _steps(told), axis) for image in listed(images)]
-        if told["do_pad"]:
-            pixels = _padded(pixels, told["pad_size"])
-        if _axis("data_format", told["data_format"]) == -1:
+        pixels = [prepare(image, _steps(settings), axis) for image in listed(images)]
+        if settings["do_pad"]:
+            pixels = _pad(pixels, settings["pad_size"])
+        if _axis("data_format", settings["data_format"]) == -1:
             pixels = [each.transpose(1, 2, 0) for each in pixels]
         return _batch(pixels, options)
 
@@ -101,21 +100,21 @@ class CLIPImageProcessor:
 
 
 class ChineseCLIPImageProcessor(CLIPImageProcessor):
-    """The same for Chinese-CLIP, whose published options squash pictures and crop nothing."""
+    """The same for Chinese-CLIP, whose published options squash images and do not crop."""
 
 
 class FamilyImageProcessor:
-    """Pixels by the record of a model whose options transformers cannot say: see `config.Image`."""
+    """Prepares images by a model's `config.Image`, for preprocessing that transformers' options cannot express."""
 
     model_input_names = ("pixel_values",)
 
     def __init__(self, rules: config.Image) -> None:
-        """`rules` as `Clip.config.image` has them."""
+        """`rules` is the preprocessing in `Clip.config.image`."""
         self.rules = rules
         self.size = {"height": rules.size, "width": rules.size}
 
     def preprocess(self, images: Any, **options: Any) -> BatchFeature:
-        """pixel_values, as the model's own code makes them. Options: return_tensors, device."""
+        """Return pixel_values equal to those of the model's original code. Options: return_tensors, device."""
         known(options, ("return_tensors", "device"), type(self).__name__)
         return _batch(list(load_pixels(listed(images), self.rules, published=True)), options)
 
@@ -127,7 +126,7 @@ ChineseCLIPImageProcessorFast = ChineseCLIPFeatureExtractor = ChineseCLIPImagePr
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a folder says of its image processor, or None."""
+    """Return the image processor's options in a directory, or None."""
     if (folder / FILE).is_file():
         return read_json(folder / FILE)
     whole = folder / "processor_config.json"
@@ -135,30 +134,32 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def listed(images: Any) -> list[Any]:
-    """One picture, a list of them, or a batch in one array or tensor, as a list of PIL pictures, paths and arrays."""
+    """Return one image, several, or a batch in one array or tensor, as a list of PIL images, paths and arrays."""
     many = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
     pictures: list[Any] = list(cast(list[Any], images)) if many else [images]
     if not pictures or any(picture is None for picture in pictures):
-        raise InputError(f"images is {images!r}: pass a picture, or a list of at least one")
+        raise InputError(
+            f"images is {images!r}, expected an image or a list of at least one: pass a path, as in images='cat.png'"
+        )
     plain = [picture.detach().cpu().numpy() if hasattr(picture, "detach") else picture for picture in pictures]
     for index, picture in enumerate(plain):
         if not isinstance(picture, str | os.PathLike | bytes | PIL.Image.Image | np.ndarray):
             raise ImageError(
-                f"picture {index} is {type(picture).__name__}, expected a PIL picture, path, array or tensor"
+                f"image {index} is {type(picture).__name__}, expected a PIL image, path, array or tensor: pass its path"
             )
     return plain
 
 
-def _told(before: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Options over others, None standing for what was there, and sizes spelled out."""
-    told = before | {key: value for key, value in options.items() if value is not None}
+def _merge(before: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return settings overridden by options, where None keeps the setting, with sizes as dictionaries."""
+    settings = before | {key: value for key, value in options.items() if value is not None}
     for key in ("size", "crop_size", "pad_size"):
-        told[key] = _size(key, told[key], square=key != "size" or told["default_to_square"])
-    return told
+        settings[key] = _size(key, settings[key], square=key != "size" or settings["default_to_square"])
+    return settings
 
 
 def _size(name: str, size: Any, *, square: bool) -> dict[str, int] | None:
-    """A size as transformers takes it: a whole number, [height, width], or a dictionary."""
+    """Return a size, a whole number, [height, width] or a dictionary, as a dictionary. Raises InputError."""
     if size is None:
         return None
     if isinstance(size, int):
@@ -168,26 +169,29 @@ def _size(name: str, size: Any, *, square: bool) -> dict[str, int] | None:
     shapes = ({"height", "width"},) if name != "size" else ({"shortest_edge"}, {"height", "width"})
     if not isinstance(size, dict) or set(cast(dict[str, Any], size)) not in shapes:
         raise InputError(
-            f"{name} is {size!r}, expected {' or '.join(str(sorted(shape)) for shape in shapes)} in pixels"
+            f"{name} is {size!r}, expected {' or '.join(str(sorted(shape)) for shape in shapes)} in pixels: "
+            f"{name}={{'height': 224, 'width': 224}}"
         )
-    found = cast(dict[str, Any], size)
-    if any(type(length) is not int or length < 1 for length in found.values()):
-        raise InputError(f"{name} is {size!r}, expected whole numbers of pixels, at least 1")
-    return dict(found)
+    sides = cast(dict[str, Any], size)
+    if any(type(length) is not int or length < 1 for length in sides.values()):
+        raise InputError(f"{name} is {size!r}, expected whole numbers of pixels, at least 1, such as {name}=224")
+    return dict(sides)
 
 
-def _steps(told: dict[str, Any]) -> Steps:
-    size, crop, resample = told["size"], told["crop_size"], told["resample"]
+def _steps(settings: dict[str, Any]) -> Steps:
+    size, crop, resample = settings["size"], settings["crop_size"], settings["resample"]
     if resample not in list(PIL.Image.Resampling):
-        raise InputError(f"resample is {resample!r}, expected one of {[int(each) for each in PIL.Image.Resampling]}")
-    mean, std = (_numbers(told[key]) for key in ("image_mean", "image_std"))
+        raise InputError(
+            f"resample is {resample!r}, expected one of {[int(each) for each in PIL.Image.Resampling]}: resample=3"
+        )
+    mean, std = (_numbers(settings[key]) for key in ("image_mean", "image_std"))
     return Steps(
-        rgb=bool(told["do_convert_rgb"]),
-        size=(size.get("shortest_edge") or (size["height"], size["width"])) if told["do_resize"] else None,
+        rgb=bool(settings["do_convert_rgb"]),
+        size=(size.get("shortest_edge") or (size["height"], size["width"])) if settings["do_resize"] else None,
         resample=int(resample),
-        crop=(crop["height"], crop["width"]) if told["do_center_crop"] else None,
-        scale=float(told["rescale_factor"]) if told["do_rescale"] else None,
-        mean=mean if told["do_normalize"] else None,
+        crop=(crop["height"], crop["width"]) if settings["do_center_crop"] else None,
+        scale=float(settings["rescale_factor"]) if settings["do_rescale"] else None,
+        mean=mean if settings["do_normalize"] else None,
         std=std,
     )
 
@@ -197,18 +201,20 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 def _axis(name: str, value: Any) -> Literal[0, -1] | None:
-    value = getattr(value, "value", value)  # transformers' own enumeration
+    value = getattr(value, "value", value)  # a member of transformers' ChannelDimension
     if value not in _AXES:
-        raise InputError(f"{name} is {value!r}, expected 'channels_first' or 'channels_last'")
+        raise InputError(f"{name} is {value!r}, expected 'channels_first' or 'channels_last': {name}='channels_first'")
     return _AXES[value]
 
 
-def _padded(pixels: list[np.ndarray], size: dict[str, int] | None) -> list[np.ndarray]:
-    """Zeros below and to the right, up to one size: that of the largest if none is given."""
+def _pad(pixels: list[np.ndarray], size: dict[str, int] | None) -> list[np.ndarray]:
+    """Pad with zeros below and to the right, up to one size, by default that of the largest image."""
     shapes = [each.shape[1:] for each in pixels]
     to = (size["height"], size["width"]) if size else tuple(np.max(shapes, axis=0).tolist())
     if any(height > to[0] or width > to[1] for height, width in shapes):
-        raise InputError(f"pad_size is {to}, smaller than a picture of {max(shapes)}")
+        raise InputError(
+            f"pad_size is {to}, smaller than an image of {max(shapes)}: leave it out to pad to the largest"
+        )
     return [np.pad(each, ((0, 0), (0, to[0] - each.shape[1]), (0, to[1] - each.shape[2]))) for each in pixels]
 
 

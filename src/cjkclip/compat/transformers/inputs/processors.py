@@ -1,7 +1,4 @@
-"""transformers' processors: a tokenizer and an image processor behind one call.
-
-Refuses: neither text nor images, options that neither part reads.
-"""
+"""transformers' processors: a tokenizer and an image processor behind one call."""
 
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -25,7 +22,7 @@ _C = TypeVar("_C", bound="CLIPProcessor")
 
 
 class CLIPProcessor:
-    """Texts to ids, pictures to pixels."""
+    """Converts texts to ids, and images to pixels."""
 
     attributes = ("image_processor", "tokenizer")
     tokenizer_class: ClassVar[type[PreTrainedTokenizer]] = CLIPTokenizer
@@ -37,51 +34,58 @@ class CLIPProcessor:
         tokenizer: PreTrainedTokenizer | None = None,
         feature_extractor: ImageProcessor | None = None,
     ) -> None:
-        """Take both parts; feature_extractor is the older name of image_processor."""
+        """Store both parts; feature_extractor is the older name of image_processor."""
         if image_processor is not None and feature_extractor is not None:
-            raise OptionError("image_processor and feature_extractor are one thing under two names: pass one of them")
+            raise OptionError(
+                "got image_processor and feature_extractor, two names of one option: pass image_processor"
+            )
         image_processor = image_processor or feature_extractor
         if image_processor is None or tokenizer is None:
-            raise InputError(f"{type(self).__name__} needs an image_processor and a tokenizer")
+            raise InputError(
+                f"got image_processor={image_processor!r} and tokenizer={tokenizer!r}, but {type(self).__name__} needs "
+                f"an image_processor and a tokenizer: {type(self).__name__}.from_pretrained(name) loads both"
+            )
         self.image_processor, self.tokenizer = image_processor, tokenizer
 
     @classmethod
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
-        """Both parts from the files of a folder or hub repository. Options: `sources.PLACES`, and `sources.IGNORED`."""
+        """Read both parts from a directory or hub repository. Options: `sources.PLACES`, and `sources.IGNORED`."""
         known(options, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
         image_processor = cls.image_processor_class.from_pretrained(name, **options)
         return cls(image_processor, cls.tokenizer_class.from_pretrained(name, **options))
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
-        """Write the files of both parts; their paths. A model's own rules for pictures cannot be written so."""
+        """Write the files of both parts; return their paths. Raises InputError for a FamilyImageProcessor."""
         if isinstance(self.image_processor, FamilyImageProcessor):
             raise InputError(
-                "these pictures are prepared in a way that preprocessor_config.json cannot say: save the model with "
+                "preprocessor_config.json cannot express the preprocessing of this model: save the whole model with "
                 "cjkclip.load(name).save(folder)"
             )
         return (*self.tokenizer.save_pretrained(save_directory), *self.image_processor.save_pretrained(save_directory))
 
     @property
     def feature_extractor(self) -> ImageProcessor:
-        """The older name of image_processor."""
+        """Older name of image_processor."""
         return self.image_processor
 
     @property
     def model_input_names(self) -> list[str]:
-        """What a call with text and images gives."""
+        """Names of the values that a call with text and images returns."""
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
 
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> BatchFeature:
-        """input_ids and so on of `text`, pixel_values of `images`, or all of them.
+        """Return input_ids and related values of `text`, pixel_values of `images`, or all of them.
 
         Options are those of the tokenizer's and the image processor's call, also as text_kwargs, images_kwargs and
-        common_kwargs. Texts and pictures in the order of transformers 4, the other way round, are told apart.
+        common_kwargs. Texts first and images second, the order of transformers 4, is recognised.
         """
         if _is_text(images) and text is not None and not _is_text(text):
             images, text = text, images
         if images is None and text is None:
-            raise InputError("got neither text nor images: pass text=, images= or both")
-        for_text, for_images = _parted(options, type(self).__name__)
+            raise InputError(
+                "got neither text nor images: pass one or both, as in processor(text=texts, images=images)"
+            )
+        for_text, for_images = _split(options, type(self).__name__)
         batch: dict[str, Any] = {}
         if text is not None:
             batch |= self.tokenizer(text, **for_text)
@@ -90,11 +94,11 @@ class CLIPProcessor:
         return BatchFeature(batch)
 
     def decode(self, token_ids: Any, **options: Any) -> str:
-        """The tokenizer's decode."""
+        """Call the tokenizer's decode."""
         return self.tokenizer.decode(token_ids, **options)
 
     def batch_decode(self, sequences: Any, **options: Any) -> list[str]:
-        """The tokenizer's batch_decode."""
+        """Call the tokenizer's batch_decode."""
         return self.tokenizer.batch_decode(sequences, **options)
 
 
@@ -106,16 +110,16 @@ class ChineseCLIPProcessor(CLIPProcessor):
 
 
 def _is_text(value: Any) -> bool:
-    """A string, or a list that begins with one. Alone a string may also be a picture's path."""
+    """Whether it is a string, or a list that begins with one. A single string may also be the path of an image."""
     first = next(iter(cast(list[Any], value)), None) if isinstance(value, list | tuple) else value
     return isinstance(first, str)
 
 
-def _parted(options: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of the tokenizer's call and of the image processor's."""
+def _split(options: dict[str, Any], owner: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split options into those for the tokenizer and those for the image processor. Raises OptionError."""
     groups = {name: dict(options.pop(name, None) or {}) for name in ("common_kwargs", "text_kwargs", "images_kwargs")}
     shared = options | groups["common_kwargs"]
-    known(shared, (*OPTIONS, *CALL), where)
+    known(shared, (*OPTIONS, *CALL), owner)
     for_text = {key: value for key, value in shared.items() if key in OPTIONS} | groups["text_kwargs"]
     for_images = {key: value for key, value in shared.items() if key in CALL} | groups["images_kwargs"]
     return for_text, for_images

@@ -1,7 +1,4 @@
-"""The options of a tokenizer's call, and rows of ids cut, surrounded and padded as they ask.
-
-Refuses: options that nobody reads, or of a value that means nothing; lengths without room for start and end.
-"""
+"""The options of a tokenizer's call, applied to rows of ids: truncation, special tokens, padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,41 +10,41 @@ from cjkclip.errors import InputError
 Ids = list[int]
 _PADDING = {True: "longest", False: "do_not_pad"}
 _CUTTING = {True: "longest_first", False: "do_not_truncate", None: "do_not_truncate"}
-_PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}  # what stands where padding is
+_PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}  # values at padded positions
 
 
 @runtime_checkable
 class Builder(Protocol):
-    """The part of a tokenizer that rows need."""
+    """The methods of a tokenizer that TokenRows needs."""
 
     model_input_names: ClassVar[tuple[str, ...]]
     model_max_length: int
     padding_side: str
 
     def build_inputs_with_special_tokens(self, a: Ids, b: Ids | None = None) -> Ids:
-        """One or two texts with start and end."""
+        """Return one or two texts with special tokens."""
         ...
 
     def create_token_type_ids_from_sequences(self, a: Ids, b: Ids | None = None) -> Ids:
-        """Which of the two each id belongs to."""
+        """Return for each id the index of its text, 0 or 1."""
         ...
 
     def get_special_tokens_mask(self, a: Ids, b: Ids | None = None) -> Ids:
-        """1 where an id is none of a text."""
+        """Return 1 for a special token, 0 for others."""
         ...
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many ids come around one text or two."""
+        """Return the number of special tokens for one text or two."""
         ...
 
     def __getattr__(self, name: str) -> Any:
-        """pad_token_id."""
+        """Return pad_token_id."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """What a call may ask for, with transformers' defaults.
+class TokenRows:
+    """Options of a call, with transformers' defaults; `encode` applies them.
 
     padding: True or "longest", "max_length", False or "do_not_pad". truncation: True or "longest_first", "only_first",
     "only_second", False or "do_not_truncate"; None cuts only if a max_length stands alone, as transformers does.
@@ -64,10 +61,10 @@ class Rows:
     return_token_type_ids: bool | None = None
     return_special_tokens_mask: bool = False
     return_length: bool = False
-    verbose: bool = True  # taken, and means nothing
+    verbose: bool = True  # accepted without effect
 
     def encode(self, tokenizer: Builder, first: Sequence[Ids], second: Sequence[Ids] | None) -> dict[str, list[Any]]:
-        """Rows by name, of n texts or pairs, as lists."""
+        """Return rows by name, as lists, of n texts or pairs."""
         pairs = zip(first, [None] * len(first) if second is None else second, strict=True)
         cut = [self._cut(a, b, tokenizer) for a, b in pairs]
         if self.add_special_tokens:
@@ -81,9 +78,9 @@ class Rows:
             ]
             special = [[0] * len(row) for row in built]
         rows: dict[str, list[Ids]] = {"input_ids": built}
-        if _asked(self.return_token_type_ids, "token_type_ids", tokenizer):
+        if _included(self.return_token_type_ids, "token_type_ids", tokenizer):
             rows["token_type_ids"] = kinds
-        if _asked(self.return_attention_mask, "attention_mask", tokenizer):
+        if _included(self.return_attention_mask, "attention_mask", tokenizer):
             rows["attention_mask"] = [[1] * len(row) for row in built]
         if self.return_special_tokens_mask:
             rows["special_tokens_mask"] = special
@@ -91,7 +88,7 @@ class Rows:
         return padded | ({"length": [len(row) for row in padded["input_ids"]]} if self.return_length else {})
 
     def padded(self, tokenizer: Builder, rows: dict[str, list[Ids]]) -> dict[str, list[Any]]:
-        """Rows of one length, if that was asked for, with their attention mask."""
+        """Return rows with their attention mask, padded to one length if the options request padding."""
         lengths = [len(row) for row in rows["input_ids"]]
         to = 0
         if self._padding == "longest":
@@ -100,15 +97,15 @@ class Rows:
             to = self._limit(tokenizer) or 0
         if self.pad_to_multiple_of and self._padding != "do_not_pad":
             to = -(-max(to, 0 if to else max(lengths, default=0)) // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        if _asked(self.return_attention_mask, "attention_mask", tokenizer) and "attention_mask" not in rows:
+        if _included(self.return_attention_mask, "attention_mask", tokenizer) and "attention_mask" not in rows:
             rows = rows | {"attention_mask": [[1] * n for n in lengths]}
         left = (self.padding_side or tokenizer.padding_side) == "left"
         pads = _PADS | {"input_ids": tokenizer.pad_token_id}
-        found: dict[str, list[Any]] = {}
+        padded: dict[str, list[Any]] = {}
         for name, listed in rows.items():
             ends = [[pads.get(name, 0)] * (to - len(row)) for row in listed]
-            found[name] = [end + row if left else row + end for row, end in zip(listed, ends, strict=True)]
-        return found
+            padded[name] = [end + row if left else row + end for row, end in zip(listed, ends, strict=True)]
+        return padded
 
     @property
     def _padding(self) -> str:
@@ -121,19 +118,22 @@ class Rows:
         return self.truncation if isinstance(self.truncation, str) else _CUTTING[self.truncation]
 
     def _limit(self, tokenizer: Builder) -> int | None:
-        """max_length, else what the tokenizer was made for, if anything."""
+        """Return max_length, by default the tokenizer's model_max_length, or None for no limit."""
         if self.max_length is not None:
             return self.max_length
         return tokenizer.model_max_length if tokenizer.model_max_length < 10**20 else None
 
     def _cut(self, a: Ids, b: Ids | None, tokenizer: Builder) -> tuple[Ids, Ids | None]:
-        """One text, or two, short enough; nothing is cut unless that was asked for."""
+        """Return one text or two, cut to the limit if the options request truncation. Raises InputError."""
         limit = self._limit(tokenizer)
         if self._cutting == "do_not_truncate" or limit is None:
             return a, b
         room = limit - (tokenizer.num_special_tokens_to_add(b is not None) if self.add_special_tokens else 0)
         if room < 0:
-            raise InputError(f"max_length is {limit}, which has no room for the {limit - room} tokens around a text")
+            raise InputError(
+                f"max_length is {limit}, with no room for the {limit - room} special tokens: "
+                f"pass max_length={limit - room + 1} or more"
+            )
         n, m = len(a), len(b or [])
         if n + m <= room:
             return a, b
@@ -143,40 +143,45 @@ class Rows:
             n, m = (room - m, m) if self._cutting == "only_first" else (n, room - n)
             if min(n, m) < 0:
                 raise InputError(
-                    f"truncation={self._cutting!r} cannot make {len(a)} + {len(b or [])} tokens fit into {room}"
+                    f"truncation={self._cutting!r} cannot cut {len(a)} + {len(b or [])} tokens to {room}: "
+                    "pass truncation='longest_first'"
                 )
         return a[:n], None if b is None else b[:m]
 
 
-OPTIONS = tuple(field.name for field in fields(Rows))
+OPTIONS = tuple(field.name for field in fields(TokenRows))
 
 
-def read_rows(options: dict[str, Any], where: str) -> Rows:
-    """The options of a call. Raises OptionError for unknown ones, InputError for values that mean nothing."""
-    known(options, OPTIONS, where)
-    asked = Rows(**options)
-    _one_of("padding", asked.padding, (True, False, "longest", "max_length", "do_not_pad"))
+def read_rows(options: dict[str, Any], owner: str) -> TokenRows:
+    """Return the options of a call, checked. Raises OptionError for unknown options, InputError for invalid values."""
+    known(options, OPTIONS, owner)
+    rows = TokenRows(**options)
+    _one_of("padding", rows.padding, (True, False, "longest", "max_length", "do_not_pad"))
     cutting = (True, False, None, "longest_first", "only_first", "only_second", "do_not_truncate")
-    _one_of("truncation", asked.truncation, cutting)
-    _one_of("padding_side", asked.padding_side, (None, "right", "left"))
-    _one_of("return_tensors", asked.return_tensors, (None, "pt", "np"))
-    for name, length in (("max_length", asked.max_length), ("pad_to_multiple_of", asked.pad_to_multiple_of)):
+    _one_of("truncation", rows.truncation, cutting)
+    _one_of("padding_side", rows.padding_side, (None, "right", "left"))
+    _one_of("return_tensors", rows.return_tensors, (None, "pt", "np"))
+    for name, length in (("max_length", rows.max_length), ("pad_to_multiple_of", rows.pad_to_multiple_of)):
         if length is not None and (type(length) is not int or length < 1):
-            raise InputError(f"{name} is {length!r}, expected a whole number of tokens, or None")
-    return asked
+            raise InputError(
+                f"{name} is {length!r}, expected a whole number of tokens, at least 1, or None: leave it out for None"
+            )
+    return rows
 
 
 def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if not any(value is each or (isinstance(each, str) and value == each) for each in allowed):
-        raise InputError(f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
+        raise InputError(
+            f"{name} is {value!r}, expected one of {', '.join(map(repr, allowed))}: leave it out for the default"
+        )
 
 
-def _asked(wish: bool | None, name: str, tokenizer: Builder) -> bool:
-    return name in tokenizer.model_input_names if wish is None else wish
+def _included(option: bool | None, name: str, tokenizer: Builder) -> bool:
+    return name in tokenizer.model_input_names if option is None else option
 
 
 def _shared(n: int, m: int, room: int) -> tuple[int, int]:
-    """What is left of two texts that lose their ends, the longer one first."""
+    """Return the lengths of two texts cut at their ends to the room, the longer one first."""
     short, long = min(n, m), max(n, m)
     long = short if short > room else max(short, room - short)
     if short + long > room:

@@ -1,7 +1,4 @@
-"""transformers' tokenizer classes for CLIP and BERT, and one for sentencepiece: see `tokenization` for the methods.
-
-Refuses: options that nobody reads; vocabularies that the tokenizers of cjkclip.text refuse.
-"""
+"""transformers' tokenizer classes for CLIP and BERT, and one for sentencepiece: see `tokenization` for the methods."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,23 +17,25 @@ from cjkclip.text.wordpiece import WordPiece
 
 
 class CLIPTokenizer(PreTrainedTokenizer):
-    """CLIP's byte pairs."""
+    """CLIP's byte-pair tokenizer."""
 
     def __init__(
         self, vocab_file: PathLike, merges_file: PathLike, *, model_max_length: int = UNLIMITED, **options: Any
     ) -> None:
-        """Read vocab.json and merges.txt. Options: bos_token, eos_token, unk_token, pad_token, as spelled; errors."""
+        """Read vocab.json and merges.txt. Options: the texts of bos_token, eos_token, unk_token, pad_token; errors."""
         known(options, (*(f"{role}_token" for role in ("bos", "eos", "unk", "pad")), "errors"), type(self).__name__)
         if options.get("errors", "replace") != "replace":
-            raise InputError(f"errors is {options['errors']!r}; bytes that are no UTF-8 are always replaced: 'replace'")
-        spelled = {role: options.get(f"{role}_token") for role in ("bos", "eos", "unk", "pad")}
+            raise InputError(
+                f"errors is {options['errors']!r}, expected 'replace': bytes that are not UTF-8 are always replaced"
+            )
+        tokens = {role: options.get(f"{role}_token") for role in ("bos", "eos", "unk", "pad")}
         rules = replace(
             HF,
             context=model_max_length,
-            sot=spelled["bos"] or HF.sot,
-            eot=spelled["eos"] or HF.eot,
-            unk=spelled["unk"] or HF.unk,
-            pad=spelled["pad"] or HF.pad,
+            sot=tokens["bos"] or HF.sot,
+            eot=tokens["eos"] or HF.eot,
+            unk=tokens["unk"] or HF.unk,
+            pad=tokens["pad"] or HF.pad,
         )
         vocab, merges = read_json(Path(vocab_file)), bpe_files.read_merges(Path(merges_file), at_most=10**9)
         self._take(Bpe(vocab, merges, rules), model_max_length)
@@ -50,12 +49,12 @@ class CLIPTokenizer(PreTrainedTokenizer):
         return {"bos": rules.sot, "eos": rules.eot, "unk": rules.unk or rules.eot, "pad": rules.pad}
 
     def build_inputs_with_special_tokens(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
-        """[bos] a [eos], or [bos] a [eos] [eos] b [eos]."""
+        """Return [bos] a [eos], or [bos] a [eos] [eos] b [eos]."""
         core = cast(Bpe, self.core)
         return [core.sot, *a, core.eot, *(() if b is None else (core.eot, *b, core.eot))]
 
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write vocab.json and merges.txt, which the constructor and `from_pretrained` read; their paths."""
+        """Write vocab.json and merges.txt, which the constructor and `from_pretrained` read; return their paths."""
         core = cast(Bpe, self.core)
         return tuple(
             map(
@@ -68,17 +67,17 @@ class CLIPTokenizer(PreTrainedTokenizer):
 
 
 class BertTokenizer(PreTrainedTokenizer):
-    """BERT's word pieces."""
+    """BERT's WordPiece tokenizer."""
 
     model_input_names = ("input_ids", "token_type_ids", "attention_mask")
 
     def __init__(
         self, vocab_file: PathLike, do_lower_case: bool = True, *, model_max_length: int = UNLIMITED, **options: Any
     ) -> None:
-        """Read vocab.txt. Options: cls_token, sep_token, pad_token, unk_token, mask_token, as spelled."""
+        """Read vocab.txt. Options: the texts of cls_token, sep_token, pad_token, unk_token, mask_token."""
         known(options, [f"{role}_token" for role in wordpiece_files.ROLES], type(self).__name__)
-        named = {name.removesuffix("_token"): token for name, token in options.items()}
-        rules = replace(BERT, lower=do_lower_case, context=model_max_length, **named)
+        tokens = {name.removesuffix("_token"): token for name, token in options.items()}
+        rules = replace(BERT, lower=do_lower_case, context=model_max_length, **tokens)
         self._take(WordPiece.from_vocab(Path(vocab_file), rules), model_max_length)
 
     @classmethod
@@ -89,28 +88,28 @@ class BertTokenizer(PreTrainedTokenizer):
         return {role: getattr(self.core.rules, role) for role in ("unk", "sep", "pad", "cls", "mask")}
 
     def build_inputs_with_special_tokens(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
-        """[CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
+        """Return [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
         core = cast(WordPiece, self.core)
         return [core.cls, *a, core.sep, *(() if b is None else (*b, core.sep))]
 
     def create_token_type_ids_from_sequences(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
-        """0 for the first text with its start and end, 1 for the second with its end."""
+        """Return 0 for [CLS], the first text and its [SEP], 1 for the second text and its [SEP]."""
         return [0] * (len(a) + 2) + ([] if b is None else [1] * (len(b) + 1))
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """The text of tokens, without blanks before punctuation."""
+        """Return the text of tokens, without spaces before punctuation."""
         from tokenizers import decoders
 
         return decoders.WordPiece(prefix="##", cleanup=True).decode(list(tokens))
 
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write vocab.txt, which the constructor and `from_pretrained` read; its path."""
+        """Write vocab.txt, which the constructor and `from_pretrained` read; return its path."""
         prefix = _prefix(filename_prefix)
         return (str(wordpiece_files.write_vocab(_folder(save_directory), self.core.vocab, prefix=prefix)),)
 
 
 class SentencePieceTokenizer(PreTrainedTokenizer):
-    """rinna's sentencepiece model: lower-cased, [CLS] in front, nothing behind. transformers has no class for it."""
+    """rinna's sentencepiece tokenizer: lower case, [CLS] first, no end token. transformers has no class for it."""
 
     longest = RINNA.context
 
@@ -122,14 +121,14 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
         return dict(cast(Unigram, self.core).roles)
 
     def build_inputs_with_special_tokens(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
-        """[CLS] a."""
+        """Return [CLS] a. Raises InputError for a second text."""
         if b is not None:
-            raise InputError("rinna's models read one text, not two")
+            raise InputError("got a and b, but rinna's models read one text, not two: leave b (text_pair) out")
         front = cast(Unigram, self.core).cls
         return [*([] if front is None else [front]), *a]
 
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write spiece.model, which `from_pretrained` reads; its path."""
+        """Write spiece.model, which `from_pretrained` reads; return its path."""
         path = _folder(save_directory) / f"{_prefix(filename_prefix)}{SPIECE}"
         path.write_bytes(cast(Unigram, self.core).model)
         return (str(path),)
@@ -140,7 +139,7 @@ CLIPTokenizerFast, BertTokenizerFast = CLIPTokenizer, BertTokenizer
 
 def _folder(path: PathLike) -> Path:
     if not Path(path).is_dir():
-        raise InputError(f"{path} is no folder: make it first")
+        raise InputError(f"{path} is not an existing directory: create it first with os.makedirs({str(path)!r})")
     return Path(path)
 
 

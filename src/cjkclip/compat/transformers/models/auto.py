@@ -1,6 +1,6 @@
-"""transformers' AutoModel and AutoConfig: the class that fits a checkpoint, for every family.
+"""transformers' AutoModel and AutoConfig: choose the class that fits a checkpoint, for every family.
 
-CLIP and Chinese-CLIP give transformers' own classes, single towers theirs, every other family VisionTextModel.
+CLIP and Chinese-CLIP get the classes of those names, single towers the classes for towers, all others VisionTextModel.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ MODELS: tuple[type[PreTrainedModel], ...] = (
 
 
 def fitting(model: Model) -> type[PreTrainedModel]:
-    """The class for towers of this kind."""
+    """Return the class for towers of this kind."""
     vision, text = model.vision, model.text
     if vision is None and text is not None:
         return CLIPTextModel if isinstance(text, Text) else ChineseCLIPTextModel
@@ -45,14 +45,14 @@ def fitting(model: Model) -> type[PreTrainedModel]:
 
 
 class AutoConfig:
-    """The configuration that fits a checkpoint."""
+    """Loads the configuration that fits a checkpoint."""
 
     def __init__(self) -> None:
-        raise TypeError("AutoConfig is made by AutoConfig.from_pretrained(name)")
+        raise TypeError("AutoConfig cannot be called: use AutoConfig.from_pretrained(name)")
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> PretrainedConfig:
-        """Of a hub name, an alias, a folder or a file; see PretrainedConfig.from_pretrained."""
+        """Load from a hub name, an alias, a directory or a file; see PretrainedConfig.from_pretrained."""
         where, fields = places({n: v for n, v in options.items() if n not in HARMLESS})
         record = config_record(name, where)
         for model in MODELS if record is not None else ():
@@ -64,24 +64,28 @@ class AutoConfig:
 
 
 class AutoModel:
-    """The model that fits a checkpoint."""
+    """Loads the model that fits a checkpoint."""
 
     def __init__(self) -> None:
-        raise TypeError("AutoModel is made by AutoModel.from_pretrained(name) or AutoModel.from_config(config)")
+        raise TypeError(
+            "AutoModel cannot be called: use AutoModel.from_pretrained(name) or AutoModel.from_config(config)"
+        )
 
     @classmethod
     def from_pretrained(
         cls, name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
     ) -> PreTrainedModel:
-        """In evaluation mode; see CLIPModel.from_pretrained for the options."""
+        """Load a model in evaluation mode; see CLIPModel.from_pretrained for the options."""
         found, record, rest = opened(name, options)
         return fitting(found.config).from_found(found, str(name), record, config, rest)
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
-        """Random weights. Raises InputError for a configuration that no model has."""
+        """Build a model with random weights. Raises InputError for a configuration without a model class."""
         for model in MODELS:
             if type(config) is model.config_class:
                 return model.from_config(config, **options)
         kinds = [model.config_class.__name__ for model in MODELS]
-        raise InputError(f"no model has a {type(config).__name__}; expected one of {kinds}")
+        raise InputError(
+            f"no model has a {type(config).__name__}; expected one of {kinds}: AutoModel.from_config(CLIPConfig())"
+        )

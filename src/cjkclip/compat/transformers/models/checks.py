@@ -1,6 +1,6 @@
-"""Tensors that a caller hands to a model, checked before a tower sees them. n items, L tokens, S pixels.
+"""Check the tensors of a model's call before a tower reads them. n items, L tokens, S pixels.
 
-Refuses: what is missing, of another shape or type, outside a table.
+Every function raises InputError if a tensor is missing, has a wrong shape or type, or has an index outside a table.
 """
 
 import torch
@@ -10,7 +10,7 @@ from cjkclip.errors import InputError
 
 
 def token_ids(ids: Tensor | None, vocab: int, context: int) -> Tensor:
-    """Ids as (n, L). Raises InputError."""
+    """Return ids as (n, L). Raises InputError."""
     checked = whole(ids, "input_ids", vocab)
     checked = checked if checked.ndim else checked[None]
     length(checked.shape[-1], context)
@@ -18,69 +18,77 @@ def token_ids(ids: Tensor | None, vocab: int, context: int) -> Tensor:
 
 
 def length(tokens: int, context: int) -> None:
-    """Raises InputError for texts longer than the position table, or empty ones."""
+    """Raise InputError for texts that are empty or longer than the position table."""
     if not 0 < tokens <= context:
         raise InputError(
-            f"got texts of {tokens} tokens, expected 1 to {context} (max_position_embeddings): truncate them"
+            f"got texts of {tokens} tokens, expected 1 to {context} (max_position_embeddings): "
+            f"truncate them with tokenizer(texts, truncation=True, max_length={context})"
         )
 
 
 def whole(numbers: Tensor | None, name: str, limit: int) -> Tensor:
-    """A tensor of whole numbers from 0 to below `limit`. Raises InputError."""
+    """Return a tensor of whole numbers from 0 to `limit` - 1. Raises InputError."""
     if not isinstance(numbers, Tensor):
-        raise InputError(f"{name} is missing: expected a tensor, got {type(numbers).__name__}")
+        raise InputError(f"{name} is missing: got {type(numbers).__name__}, expected a tensor; pass {name}=")
     if numbers.is_floating_point() or numbers.dtype == torch.bool or numbers.is_complex():
-        raise InputError(f"{name} is of type {numbers.dtype}, expected whole numbers")
+        raise InputError(f"{name} is of type {numbers.dtype}, expected whole numbers: pass {name}.long()")
     if numbers.device.type == "cpu" and numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < limit:
-        got = f"{int(numbers.min())} to {int(numbers.max())}"
-        raise InputError(f"{name} runs from {got}, expected 0 to {limit - 1}: is it from another model's tokenizer?")
+        extent = f"{int(numbers.min())} to {int(numbers.max())}"
+        raise InputError(
+            f"{name} runs from {extent}, expected 0 to {limit - 1}: use this model's tokenizer, "
+            "AutoTokenizer.from_pretrained(name)"
+        )
     return numbers.long()
 
 
 def rows(numbers: Tensor | None, name: str, limit: int, like: Tensor) -> Tensor | None:
-    """Positions or token types for texts of (n, L); a single row serves all. None stays None. Raises InputError."""
+    """Return positions or token types for texts (n, L); one row serves all. None stays None. Raises InputError."""
     if numbers is None:
         return None
-    found = whole(numbers, name, limit)
-    found = found[None] if found.ndim == 1 else found
-    if found.ndim != 2 or found.shape[1] != like.shape[1] or found.shape[0] not in (1, like.shape[0]):
-        raise InputError(f"{name} has shape {tuple(numbers.shape)}, expected {tuple(like.shape[:2])}")
-    return found
+    table = whole(numbers, name, limit)
+    table = table[None] if table.ndim == 1 else table
+    if table.ndim != 2 or table.shape[1] != like.shape[1] or table.shape[0] not in (1, like.shape[0]):
+        expected = f"{tuple(like.shape[:2])} as input_ids"
+        raise InputError(f"{name} has shape {tuple(numbers.shape)}, expected {expected}: leave it out for the default")
+    return table
 
 
-def kept(mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """A mask (n, L), 1 where a token is kept; None where all are. Raises InputError."""
+def token_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return a mask (n, L), 1 for a token and 0 for padding; None if there is no padding. Raises InputError."""
     if mask is None:
         return None
     if not isinstance(mask, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(f"attention_mask is a {type(mask).__name__}, expected a tensor")
+        raise InputError(f"attention_mask is a {type(mask).__name__}, expected a tensor: torch.tensor(attention_mask)")
     mask = mask.view(-1, mask.shape[-1]) if mask.ndim == 1 else mask
     if mask.shape != like.shape[:2]:
-        raise InputError(f"attention_mask has shape {tuple(mask.shape)}, expected {tuple(like.shape[:2])}")
+        raise InputError(
+            f"attention_mask has shape {tuple(mask.shape)}, expected {tuple(like.shape[:2])} as input_ids: "
+            "pass both from one call of the tokenizer"
+        )
     return None if bool(mask.bool().all()) else mask.long()
 
 
 def pictures(pixels: Tensor | None, size: int, like: Tensor, stretch: bool) -> Tensor:
-    """Pixels (n, 3, S, S) in the type of the weights. Raises InputError."""
+    """Return pixels (n, 3, S, S) in the type of the weights. Raises InputError."""
     if not isinstance(pixels, Tensor):
-        raise InputError(f"pixel_values is missing: expected a tensor, got {type(pixels).__name__}")
+        raise InputError(f"pixel_values is missing: got {type(pixels).__name__}, expected a tensor; pass pixel_values=")
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise InputError(
             f"pixel_values has shape {tuple(pixels.shape)} and type {pixels.dtype}, expected (n, 3, {size}, {size}) of "
-            "floats: prepare pictures with the model's processor"
+            "floats: prepare images with processor(images=images, return_tensors='pt')"
         )
     if pixels.shape[2:] != (size, size) and not stretch:
         raise InputError(
-            f"pixel_values are {pixels.shape[2]} x {pixels.shape[3]}, the model reads {size} x {size}: resize them, or "
+            f"pixel_values are {pixels.shape[2]} x {pixels.shape[3]}, expected {size} x {size}: resize them, or "
             "pass interpolate_pos_encoding=True"
         )
     return pixels.to(like.dtype)
 
 
 def vectors(embeds: Tensor | None, width: int, context: int) -> Tensor:
-    """Vectors of tokens (n, L, width). Raises InputError."""
+    """Return vectors of tokens (n, L, width). Raises InputError."""
     if not isinstance(embeds, Tensor) or embeds.ndim != 3 or embeds.shape[2] != width:
-        got = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
-        raise InputError(f"inputs_embeds is {got}, expected (n, L, {width})")
+        value = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+        raise InputError(f"inputs_embeds is {value}, expected a tensor (n, L, {width}); or pass input_ids=")
     length(embeds.shape[1], context)
     return embeds

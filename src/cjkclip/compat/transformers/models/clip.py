@@ -1,8 +1,7 @@
-"""transformers' models of two towers. n pictures, m texts, E width.
+"""transformers' models of two towers. n images, m texts, E joint width.
 
-`get_*_features` return tensors that are not normalised, as transformers 4 does. `text_model_output` and
-`vision_model_output` are what the towers give, before any projection. Refuses: inputs that do not fit, arguments
-that are not known.
+`get_*_features` return tensors, not normalised, as in transformers 4. `text_model_output` and `vision_model_output` are
+the outputs of the towers, before any projection.
 """
 
 from collections.abc import Mapping
@@ -43,23 +42,26 @@ __all__ = [
 
 
 class Joint(PreTrainedModel):
-    """Two towers and a scale."""
+    """Base of models with two towers and a logit_scale."""
 
     output: ClassVar[type[ModelOutput]] = CLIPOutput
     logit_scale: nn.Parameter | None
 
     def _compare(self, text: Tensor, image: Tensor, inner: Mapping[str, Any], flags: Flags, loss: bool) -> Output:
-        """The output for features (m, E) and (n, E). Raises InputError where there is no loss."""
+        """Return the output for features (m, E) and (n, E). Raises InputError if the loss is undefined."""
         text, image = F.normalize(text, dim=-1), F.normalize(image, dim=-1)
         scale = self._scale()
         per_text = text @ image.T * scale
-        found = {"logits_per_image": per_text.T, "logits_per_text": per_text, "text_embeds": text}
+        fields = {"logits_per_image": per_text.T, "logits_per_text": per_text, "text_embeds": text}
         if loss:
             if len(text) != len(image):
-                raise InputError(f"return_loss=True needs a text for each picture, got {len(text)} for {len(image)}")
-            right = torch.eye(len(text), dtype=torch.bool, device=text.device)
-            found["loss"] = contrastive(image, text, scale, right)
-        output = self.output(found, image_embeds=image, **inner)
+                raise InputError(
+                    f"return_loss=True needs one text per image, got {len(text)} texts and {len(image)} images: "
+                    "pass as many texts as images, or return_loss=False"
+                )
+            pairs = torch.eye(len(text), dtype=torch.bool, device=text.device)
+            fields["loss"] = contrastive(image, text, scale, pairs)
+        output = self.output(fields, image_embeds=image, **inner)
         return output if flags.dictionary else output.to_tuple()
 
     def _scale(self) -> Tensor:
@@ -68,7 +70,7 @@ class Joint(PreTrainedModel):
 
 
 class CLIPModel(Joint):
-    """CLIP."""
+    """CLIP: a ViT and a causal text tower."""
 
     config_class = configs.CLIPConfig
     text_class: ClassVar[type[Tower]] = CLIPTextModel
@@ -79,7 +81,7 @@ class CLIPModel(Joint):
     visual_projection: nn.Module
 
     def __init__(self, config: PretrainedConfig) -> None:
-        """Random weights, and the configuration's scale."""
+        """Build a model with random weights and the configuration's scale."""
         super().__init__(config)
         with torch.no_grad():
             assert self.logit_scale is not None
@@ -89,10 +91,11 @@ class CLIPModel(Joint):
         assert isinstance(towers.vision, VitTower)
         assert towers.text is not None
         self.logit_scale = towers.logit_scale
-        seen, read = towers.vision.proj, cast(nn.Module, towers.text.proj)  # `over` takes them off the towers
+        # taken first, because `over` removes the projections from the towers
+        image_head, text_head = towers.vision.proj, cast(nn.Module, towers.text.proj)
         self.text_model = self.text_class.over(self.config.text_config, towers.text)
         self.vision_model = self.vision_class.over(self.config.vision_config, towers.vision)
-        self.visual_projection, self.text_projection = seen, read
+        self.visual_projection, self.text_projection = image_head, text_head
 
     def get_text_features(
         self,
@@ -101,16 +104,16 @@ class CLIPModel(Joint):
         position_ids: Tensor | None = None,
         **flags: Any,
     ) -> Tensor:
-        """(m, E), not normalised."""
-        found: Any = self.text_model(input_ids, attention_mask, position_ids, **self._asked(flags))
-        return self.text_projection(found.pooler_output)
+        """Return features (m, E), not normalised."""
+        tower_output: Any = self.text_model(input_ids, attention_mask, position_ids, **self._tower_flags(flags))
+        return self.text_projection(tower_output.pooler_output)
 
     def get_image_features(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **flags: Any
     ) -> Tensor:
-        """(n, E), not normalised."""
-        found: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **self._asked(flags))
-        return self.visual_projection(found.pooler_output)
+        """Return features (n, E), not normalised."""
+        tower_output: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **self._tower_flags(flags))
+        return self.visual_projection(tower_output.pooler_output)
 
     def forward(
         self,
@@ -122,17 +125,18 @@ class CLIPModel(Joint):
         interpolate_pos_encoding: bool = False,
         **flags: Any,
     ) -> Output:
-        """Scaled cosines of every picture with every text; the loss takes text i to belong to picture i."""
-        asked = self._asked(flags)
-        seen: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **asked)
-        read: Any = self.text_model(input_ids, attention_mask, position_ids, **asked)
-        text, image = self.text_projection(read.pooler_output), self.visual_projection(seen.pooler_output)
-        inner = {"text_model_output": read, "vision_model_output": seen}
+        """Return scaled cosine similarities of all images and texts; the loss pairs text i with image i."""
+        outputs = self._tower_flags(flags)
+        vision_output: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **outputs)
+        text_output: Any = self.text_model(input_ids, attention_mask, position_ids, **outputs)
+        text = self.text_projection(text_output.pooler_output)
+        image = self.visual_projection(vision_output.pooler_output)
+        inner = {"text_model_output": text_output, "vision_model_output": vision_output}
         return self._compare(text, image, inner, self._flags(flags), bool(return_loss))
 
 
 class ChineseCLIPModel(CLIPModel):
-    """Chinese-CLIP. Its text feature is the first token's state, projected; there is no pooler."""
+    """Chinese-CLIP. The text feature is the projected state of the first token; there is no pooler."""
 
     config_class = configs.ChineseCLIPConfig
     output = ChineseCLIPOutput
@@ -147,10 +151,10 @@ class ChineseCLIPModel(CLIPModel):
         position_ids: Tensor | None = None,
         **flags: Any,
     ) -> Tensor:
-        """(m, E), not normalised."""
-        asked = self._asked(flags)
-        found: Any = self.text_model(input_ids, attention_mask, token_type_ids, position_ids, **asked)
-        return self.text_projection(found.last_hidden_state[:, 0])
+        """Return features (m, E), not normalised."""
+        outputs = self._tower_flags(flags)
+        tower_output: Any = self.text_model(input_ids, attention_mask, token_type_ids, position_ids, **outputs)
+        return self.text_projection(tower_output.last_hidden_state[:, 0])
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -163,10 +167,11 @@ class ChineseCLIPModel(CLIPModel):
         interpolate_pos_encoding: bool = False,
         **flags: Any,
     ) -> Output:
-        """Scaled cosines of every picture with every text; the loss takes text i to belong to picture i."""
-        asked = self._asked(flags)
-        seen: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **asked)
-        read: Any = self.text_model(input_ids, attention_mask, token_type_ids, position_ids, **asked)
-        text, image = self.text_projection(read.last_hidden_state[:, 0]), self.visual_projection(seen.pooler_output)
-        inner = {"text_model_output": read, "vision_model_output": seen}
+        """Return scaled cosine similarities of all images and texts; the loss pairs text i with image i."""
+        outputs = self._tower_flags(flags)
+        vision_output: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **outputs)
+        text_output: Any = self.text_model(input_ids, attention_mask, token_type_ids, position_ids, **outputs)
+        text = self.text_projection(text_output.last_hidden_state[:, 0])
+        image = self.visual_projection(vision_output.pooler_output)
+        inner = {"text_model_output": text_output, "vision_model_output": vision_output}
         return self._compare(text, image, inner, self._flags(flags), bool(return_loss))

@@ -1,7 +1,7 @@
-"""What transformers' models return: an ordered dictionary whose fields are attributes, and a tuple when indexed.
+"""Outputs of transformers' models: ordered dictionaries with fields as attributes; a number indexes them as a tuple.
 
-n pictures, m texts, L tokens, D width, E joint width. A field that was not computed is None and stands in neither
-the dictionary nor the tuple. Refuses: fields that an output does not have.
+n images, m texts, L tokens, D width, E joint width. A field that was not computed is None; neither the dictionary nor
+the tuple contains it.
 """
 
 from collections import OrderedDict
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 class ModelOutput(OrderedDict[str, Any]):
-    """The base of all outputs; the annotations of a subclass are its fields, in order."""
+    """Base of all outputs; the annotations of a subclass are its fields, in order."""
 
     fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        """Read the fields off the annotations."""
+        """Take the fields from the annotations."""
         cls.fields = tuple(cls.__annotations__)
 
     def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), **more: Any) -> None:
-        """Fields by name. Raises TypeError for a name that this output does not have."""
-        given = dict(values) | more
-        if unknown := sorted(set(given) - set(self.fields)):
+        """Set fields by name. Raises TypeError for a name that this output does not have."""
+        fields = dict(values) | more
+        if unknown := sorted(set(fields) - set(self.fields)):
             raise TypeError(f"{type(self).__name__} has no fields {unknown}; it has {list(self.fields)}")
-        super().__init__((name, given[name]) for name in self.fields if given.get(name) is not None)
+        super().__init__((name, fields[name]) for name in self.fields if fields.get(name) is not None)
 
     def __getattr__(self, name: str) -> Any:
-        """A field, or None where it was not computed."""
+        """Return a field, or None if it was not computed."""
         if name not in self.fields:
             raise AttributeError(f"{type(self).__name__} has no field {name!r}; it has {list(self.fields)}")
         return self.get(name)
@@ -42,16 +42,16 @@ class ModelOutput(OrderedDict[str, Any]):
             super().__setattr__(name, value)
 
     def __getitem__(self, key: str | int | slice) -> Any:
-        """By name as a dictionary, by number as a tuple."""
+        """Return an item by name, as a dictionary does, or by number, as a tuple does."""
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """What was computed, in order; outputs inside become tuples too."""
+        """Return the computed values in order; nested outputs become tuples too."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
 class BaseModelOutputWithPooling(ModelOutput):
-    """Of a tower: every token (n, L, D), and the one that is read (n, D)."""
+    """Output of a tower: the states of all tokens (n, L, D), and the pooled vector (n, D)."""
 
     last_hidden_state: "Tensor | None"
     pooler_output: "Tensor | None"
@@ -60,7 +60,7 @@ class BaseModelOutputWithPooling(ModelOutput):
 
 
 class CLIPTextModelOutput(ModelOutput):
-    """Of a text tower with its projection: (m, E), not normalised."""
+    """Output of a text tower with projection: features (m, E), not normalised."""
 
     text_embeds: "Tensor | None"
     last_hidden_state: "Tensor | None"
@@ -69,7 +69,7 @@ class CLIPTextModelOutput(ModelOutput):
 
 
 class CLIPVisionModelOutput(ModelOutput):
-    """Of an image tower with its projection: (n, E), not normalised."""
+    """Output of an image tower with projection: features (n, E), not normalised."""
 
     image_embeds: "Tensor | None"
     last_hidden_state: "Tensor | None"
@@ -78,7 +78,7 @@ class CLIPVisionModelOutput(ModelOutput):
 
 
 class CLIPOutput(ModelOutput):
-    """Of both towers: scaled cosines (n, m) and (m, n), features of unit length, the towers' own outputs."""
+    """Output of both towers: scaled cosine similarities (n, m) and (m, n), unit features, and each tower's output."""
 
     loss: "Tensor | None"
     logits_per_image: "Tensor | None"
@@ -90,7 +90,7 @@ class CLIPOutput(ModelOutput):
 
 
 class ChineseCLIPOutput(ModelOutput):
-    """As CLIPOutput."""
+    """The fields of CLIPOutput, under Chinese-CLIP's name."""
 
     loss: "Tensor | None"
     logits_per_image: "Tensor | None"

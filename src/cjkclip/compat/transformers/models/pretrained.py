@@ -1,8 +1,4 @@
-"""What transformers' models have in common: reading and writing files, devices and types, recording of inner states.
-
-Refuses: options that are not read, checkpoints of another kind than the class, weights that do not fit the
-configuration.
-"""
+"""The base of transformers' models: reading and writing files, devices and types, and recording of inner states."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -26,41 +22,44 @@ from cjkclip.errors import InputError
 from cjkclip.parameters import shapes
 
 ATTENTION = ("sdpa", "eager")
-# options of from_pretrained that change nothing here: no code of a checkpoint ever runs, weights are always mapped
+# options of from_pretrained without effect: code of a checkpoint never runs, and weights are always memory-mapped
 HARMLESS = ("use_safetensors", "low_cpu_mem_usage", "weights_only")
 _M = TypeVar("_M", bound="PreTrainedModel")
 
 
 class Flags(NamedTuple):
-    """What a call asks to return."""
+    """The outputs that a call requests."""
 
     attentions: bool
     hidden: bool
     dictionary: bool
 
 
-class Seen(NamedTuple):
-    """What was recorded; None where it was not asked for."""
+class Recording(NamedTuple):
+    """Recorded states; None for those that the call did not request."""
 
     hidden_states: tuple[Tensor, ...] | None
     attentions: tuple[Tensor, ...] | None
 
 
 class PreTrainedModel(Branch):
-    """The base of all models: a configuration, and towers under their published names."""
+    """Base of all models: a configuration, and towers under their published names."""
 
     config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
     config: PretrainedConfig
 
     def __init__(self, config: PretrainedConfig) -> None:
-        """A model with random weights. Raises TypeError for another kind of configuration."""
+        """Build a model with random weights. Raises TypeError for another class of configuration."""
         super().__init__()
         if not isinstance(config, self.config_class):
-            raise TypeError(f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}")
+            raise TypeError(
+                f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}; "
+                "for any configuration use AutoModel.from_config(config)"
+            )
         self._settle(config, build(self._model(config)))
 
     def _settle(self, config: PretrainedConfig, towers: Towers) -> None:
-        """Take a configuration and the towers that it describes."""
+        """Store a configuration and the towers that it describes."""
         self.config = config
         self._take(towers)
         self.set_attn_implementation(getattr(config, "_attn_implementation", "sdpa"))
@@ -71,13 +70,13 @@ class PreTrainedModel(Branch):
 
     @classmethod
     def _model(cls, config: PretrainedConfig, params: Mapping[str, np.ndarray] | None = None) -> Model:
-        """The record of the towers that this class has; `params` are what a checkpoint holds."""
+        """Return the config of this class's towers; `params` are the parameters of a checkpoint."""
         del params
         return config.to_model()
 
     @classmethod
     def from_config(cls: type[_M], config: PretrainedConfig, *, attn_implementation: str | None = None) -> _M:
-        """A model with random weights."""
+        """Build a model with random weights."""
         model = cls(config)
         if attn_implementation is not None:
             model.set_attn_implementation(attn_implementation)
@@ -89,12 +88,12 @@ class PreTrainedModel(Branch):
     def from_pretrained(
         cls: type[_M], name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
     ) -> _M:
-        """A checkpoint's model, in evaluation mode: a hub name, an alias, a folder or a file.
+        """Load a model in evaluation mode from a hub name, an alias, a directory or a file.
 
-        options: revision, cache_dir, local_files_only; dtype (or torch_dtype): float32, another, or "auto" for the
-        stored one; attn_implementation: "sdpa" or "eager"; device_map: a device; fields of the configuration; and
-        those of cjkclip.load: family, image_tower, facts.
-        Raises what cjkclip.load raises, and TypeError for an option that is not known.
+        options: revision, cache_dir, local_files_only; dtype (or torch_dtype): float32 (default), another, or "auto"
+        for the stored type; attn_implementation: "sdpa" or "eager"; device_map: a device; fields of the configuration;
+        and family, image_tower and facts as in cjkclip.load.
+        Raises the errors of cjkclip.load, and TypeError for an unknown option.
         """
         found, record, rest = opened(name, options)
         return cls.from_found(found, str(name), record, config, rest)
@@ -108,27 +107,27 @@ class PreTrainedModel(Branch):
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
     ) -> _M:
-        """The same for a checkpoint that was read; `record` is its config.json."""
+        """Build the model of a checkpoint that was read; `record` is its config.json."""
         rest = dict(options)
         dtype, device = rest.pop("torch_dtype", None), rest.pop("device_map", None)
         dtype, attention = rest.pop("dtype", dtype), rest.pop("attn_implementation", None)
-        told = cls.config_class.reads(record) if config is None and record is not None else None
+        fields = cls.config_class.reads(record) if config is None and record is not None else None
         if config is None:
-            config = cls.config_class.from_dict(told) if told else cls.config_class.from_model(found.config)
-        config = deepcopy(config).updated(rest)  # the caller's own stays as it is
-        wanted = cls._model(config, found.params)
-        parameters.check(_belonging(found.params, wanted), shapes(wanted), f"{source} as {cls.__name__}")
+            config = cls.config_class.from_dict(fields) if fields else cls.config_class.from_model(found.config)
+        config = deepcopy(config).updated(rest)  # the caller's configuration must not change
+        towers = cls._model(config, found.params)
+        parameters.check(_params_of(towers, found.params), shapes(towers), f"{source} as {cls.__name__}")
         model = cls.__new__(cls)
         Branch.__init__(model)
-        model._settle(config, build(wanted, {n: _tensor(found.params[n], dtype) for n in shapes(wanted)}))
+        model._settle(config, build(towers, {n: _tensor(found.params[n], dtype) for n in shapes(towers)}))
         if attention is not None:
             model.set_attn_implementation(attention)
         return model.to(device or "cpu").eval()
 
     def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True) -> None:
-        """Write config.json and model.safetensors (or pytorch_model.bin), each whole or not at all.
+        """Write config.json and model.safetensors (or pytorch_model.bin), each completely or not at all.
 
-        The tokenizer and the rules for pictures are the processor's to save.
+        The processor saves the tokenizer and the preprocessing.
         """
         config = self.config.from_dict(self.config.to_dict())
         config.__dict__.pop("torch_dtype", None)
@@ -140,42 +139,46 @@ class PreTrainedModel(Branch):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Their type."""
+        """Data type of the parameters."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     def num_parameters(self, only_trainable: bool = False) -> int:
-        """How many numbers the parameters are."""
+        """Return how many numbers the parameters contain."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def set_attn_implementation(self, name: str) -> None:
-        """ "sdpa" (fused) or "eager" (step by step). Raises InputError for another."""
+        """Set "sdpa" (fused attention) or "eager" (step by step). Raises InputError for another name."""
         if name not in ATTENTION:
-            raise InputError(f"attn_implementation is {name!r}, expected one of {list(ATTENTION)}")
+            raise InputError(
+                f"attn_implementation is {name!r}, expected one of {list(ATTENTION)}; leave it out for 'sdpa'"
+            )
         self.config.__dict__["_attn_implementation"] = name
         for attention in attentions(self):
             attention.eager = name == "eager"
 
-    def _asked(self, flags: Mapping[str, Any]) -> dict[str, bool]:
-        """The flags of a call, for a tower below."""
-        wanted = self._flags(flags)
-        return {"output_attentions": wanted.attentions, "output_hidden_states": wanted.hidden, "return_dict": True}
+    def _tower_flags(self, flags: Mapping[str, Any]) -> dict[str, bool]:
+        """Return the flags of a call as arguments for a tower below."""
+        outputs = self._flags(flags)
+        return {"output_attentions": outputs.attentions, "output_hidden_states": outputs.hidden, "return_dict": True}
 
     def _flags(self, flags: Mapping[str, Any]) -> Flags:
-        """The flags of a call, or else the configuration's. Raises TypeError for an argument that is no flag."""
-        known = ("output_attentions", "output_hidden_states", "return_dict")
-        if unknown := sorted(set(flags) - set(known)):
-            raise TypeError(f"{type(self).__name__} got unexpected arguments {unknown}; flags are {list(known)}")
-        given = (flags.get(name) for name in known)
-        return Flags(*(getattr(self.config, n) if v is None else bool(v) for n, v in zip(known, given, strict=True)))
+        """Return the flags of a call, by default the configuration's. Raises TypeError for any other argument."""
+        names = ("output_attentions", "output_hidden_states", "return_dict")
+        if unknown := sorted(set(flags) - set(names)):
+            raise TypeError(
+                f"{type(self).__name__} got unexpected arguments {unknown}: remove them; the flags are {list(names)}"
+            )
+        values = (flags.get(name) for name in names)
+        return Flags(*(getattr(self.config, n) if v is None else bool(v) for n, v in zip(names, values, strict=True)))
 
 
 def opened(name: str | Path, options: Mapping[str, Any]) -> tuple[Found, dict[str, Any] | None, dict[str, Any]]:
-    """A checkpoint, its config.json if that tells all, and the options that say nothing of where it lies."""
+    """Read a checkpoint; return it, its config.json unless facts override it, and the options left."""
     where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
     family, tower, facts = (rest.pop(n, None) for n in ("family", "image_tower", "facts"))
     tower = None if tower is None else str(tower)
@@ -184,29 +187,29 @@ def opened(name: str | Path, options: Mapping[str, Any]) -> tuple[Found, dict[st
 
 
 def attentions(model: nn.Module) -> list[Attention]:
-    """The attention modules below a model, in the order in which they compute."""
+    """Return the attention modules below a model, in order of computation."""
     parts = [module.part if isinstance(module, Branch) else module for module in model.modules()]
     below = [each for part in parts if part is not None for each in part.modules()]
     return list(dict.fromkeys(each for each in below if isinstance(each, Attention)))
 
 
 def arrays(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """A state dictionary as arrays, each in its type."""
+    """Return a state dictionary as arrays, each in its own type."""
 
     def one(tensor: Tensor) -> np.ndarray:
         own = tensor.detach().cpu().contiguous()
-        # torch has no way to NumPy for bfloat16, but for its bits
+        # torch cannot convert bfloat16 to NumPy, so its bits are read as int16
         return own.view(torch.int16).numpy().view(dtype_of("BF16")) if own.dtype == torch.bfloat16 else own.numpy()
 
     return {name: one(tensor) for name, tensor in state.items()}
 
 
 @contextmanager
-def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[], Seen]]:
-    """Record what enters and leaves blocks, and their attention probabilities, in the calls inside.
+def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[], Recording]]:
+    """Record the inputs and outputs of blocks, and their attention probabilities, during the calls inside.
 
-    Probabilities exist only step by step, so that the fused attention is left for the time of the call. One thread
-    at a time may record from a model.
+    Fused attention has no probabilities, so attention is computed step by step inside. Only one thread at a time may
+    record from a model.
     """
     states: list[Any] = []
     probabilities: list[Any] = []
@@ -217,13 +220,15 @@ def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[]
         hooks += [block.register_forward_hook(lambda _, __, output: states.append(output)) for block in blocks]
     fused: list[Attention] = []
     if flags.attentions:
-        found = [each for block in blocks for each in attentions(block)]
-        hooks += [a.probs.register_forward_hook(lambda _, __, output: probabilities.append(output)) for a in found]
-        fused = [each for each in found if not each.eager]
+        layers = [each for block in blocks for each in attentions(block)]
+        hooks += [a.probs.register_forward_hook(lambda _, __, output: probabilities.append(output)) for a in layers]
+        fused = [each for each in layers if not each.eager]
     try:
         for each in fused:
             each.eager = True
-        yield lambda: Seen(tuple(states) if flags.hidden else None, tuple(probabilities) if flags.attentions else None)
+        yield lambda: Recording(
+            tuple(states) if flags.hidden else None, tuple(probabilities) if flags.attentions else None
+        )
     finally:
         for each in fused:
             each.eager = False
@@ -231,9 +236,9 @@ def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[]
             hook.remove()
 
 
-def _belonging(params: Mapping[str, np.ndarray], wanted: Model) -> dict[str, np.ndarray]:
-    """What a checkpoint holds of the towers that are wanted; a head that is not may stay behind, as in transformers."""
-    expected = shapes(wanted)
+def _params_of(model: Model, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a checkpoint's parameters of this model's towers; heads that it lacks are left out, as in transformers."""
+    expected = shapes(model)
     towers = {name.partition(".")[0] for name in expected}
     heads = ("vision.proj.", "text.proj.", "text.pooler.", "logit_scale")
     return {
@@ -242,13 +247,13 @@ def _belonging(params: Mapping[str, np.ndarray], wanted: Model) -> dict[str, np.
 
 
 def _tensor(array: np.ndarray, dtype: torch.dtype | str | None) -> Tensor:
-    """A parameter of its own, in a type: float32 unless another is asked for; "auto" is the stored one."""
+    """Return a copy as a tensor of a type: float32 by default; "auto" keeps the stored type."""
     own = np.array(array, order="C")
     half = own.dtype.name == "bfloat16"
     tensor = torch.from_numpy(own.view(np.int16)).view(torch.bfloat16) if half else torch.from_numpy(own)
     if not tensor.is_floating_point() or dtype == "auto":
         return tensor
-    wanted = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype or torch.float32
-    if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
-        raise InputError(f"dtype is {dtype!r}, expected 'auto', 'float32', 'float16', 'bfloat16' or such a torch.dtype")
-    return tensor.to(wanted)
+    target = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype or torch.float32
+    if not isinstance(target, torch.dtype) or not target.is_floating_point:
+        raise InputError(f"dtype is {dtype!r}, expected 'auto', 'float32', 'float16', 'bfloat16' or one as torch.dtype")
+    return tensor.to(target)

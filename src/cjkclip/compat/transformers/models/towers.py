@@ -1,7 +1,6 @@
 """transformers' single towers: CLIP's and Chinese-CLIP's text and image models, with and without projection.
 
-n pictures, m texts, L tokens, D width, E joint width. Refuses: inputs that do not fit, arguments that are not known,
-a pooler that the checkpoint does not hold.
+n images, m texts, L tokens, D width, E joint width.
 """
 
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from cjkclip.compat.transformers.models.outputs import (
     CLIPVisionModelOutput,
     ModelOutput,
 )
-from cjkclip.compat.transformers.models.pretrained import Flags, PreTrainedModel, Seen, attentions, recorded
+from cjkclip.compat.transformers.models.pretrained import Flags, PreTrainedModel, Recording, attentions, recorded
 from cjkclip.compat.transformers.models.tree import Branch, plant
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.engines.torch.blocks import PostBlock
@@ -35,11 +34,11 @@ _M = TypeVar("_M", bound="Tower")
 
 
 class Tower(PreTrainedModel):
-    """One tower without its projection."""
+    """Base of single towers without projection."""
 
     @classmethod
     def over(cls: type[_M], config: PretrainedConfig, tower: nn.Module) -> _M:
-        """A model of a tower that exists, sharing its parameters."""
+        """Build a model on an existing tower, whose parameters it shares."""
         model = cls.__new__(cls)
         Branch.__init__(model)
         model.config = config
@@ -47,17 +46,17 @@ class Tower(PreTrainedModel):
         return model
 
     def hold(self, tower: nn.Module) -> None:
-        """Put a tower under its published names."""
+        """Store a tower under its published names."""
         raise NotImplementedError
 
-    def _output(self, wanted: Flags, states: Tensor, pooled: Tensor | None, seen: Seen) -> Output:
-        """What a call returns, as an object or as a tuple."""
-        output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, **seen._asdict())
-        return output if wanted.dictionary else output.to_tuple()
+    def _output(self, flags: Flags, states: Tensor, pooled: Tensor | None, recording: Recording) -> Output:
+        """Return the output of a call, as an object or as a tuple."""
+        output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, **recording._asdict())
+        return output if flags.dictionary else output.to_tuple()
 
 
 class CLIPTextModel(Tower):
-    """The causal text tower."""
+    """The causal text tower, without projection."""
 
     config_class = configs.CLIPTextConfig
 
@@ -73,7 +72,7 @@ class CLIPTextModel(Tower):
         self.hold(towers.text)
 
     def hold(self, tower: nn.Module) -> None:
-        """Without the tower's projection."""
+        """Store a tower under its published names, without its projection."""
         assert isinstance(tower, TextTower)
         tower.proj = nn.Identity()
         plant(self, tower, "text", text_rows(""))
@@ -82,7 +81,7 @@ class CLIPTextModel(Tower):
 
     @property
     def text_model(self: _M) -> _M:
-        """Itself: transformers 4 has this name in between."""
+        """The model itself: transformers 4 has this extra level of names."""
         return self
 
     def forward(
@@ -92,27 +91,27 @@ class CLIPTextModel(Tower):
         position_ids: Tensor | None = None,
         **flags: Any,
     ) -> Output:
-        """Every token, normalised, and the one at the end of the text."""
-        wanted, tower = self._flags(flags), cast(TextTower, self.part)
+        """Return the normalised states of all tokens, and the state at the end token."""
+        outputs, tower = self._flags(flags), cast(TextTower, self.part)
         ids = inputs.token_ids(input_ids, tower.config.vocab, tower.config.context)
-        mask = inputs.kept(attention_mask, ids)
+        mask = inputs.token_mask(attention_mask, ids)
         positions = inputs.rows(position_ids, "position_ids", tower.config.context, ids)
-        with recorded(tower.blocks, wanted) as seen:
+        with recorded(tower.blocks, outputs) as recording:
             states = tower.states(ids, mask, positions)
-        return self._output(wanted, states, tower.pool(states, ids), seen())
+        return self._output(outputs, states, tower.pool(states, ids), recording())
 
 
 class ChineseCLIPTextModel(Tower):
-    """The BERT text tower. Its pooler is no part of ChineseCLIPModel: such a checkpoint gives a tower without one."""
+    """The BERT text tower. Checkpoints of ChineseCLIPModel have no pooler, so the tower loaded from one has none."""
 
     config_class = configs.ChineseCLIPTextConfig
     pooler: nn.Module | None
 
     def __init__(self, config: PretrainedConfig, add_pooling_layer: bool = True) -> None:
-        """Random weights."""
+        """Build a tower with random weights."""
         super().__init__(config)
         if not add_pooling_layer:
-            self._cut()
+            self._remove_pooler()
 
     @classmethod
     def _model(cls, config: PretrainedConfig, params: Mapping[str, np.ndarray] | None = None) -> Model:
@@ -131,18 +130,21 @@ class ChineseCLIPTextModel(Tower):
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
     ) -> _M:
-        """As the other models; add_pooling_layer=True refuses a checkpoint without a pooler, False leaves it out."""
-        wanted = options.get("add_pooling_layer")
+        """Build the tower; add_pooling_layer=True raises LayoutError without a pooler, False leaves the pooler out."""
+        add_pooler = options.get("add_pooling_layer")
         rest = {name: value for name, value in options.items() if name != "add_pooling_layer"}
         model = super().from_found(found, source, record, config, rest)
-        if wanted and model.pooler is None:
-            raise LayoutError(f"{source}: it holds no pooler; its text features need none: add_pooling_layer=False")
-        if wanted is False:
-            model._cut()
+        if add_pooler and model.pooler is None:
+            raise LayoutError(
+                f"{source}: contains no pooler, but add_pooling_layer=True needs one; its text features do not: "
+                "ChineseCLIPTextModel.from_pretrained(name, add_pooling_layer=False)"
+            )
+        if add_pooler is False:
+            model._remove_pooler()
         return model
 
-    def _cut(self) -> None:
-        """Leave the pooler out."""
+    def _remove_pooler(self) -> None:
+        """Remove the pooler, if there is one."""
         if self.pooler is not None:
             del self.pooler
         self.pooler = cast(BertTower, self.part).pooler = None
@@ -152,10 +154,10 @@ class ChineseCLIPTextModel(Tower):
         self.hold(towers.text)
 
     def hold(self, tower: nn.Module) -> None:
-        """Without the tower's projection."""
+        """Store a tower under its published names, without its projection."""
         assert isinstance(tower, BertTower)
         tower.proj = None
-        tower.token.padding_idx = self.config.pad_token_id  # it gets no gradient
+        tower.token.padding_idx = self.config.pad_token_id  # the padding row gets no gradient
         if tower.pooler is None:
             self.pooler = None
         plant(self, tower, "text", bert_rows(""))
@@ -174,26 +176,26 @@ class ChineseCLIPTextModel(Tower):
         inputs_embeds: Tensor | None = None,
         **flags: Any,
     ) -> Output:
-        """Every token, and the first through the pooler (None without one). inputs_embeds: vectors instead of ids."""
-        wanted, tower = self._flags(flags), cast(BertTower, self.part)
+        """Return the states of all tokens, and the pooled first one or None. inputs_embeds: vectors instead of ids."""
+        outputs, tower = self._flags(flags), cast(BertTower, self.part)
         if input_ids is not None and inputs_embeds is not None:
-            raise InputError("got both input_ids and inputs_embeds: pass one of them")
-        table = tower.config
+            raise InputError("got both input_ids and inputs_embeds, expected one of them: leave inputs_embeds out")
+        config = tower.config
         if inputs_embeds is None:
-            tokens = inputs.token_ids(input_ids, table.vocab, table.context)
+            tokens = inputs.token_ids(input_ids, config.vocab, config.context)
         else:
-            tokens = inputs.vectors(inputs_embeds, table.width, table.context)
-        mask = inputs.kept(attention_mask, tokens)
-        positions = inputs.rows(position_ids, "position_ids", table.context, tokens)
-        types = inputs.rows(token_type_ids, "token_type_ids", table.types, tokens)
-        with recorded(tower.blocks, wanted) as seen:
+            tokens = inputs.vectors(inputs_embeds, config.width, config.context)
+        mask = inputs.token_mask(attention_mask, tokens)
+        positions = inputs.rows(position_ids, "position_ids", config.context, tokens)
+        types = inputs.rows(token_type_ids, "token_type_ids", config.types, tokens)
+        with recorded(tower.blocks, outputs) as recording:
             states = tower.states(tokens, mask, positions, types)
         pooled = None if tower.pooler is None else tower.pool(states)
-        return self._output(wanted, states, pooled, seen())
+        return self._output(outputs, states, pooled, recording())
 
 
 class CLIPVisionModel(Tower):
-    """The image tower."""
+    """The image tower, without projection."""
 
     config_class = configs.CLIPVisionConfig
 
@@ -209,7 +211,7 @@ class CLIPVisionModel(Tower):
         self.hold(towers.vision)
 
     def hold(self, tower: nn.Module) -> None:
-        """Without the tower's projection."""
+        """Store a tower under its published names, without its projection."""
         assert isinstance(tower, VitTower)
         tower.proj = nn.Identity()
         plant(self, tower, "vision", vision_rows(""))
@@ -218,23 +220,23 @@ class CLIPVisionModel(Tower):
 
     @property
     def vision_model(self: _M) -> _M:
-        """Itself: transformers 4 has this name in between."""
+        """The model itself: transformers 4 has this extra level of names."""
         return self
 
     def forward(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool | None = False, **flags: Any
     ) -> Output:
-        """Every patch after the last block, and the class token, normalised."""
-        wanted, tower = self._flags(flags), cast(VitTower, self.part)
+        """Return the states of all patches after the last block, and the normalised class token."""
+        outputs, tower = self._flags(flags), cast(VitTower, self.part)
         stretch = bool(interpolate_pos_encoding)
         pixels = inputs.pictures(pixel_values, self.config.image_size, tower.patch.weight, stretch)
-        with recorded(tower.blocks, wanted) as seen:
+        with recorded(tower.blocks, outputs) as recording:
             states = tower.states(pixels, stretch)
-        return self._output(wanted, states, tower.pool(states), seen())
+        return self._output(outputs, states, tower.pool(states), recording())
 
 
 class ChineseCLIPVisionModel(CLIPVisionModel):
-    """The same tower under Chinese-CLIP's name."""
+    """The same image tower, under Chinese-CLIP's name."""
 
     config_class = configs.ChineseCLIPVisionConfig
 
@@ -256,10 +258,10 @@ class CLIPTextModelWithProjection(PreTrainedModel):
         position_ids: Tensor | None = None,
         **flags: Any,
     ) -> Output:
-        """text_embeds (m, E), not normalised, and the tower's states."""
-        found: Any = self.text_model(input_ids, attention_mask, position_ids, **self._asked(flags))
-        embeds = self.text_projection(found.pooler_output)
-        inner = {name: found[name] for name in found if name != "pooler_output"}
+        """Return text_embeds (m, E), not normalised, and the tower's states."""
+        tower_output: Any = self.text_model(input_ids, attention_mask, position_ids, **self._tower_flags(flags))
+        embeds = self.text_projection(tower_output.pooler_output)
+        inner = {name: tower_output[name] for name in tower_output if name != "pooler_output"}
         output = CLIPTextModelOutput(text_embeds=embeds, **inner)
         return output if self._flags(flags).dictionary else output.to_tuple()
 
@@ -277,9 +279,9 @@ class CLIPVisionModelWithProjection(PreTrainedModel):
     def forward(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **flags: Any
     ) -> Output:
-        """image_embeds (n, E), not normalised, and the tower's states."""
-        found: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **self._asked(flags))
-        embeds = self.visual_projection(found.pooler_output)
-        inner = {name: found[name] for name in found if name != "pooler_output"}
+        """Return image_embeds (n, E), not normalised, and the tower's states."""
+        tower_output: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **self._tower_flags(flags))
+        embeds = self.visual_projection(tower_output.pooler_output)
+        inner = {name: tower_output[name] for name in tower_output if name != "pooler_output"}
         output = CLIPVisionModelOutput(image_embeds=embeds, **inner)
         return output if self._flags(flags).dictionary else output.to_tuple()

@@ -1,7 +1,7 @@
-"""A tower under its published names: modules that hold the tower's own parameters where transformers has them.
+"""A tower under its published names: a tree of modules with the tower's own parameters at transformers' names.
 
-`Branch` is one name of that tree. What stands in it is shared with the tower, not copied: training, freezing,
-`load_state_dict`, hooks, and putting another module in a place all reach the arithmetic.
+`Branch` is one name of that tree. Its content is shared with the tower, not copied: training, freezing,
+`load_state_dict`, hooks and replaced modules all reach the arithmetic.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +13,12 @@ from cjkclip.checkpoints import layouts
 from cjkclip.checkpoints.layouts import Layout, Row
 from cjkclip.errors import InputError
 
-Home = tuple[nn.Module, str]  # the module of the tower that computes with a thing, and its name there
+Home = tuple[nn.Module, str]  # the tower's module that uses a parameter or module, and its name there
 _M = TypeVar("_M", bound="Branch")
 
 
 class Branch(nn.Module):
-    """One published name. `part` is the tower's module of the same parameters, if there is one; calling runs it."""
+    """One published name. `part` is the tower's module with the same parameters, if any; a call runs it."""
 
     part: nn.Module | None
     homes: dict[str, Home]
@@ -29,36 +29,39 @@ class Branch(nn.Module):
 
     def _attach(self, part: nn.Module | None) -> None:
         homes: dict[str, Home] = {}
-        self.__dict__.update(part=part, homes=homes)  # not registered: their parameters stand in the tree already
+        self.__dict__.update(part=part, homes=homes)  # not registered, because their parameters are in the tree already
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the tower's own module computes."""
+        """Run the tower's own module. Raises InputError for a name without one."""
         if self.part is None:
-            raise InputError("this name groups modules as transformers does; nothing is computed here")
+            raise InputError("this name only groups modules, so nothing is computed here: call the whole model")
         return self.part(*args, **kwargs)
 
     def register_forward_hook(self, *args: Any, **kwargs: Any) -> Any:
-        """As in torch. Raises InputError where the hook would never be called."""
+        """Register a hook. Raises InputError if it would never be called."""
         self._computes()
         return super().register_forward_hook(*args, **kwargs)
 
     def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> Any:
-        """As in torch. Raises InputError where the hook would never be called."""
+        """Register a hook. Raises InputError if it would never be called."""
         self._computes()
         return super().register_forward_pre_hook(*args, **kwargs)
 
     def _computes(self) -> None:
         if self.part is None:
-            raise InputError("nothing is computed under this name, so a hook would never be called: hook its parts")
+            raise InputError(
+                "nothing is computed under this name, so the hook would never be called: register it on its parts, "
+                "as in [part.register_forward_hook(hook) for part in module.children()]"
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Put a module or parameter here, and where the tower computes with it."""
+        """Store a module or parameter here, and in the tower's module that uses it."""
         super().__setattr__(name, value)
         if name in self.__dict__.get("homes", ()):
             setattr(*self.homes[name], value)
 
     def train(self: _M, mode: bool = True) -> _M:
-        """Also the tower's modules that have no published name: its dropouts."""
+        """Set the mode, also of the tower's modules without a published name: its dropouts."""
         super().train(mode)
         if self.part is not None:
             for module in self.part.modules():
@@ -66,7 +69,7 @@ class Branch(nn.Module):
         return self
 
     def _apply(self: _M, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _M:
-        """As in torch, which may put new parameters in the place of old ones."""
+        """Apply `fn` as torch does, then give the tower the parameters, which torch may have replaced."""
         super()._apply(fn, recurse)
         for name, home in self.homes.items():
             setattr(*home, getattr(self, name))
@@ -74,9 +77,9 @@ class Branch(nn.Module):
 
 
 def plant(root: Branch, tower: nn.Module, part: str, rows: Iterable[Row]) -> None:
-    """Grow the published names of a tower ("vision" or "text") under `root`.
+    """Build the published names of a tower ("vision" or "text") under `root`.
 
-    After this the tower calls its blocks through the tree, so that hooks on the published names are called.
+    Afterwards the tower calls its blocks through the tree, so that hooks on published names run.
     """
     layout = Layout(name=part, rows=tuple(rows), marks=(), harmless=())
     names: dict[str, str] = {}
@@ -91,15 +94,15 @@ def plant(root: Branch, tower: nn.Module, part: str, rows: Iterable[Row]) -> Non
     for published, name in names.items():
         owner, _, last = name.rpartition(".")
         trail = published.split(".")
-        leaf = trail[-1] == last and not list(modules[owner].children())  # a layer: it moves whole
+        leaf = trail[-1] == last and not list(modules[owner].children())  # a layer: it moves as a whole
         trail = trail[:-1] if leaf else trail
         for depth in range(1, len(trail)):
             path, above = ".".join(trail[:depth]), ".".join(trail[: depth - 1])
             if path not in tree:
                 twin = twins.get(path)
-                grown = nn.ModuleList() if trail[depth].isdigit() else Branch(None if twin is None else modules[twin])
-                tree[path] = grown
-                _put(tree[above], trail[depth - 1], grown, None if twin is None else _home(twin, modules))
+                group = nn.ModuleList() if trail[depth].isdigit() else Branch(None if twin is None else modules[twin])
+                tree[path] = group
+                _put(tree[above], trail[depth - 1], group, None if twin is None else _home(twin, modules))
         thing = modules[owner] if leaf else tower.get_parameter(name)
         _put(tree[".".join(trail[:-1])], trail[-1], thing, _home(owner if leaf else name, modules))
 
@@ -110,7 +113,7 @@ def _home(name: str, modules: Mapping[str, nn.Module]) -> Home:
 
 
 def _put(branch: nn.Module, name: str, thing: Any, home: Home | None) -> None:
-    """Register a thing in the tree; the tower gets it from there. A list's items need no home: it is the tower's."""
+    """Register a module or parameter in tree and tower. Items of a list need no home: the tower uses the list."""
     if isinstance(thing, nn.Parameter):
         branch.register_parameter(name, thing)
     else:
@@ -121,18 +124,18 @@ def _put(branch: nn.Module, name: str, thing: Any, home: Home | None) -> None:
 
 
 def _twins(names: Mapping[str, str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Published groups that hold exactly what one module of the tower holds: their path -> that module's."""
+    """Map the paths of published groups to the tower's modules with exactly the same parameters."""
     paths = {published[:at] for published in names for at, letter in enumerate(published) if letter == "."}
     groups: dict[tuple[frozenset[str], bool], str] = {}
-    for path in sorted(paths, key=len):  # the innermost of equals
+    for path in sorted(paths, key=len):  # of groups with equal content, the innermost wins
         inside = {
             published[len(path) + 1 :]: name for published, name in names.items() if published.startswith(path + ".")
         }
         groups[frozenset(inside.values()), all(rest[0].isdigit() for rest in inside)] = path
     twins: dict[str, str] = {}
     for path, module in modules.items():
-        held = frozenset(name for name in names.values() if name.startswith(path + "."))
-        group = groups.get((held, isinstance(module, nn.ModuleList)))
+        members = frozenset(name for name in names.values() if name.startswith(path + "."))
+        group = groups.get((members, isinstance(module, nn.ModuleList)))
         if list(module.children()) and group is not None:
             twins[group] = path
     return twins

@@ -1,7 +1,6 @@
-"""transformers' interface for the families that it has no class for: rinna, Taiyi, moji, ResNet towers.
+"""transformers' interface for families without a class in transformers: rinna, Taiyi, moji, ResNet towers.
 
-n pictures, m texts, L tokens, E joint width. `last_hidden_state` is what the last block gives; a ResNet has none.
-Refuses: checkpoints of one tower, inputs that do not fit.
+n images, m texts, L tokens, E joint width. `last_hidden_state` is the output of the last block; a ResNet has none.
 """
 
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ _M = TypeVar("_M", bound="VisionTextModel")
 
 
 class VisionTextModel(Joint):
-    """Any two towers. Its parameters have our own names, and it is saved in our own layout."""
+    """Any two towers. Parameters have cjkclip's own names, and saving uses layout "cjkclip"."""
 
     config_class = configs.VisionTextConfig
     vision: VitTower | ResNetTower
@@ -44,9 +43,11 @@ class VisionTextModel(Joint):
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
     ) -> _M:
-        """As the other models; the tokenizer is kept, to be saved with it."""
+        """Build the model as the other classes do, and keep the tokenizer, which is saved with it."""
         if found.config.vision is None or found.config.text is None:
-            raise LayoutError(f"{source}: it holds one tower alone; load it by the class of that tower")
+            raise LayoutError(
+                f"{source}: contains one tower, but {cls.__name__} needs two; use AutoModel.from_pretrained(name)"
+            )
         del record
         model = super().from_found(found, source, None, config, options)
         model.__dict__["_found"] = found
@@ -58,18 +59,21 @@ class VisionTextModel(Joint):
         self.__dict__["_found"] = None
 
     def _scale(self) -> Tensor:
-        """The parameter, or the number of a model that has none."""
+        """Return the factor from the parameter, or the config value of a model without one."""
         if self.logit_scale is not None:
             return super()._scale()
         return torch.tensor(self.config.to_model().scale or 1.0, device=self.device)
 
     def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True) -> None:
-        """Write a folder in layout "cjkclip", tokenizer included: AutoModel and cjkclip.load read it.
+        """Write a directory in layout "cjkclip", with the tokenizer, for AutoModel and cjkclip.load.
 
         Raises LayoutError for a model that was not loaded, or safe_serialization=False.
         """
         if self._found is None or not safe_serialization:
-            raise LayoutError("layout 'cjkclip' is written as safetensors, for a model that was loaded")
+            raise LayoutError(
+                f"this {type(self).__name__} can be saved only if it was loaded, and only as safetensors: "
+                "VisionTextModel.from_pretrained(name).save_pretrained(folder)"
+            )
         found = replace(self._found, config=self.config.to_model(), params=arrays(self.state_dict()))
         saving.write(found, Path(folder), "cjkclip")
 
@@ -81,14 +85,14 @@ class VisionTextModel(Joint):
         position_ids: Tensor | None = None,
         **flags: Any,
     ) -> Tensor:
-        """(m, E), not normalised."""
-        return self._read(input_ids, attention_mask, token_type_ids, position_ids, self._flags(flags))[0]
+        """Return features (m, E), not normalised."""
+        return self._encode_text(input_ids, attention_mask, token_type_ids, position_ids, self._flags(flags))[0]
 
     def get_image_features(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **flags: Any
     ) -> Tensor:
-        """(n, E), not normalised."""
-        return self._see(pixel_values, interpolate_pos_encoding, self._flags(flags))[0]
+        """Return features (n, E), not normalised."""
+        return self._encode_image(pixel_values, interpolate_pos_encoding, self._flags(flags))[0]
 
     def forward(
         self,
@@ -101,47 +105,50 @@ class VisionTextModel(Joint):
         interpolate_pos_encoding: bool = False,
         **flags: Any,
     ) -> Output:
-        """Scaled cosines of every picture with every text; the loss takes text i to belong to picture i."""
-        wanted = self._flags(flags)
-        image, seen = self._see(pixel_values, interpolate_pos_encoding, wanted)
-        text, read = self._read(input_ids, attention_mask, token_type_ids, position_ids, wanted)
-        inner = {"text_model_output": read, "vision_model_output": seen}
-        return self._compare(text, image, inner, wanted, bool(return_loss))
+        """Return scaled cosine similarities of all images and texts; the loss pairs text i with image i."""
+        outputs = self._flags(flags)
+        image, vision_output = self._encode_image(pixel_values, interpolate_pos_encoding, outputs)
+        text, text_output = self._encode_text(input_ids, attention_mask, token_type_ids, position_ids, outputs)
+        inner = {"text_model_output": text_output, "vision_model_output": vision_output}
+        return self._compare(text, image, inner, outputs, bool(return_loss))
 
-    def _see(
+    def _encode_image(
         self, pixel_values: Tensor | None, stretch: bool, flags: Flags
     ) -> tuple[Tensor, BaseModelOutputWithPooling]:
-        """Features and the tower's output."""
+        """Return features and the tower's output."""
         tower, size = self.vision, self.config.vision_config.image_size
         like = next(tower.parameters())
         if isinstance(tower, VitTower):
             pixels = inputs.pictures(pixel_values, size, like, stretch)
-            with recorded(tower.blocks, flags) as seen:
+            with recorded(tower.blocks, flags) as recording:
                 states = tower.states(pixels, stretch)
             pooled = tower.pool(states)
             return tower.proj(pooled), BaseModelOutputWithPooling(
-                last_hidden_state=states, pooler_output=pooled, **seen()._asdict()
+                last_hidden_state=states, pooler_output=pooled, **recording()._asdict()
             )
         if stretch or flags.hidden or flags.attentions:
-            raise InputError("this image tower is a ResNet: it has no positions to stretch and no states to return")
+            raise InputError(
+                "this image tower is a ResNet, without positions to stretch or states to return: leave out "
+                "interpolate_pos_encoding, output_hidden_states and output_attentions"
+            )
         features = tower(inputs.pictures(pixel_values, size, like, stretch))
         return features, BaseModelOutputWithPooling(pooler_output=features)
 
-    def _read(
+    def _encode_text(
         self, ids: Tensor | None, mask: Tensor | None, types: Tensor | None, positions: Tensor | None, flags: Flags
     ) -> tuple[Tensor, BaseModelOutputWithPooling]:
-        """Features and the tower's output."""
+        """Return features and the tower's output."""
         tower = self.text
         tokens = inputs.token_ids(ids, tower.config.vocab, tower.config.context)
-        kept = inputs.kept(mask, tokens)
+        mask = inputs.token_mask(mask, tokens)
         rows = inputs.rows(positions, "position_ids", tower.config.context, tokens)
-        with recorded(tower.blocks, flags) as seen:
+        with recorded(tower.blocks, flags) as recording:
             if isinstance(tower, BertTower):
                 kinds = inputs.rows(types, "token_type_ids", tower.config.types, tokens)
-                states = tower.states(tokens, kept, rows, kinds)
+                states = tower.states(tokens, mask, rows, kinds)
             else:
-                states = tower.states(tokens, kept, rows)
+                states = tower.states(tokens, mask, rows)
         pooled = tower.pool(states, tokens)
         features = pooled if tower.proj is None else tower.proj(pooled)
-        output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, **seen()._asdict())
+        output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, **recording()._asdict())
         return features, output
