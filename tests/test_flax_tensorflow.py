@@ -16,8 +16,9 @@ import pytest
 
 import cjkclip
 from cjkclip.checkpoints import layouts, weights
-from cjkclip.checkpoints.families import families, find_layout
+from cjkclip.checkpoints.families import families
 from cjkclip.checkpoints.layouts import Layout, Row
+from cjkclip.checkpoints.matching import find_layout
 from cjkclip.errors import LayoutError
 from families import GOLDEN
 

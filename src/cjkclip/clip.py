@@ -48,14 +48,9 @@ def load(
     "cuda", "mps". Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
     """
     chosen = engines.choose(engine, precision, device)
-    found = checkpoints.read(
-        str(name),
-        family=family,
-        image_tower=None if image_tower is None else str(image_tower),
-        facts=facts,
-        where=checkpoints.Where(revision=revision),
-    )
-    return Clip(found, chosen)
+    source = checkpoints.resolve(name, checkpoints.Where(revision=revision), family=family)
+    tower = None if image_tower is None else str(image_tower)
+    return Clip(checkpoints.read(source, image_tower=tower, facts=facts), chosen)
 
 
 class Clip:

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cjkclip.checkpoints import WRAP, Found, layouts, tokenizer_of, weights
-from cjkclip.checkpoints.families import find_layout
+from cjkclip.checkpoints import WRAP, Found, layouts, weights
 from cjkclip.checkpoints.formats import Checkpoint, Format, Parts
+from cjkclip.checkpoints.matching import find_layout
+from cjkclip.checkpoints.tokenizers import tokenizer_of
 from cjkclip.errors import CheckpointError, InputError, LayoutError, LayoutWarning
 from cjkclip.text import Tokenizer
 

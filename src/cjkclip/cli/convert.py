@@ -55,7 +55,7 @@ def convert(
         folder = _room(folder, force)
         clip = cjkclip.load(model, facts=facts, image_tower=image_tower, precision="fp32")
         for source in (model, image_tower or model):
-            home = checkpoints.locate(source, Where(offline=True)).resolve()  # it has just been loaded from there
+            home = checkpoints.resolve(source, Where(offline=True)).path.resolve()  # it has just been loaded from there
             if any(_is_same(folder, each) for each in (home, *home.parents)):
                 raise InputError(f"{str(folder)!r} holds the model that is converted: name another folder")
         lacks = _write(clip, folder, layout, force)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cjkclip import checkpoints, engines
-from cjkclip.checkpoints import Where
+from cjkclip.checkpoints import Source, Where
 from cjkclip.clip import Clip
 from cjkclip.errors import OptionError
 
@@ -26,28 +26,22 @@ def known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
         )
 
 
-def folder_of(name: str | Path, options: Mapping[str, Any]) -> Path:
-    """Where the files beside a name's weights lie; a single file is its own place."""
-    return checkpoints.locate(str(name), replace(where(options), small=True))
+def resolved(name: str | Path, options: Mapping[str, Any], *, small: bool = False) -> Source:
+    """The source of a name. small: the files beside the weights are enough."""
+    return checkpoints.resolve(name, replace(where(options), small=small), family=options.get("family"))
 
 
 def loaded(
-    name: str | Path,
+    name: str | Path | Source,
     options: Mapping[str, Any],
     *,
     engine: str = "auto",
     precision: str = "auto",
     device: Any = None,
 ) -> Clip:
-    """The model of a name, as `cjkclip.load` makes it. device: None, a name, a torch device, or a GPU's number."""
-    tower = options.get("image_tower")
-    found = checkpoints.read(
-        str(name),
-        family=options.get("family"),
-        image_tower=None if tower is None else str(tower),
-        facts=options.get("facts"),
-        where=where(options),
-    )
+    """The model of a name or source, as `cjkclip.load` makes it. device: None, a name, a torch device, or a number."""
+    source, tower = name if isinstance(name, Source) else resolved(name, options), options.get("image_tower")
+    found = checkpoints.read(source, image_tower=None if tower is None else str(tower), facts=options.get("facts"))
     return Clip(found, engines.choose(engine, precision, _device(device)))
 
 

@@ -4,14 +4,13 @@ REGISTRY names every family's module; it is imported when a checkpoint is loaded
 """
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from cjkclip.checkpoints import hub
-from cjkclip.checkpoints.formats import Checkpoint, Facts, Format
-from cjkclip.checkpoints.layouts import homeless, published
-from cjkclip.errors import LayoutError, ModelNotFoundError
+from cjkclip.checkpoints.formats import Facts, Format
+from cjkclip.errors import ModelNotFoundError
 
 REGISTRY: dict[str, str] = {
     "moji": "cjkclip.checkpoints.families.moji",
@@ -85,46 +84,3 @@ def find_release(name: str) -> tuple[Family, Release] | None:
             if stated == known or wanted in {known, *(alias.casefold() for alias in release.aliases)}:
                 return each, release
     return None
-
-
-def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> tuple[Family, Format]:
-    """The format that a checkpoint matches best: the fewest tensors without a place, the first of equals.
-
-    Raises LayoutError that says what the file looks like.
-    """
-    fitting = [(each, form) for each in among for form in each.formats if form.layout.matches(checkpoint.tensors)]
-    described = [pair for pair in fitting if _is_described(pair[1], checkpoint)]
-    if fitting:
-        each, form = min(described or fitting, key=lambda pair: len(homeless(pair[1].layout, checkpoint.tensors)))
-        if described:
-            return each, form
-        raise LayoutError(
-            f"{checkpoint.source}: these are tensors of layout {form.layout.name!r}, but {form.config_file} is not "
-            "beside them; put it there, or pass the folder that holds both"
-        )
-    known = [form.layout.name for each in among for form in each.formats]
-    raise LayoutError(
-        f"{checkpoint.source}: {len(checkpoint.tensors)} tensors of no known layout "
-        f"(first: {sorted(checkpoint.tensors)[:3]}); known: {known}"
-    )
-
-
-def _is_described(form: Format, checkpoint: Checkpoint) -> bool:
-    """Does the config beside the weights fit the form, if the form needs one?"""
-    if form.config_file is None:
-        return True
-    record = checkpoint.json(form.config_file)
-    return record is not None and (form.model_type is None or form.model_type == record.get("model_type"))
-
-
-def find_layout(name: str, params: Iterable[str]) -> Format:
-    """The format of that layout name that has a place for every parameter, or else the one that comes closest.
-
-    Raises LayoutError if there is no layout of that name.
-    """
-    forms = [form for each in families() for form in each.formats]
-    named = [form for form in forms if form.layout.name == name]
-    if not named:
-        raise LayoutError(f"layout {name!r} does not exist; choose one of {sorted({f.layout.name for f in forms})}")
-    params = list(params)
-    return max(named, key=lambda form: sum(published(form.layout, p) is not None for p in params))

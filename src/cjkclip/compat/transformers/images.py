@@ -15,7 +15,7 @@ import PIL.Image
 
 from cjkclip import config
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD
-from cjkclip.compat.sources import IGNORED, PLACES, folder_of, known
+from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
 from cjkclip.compat.transformers.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.image import load_pixels
@@ -63,10 +63,15 @@ class CLIPImageProcessor:
         Options override the file; revision, cache_dir and local_files_only are the hub's; use_fast and
         trust_remote_code are taken and mean nothing.
         """
-        folder = folder_of(name, {key: options.pop(key, None) for key in (*PLACES, *IGNORED)})
+        places = {key: options.pop(key, None) for key in (*PLACES, *IGNORED)}
+        return cls.from_folder(resolved(name, places, small=True).path, str(name), **options)
+
+    @classmethod
+    def from_folder(cls: type[_C], folder: Path, name: str = "", **options: Any) -> _C:
+        """The same for a folder on this machine; `name` is for messages."""
         record = read_record(folder)
         if record is None:
-            raise FactsError(f"{name}: holds no {FILE}, so nothing tells how its pictures are prepared")
+            raise FactsError(f"{name or folder}: holds no {FILE}, so nothing tells how its pictures are prepared")
         return cls(**{key: value for key, value in record.items() if key in DEFAULTS} | options)
 
     def to_dict(self) -> dict[str, Any]:

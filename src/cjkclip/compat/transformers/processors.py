@@ -6,7 +6,7 @@ Refuses: neither text nor images, options that neither part reads.
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from cjkclip.compat.sources import IGNORED, PLACES, known
+from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
 from cjkclip.compat.transformers.batches import BatchFeature
 from cjkclip.compat.transformers.images import (
     CALL,
@@ -49,8 +49,9 @@ class CLIPProcessor:
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
         """Both parts from the files of a folder or hub repository. Options: `sources.PLACES`, and `sources.IGNORED`."""
         known(options, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
-        image_processor = cls.image_processor_class.from_pretrained(name, **options)
-        return cls(image_processor, cls.tokenizer_class.from_pretrained(name, **options))
+        folder = resolved(name, options, small=True).path
+        image_processor = cls.image_processor_class.from_folder(folder, str(name))
+        return cls(image_processor, cls.tokenizer_class.from_folder(folder))
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write the files of both parts; their paths. A model's own rules for pictures cannot be written so."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from cjkclip.compat.sources import IGNORED, PLACES, folder_of, known
+from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
 from cjkclip.compat.transformers.batches import BatchEncoding
 from cjkclip.compat.transformers.rows import read_rows
 from cjkclip.errors import InputError
@@ -69,10 +69,14 @@ class PreTrainedTokenizer:
         nothing.
         """
         known(options, (*PLACES, *IGNORED, "model_max_length"), f"{cls.__name__}.from_pretrained")
-        folder = folder_of(name, options)
+        return cls.from_folder(resolved(name, options, small=True).path, options.get("model_max_length"))
+
+    @classmethod
+    def from_folder(cls: type[_T], folder: Path, model_max_length: int | None = None) -> _T:
+        """The tokenizer files of a folder on this machine."""
         path = folder / "tokenizer_config.json"
         told = stated_length(read_json(path)) if path.is_file() else None
-        length = options.get("model_max_length") or told or cls.longest
+        length = model_max_length or told or cls.longest
         return cls.over(cls._read(folder, length), length)
 
     @classmethod

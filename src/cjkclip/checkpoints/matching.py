@@ -1,0 +1,114 @@
+"""The layout that a file's tensors have, or the one to write; if none fits, the family or prefix that would fit."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from cjkclip.checkpoints.families import Family, families
+from cjkclip.checkpoints.formats import Checkpoint, Format
+from cjkclip.checkpoints.layouts import homeless, published
+from cjkclip.errors import LayoutError
+
+Pair = tuple[Family, Format]
+
+
+def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
+    """Return the format with a place for the most tensors, the first of equals, and its family.
+
+    Raises LayoutError with the layout, family or prefix that would fit.
+    """
+    matching = _matching(among, checkpoint.tensors)
+    complete = [pair for pair in matching if _is_described(pair[1], checkpoint)]
+    if complete:
+        family, form = best = _best(complete, checkpoint.tensors)
+        left = homeless(form.layout, checkpoint.tensors)
+        if left and (other := _other_family(checkpoint, among)) and not homeless(other[1].layout, checkpoint.tensors):
+            raise LayoutError(_of_family(checkpoint, family.name, other))
+        return best
+    if matching:
+        form = _best(matching, checkpoint.tensors)[1]
+        raise LayoutError(
+            f"{checkpoint.source}: these are tensors of layout {form.layout.name!r}, but {form.config_file} is not "
+            "beside them; put it there, or pass the folder that holds both"
+        )
+    if other := _other_family(checkpoint, among):
+        raise LayoutError(_of_family(checkpoint, among[0].name, other))
+    raise LayoutError(_prefixed(checkpoint) or _unknown(checkpoint, among))
+
+
+def find_layout(name: str, params: Iterable[str]) -> Format:
+    """The format of that layout name that has a place for every parameter, or else the one that comes closest.
+
+    Raises LayoutError if there is no layout of that name.
+    """
+    forms = [form for each in families() for form in each.formats]
+    named = [form for form in forms if form.layout.name == name]
+    if not named:
+        raise LayoutError(f"layout {name!r} does not exist; choose one of {_names(forms)}")
+    params = list(params)
+    return max(named, key=lambda form: sum(published(form.layout, p) is not None for p in params))
+
+
+def _matching(among: Iterable[Family], names: Collection[str]) -> list[Pair]:
+    return [(each, form) for each in among for form in each.formats if form.layout.matches(names)]
+
+
+def _best(pairs: Iterable[Pair], names: Collection[str]) -> Pair:
+    return min(pairs, key=lambda pair: len(homeless(pair[1].layout, names)))
+
+
+def _is_described(form: Format, checkpoint: Checkpoint) -> bool:
+    """Whether the config beside the weights fits the form, if the form needs one."""
+    if form.config_file is None:
+        return True
+    record = checkpoint.json(form.config_file)
+    return record is not None and (form.model_type is None or form.model_type == record.get("model_type"))
+
+
+def _other_family(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair | None:
+    """The best format of the families that were not searched, if one matches with its config."""
+    others = [family for family in families() if family.name not in {each.name for each in among}]
+    pairs = [pair for pair in _matching(others, checkpoint.tensors) if _is_described(pair[1], checkpoint)]
+    return _best(pairs, checkpoint.tensors) if pairs else None
+
+
+def _of_family(checkpoint: Checkpoint, searched: str, other: Pair) -> str:
+    family, form = other
+    return (
+        f"{checkpoint.source}: its tensors do not fit family {searched!r}. They fit layout {form.layout.name!r} of "
+        f'family {family.name!r}: load(..., family="{family.name}")'
+    )
+
+
+def _prefixed(checkpoint: Checkpoint) -> str | None:
+    """The message for names that fit a layout after one prefix is removed; None if no prefix does that."""
+    forms = [form for family in families() for form in family.formats]
+    places: list[tuple[int, str, Format]] = []
+    for form in forms:
+        mark = form.layout.marks[0]
+        for prefix in {name.removesuffix(mark) for name in checkpoint.tensors if name.endswith(mark)}:
+            names = {name.removeprefix(prefix) for name in checkpoint.tensors if name.startswith(prefix)}
+            if prefix and form.layout.matches(names) and not homeless(form.layout, names):
+                places.append((len(names), prefix, form))
+    if not places:
+        return None
+    _, prefix, form = max(places, key=lambda place: place[0])
+    renamed = f'{{n.removeprefix("{prefix}"): t for n, t in state_dict.items() if n.startswith("{prefix}")}}'
+    return (
+        f"{checkpoint.source}: its tensors have the prefix {prefix!r}. Without it they fit layout "
+        f"{form.layout.name!r}. Save the file without it and load that: {renamed}"
+    )
+
+
+def _unknown(checkpoint: Checkpoint, among: Sequence[Family]) -> str:
+    forms, names = [form for family in among for form in family.formats], checkpoint.tensors
+    places = [len(names) - len(homeless(form.layout, names)) for form in forms]
+    most = max(places)
+    nearest = f" Nearest: {forms[places.index(most)].layout.name!r}, with a place for {most} of them." if most else ""
+    listed = "Known layouts" if len(among) > 1 else f"Layouts of family {among[0].name!r}"
+    return (
+        f"{checkpoint.source}: {len(names)} tensors of no known layout (first: {sorted(names)[:3]}). {listed}: "
+        f"{', '.join(_names(forms))}.{nearest} Convert the file to one of them, or report its layout if it is published"
+    )
+
+
+def _names(forms: Iterable[Format]) -> list[str]:
+    return sorted({form.layout.name for form in forms})
