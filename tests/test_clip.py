@@ -165,7 +165,7 @@ def test_the_fingerprint_changes_with_any_parameter(case, tmp_path: Path) -> Non
 def test_names_that_are_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"Did you mean .*'ViT-B/32'"):
         cjkclip.load("ViT-B32")
-    with pytest.raises(ModelNotFoundError, match="holds no weight file"):
+    with pytest.raises(ModelNotFoundError, match="contains no weight file"):
         cjkclip.load(tmp_path)
     with pytest.raises(ModelNotFoundError):
         cjkclip.load(tmp_path / "gone")

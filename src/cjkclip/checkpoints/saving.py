@@ -62,7 +62,7 @@ def _require_scale(form: Format, tensors: layouts.Arrays) -> None:
 def _require_first(folder: Path, file: str) -> None:
     """Raise InputError if `load(folder)` would read other weights than those that are to be written there."""
     there = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set[str]()
-    others = [name for name in weights.wanted(there | {file}) if name != file]
+    others = [name for name in weights.weight_files(there | {file}) if name != file]
     if others:
         raise InputError(
             f"{str(folder)!r} holds {others[0]}, which would be read in the place of the {file} that this layout "
