@@ -174,9 +174,9 @@ def folder_with(tmp_path: Path, name: str, content: bytes) -> Path:
     [
         ("mojj", "Did you mean 'moji'?"),
         ("ViT-B-23", "Did you mean"),
-        ("./no/such/folder", "no file or folder"),
+        ("./no/such/folder", "no file or directory"),
         ("{tmp}", "no weight file"),
-        ("", "no model"),
+        ("", "is not a model"),
         (str(GOOD), "a.png"),
     ],
 )
