@@ -207,9 +207,9 @@ def test_a_snapshot_in_another_cache_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "case", "message"),
     [
-        ("CLIPModel", "hf-chinese-clip", "this model has no such pair"),
-        ("ChineseCLIPModel", "hf-clip-eos2", "holds a ViT and a BERT"),
-        ("CLIPModel", "rinna-clip", "this model has no such pair"),
+        ("CLIPModel", "hf-chinese-clip", "needs a ViT and a causal text tower"),
+        ("ChineseCLIPModel", "hf-clip-eos2", "needs a ViT and a BERT"),
+        ("CLIPModel", "rinna-clip", "needs a ViT and a causal text tower"),
         ("CLIPTextModel", "hf-chinese-clip", "no causal text tower"),
         ("CLIPVisionModel", "hf-clip-text-projection", "no ViT image tower"),
         ("CLIPTextModelWithProjection", "hf-clip-v5-unprefixed/text", "text.proj.weight"),

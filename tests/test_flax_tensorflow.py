@@ -144,7 +144,10 @@ def test_flax_keeps_half_precision(tmp_path):
 
 
 def test_tensorflow_is_read_only(tmp_path):
-    with pytest.raises(LayoutError, match="layout 'tensorflow' is only read here; save as 'transformers'"):
+    with pytest.raises(
+        LayoutError,
+        match=r"layout 'tensorflow' can be read but not written\. Use save\(folder, layout=.transformers.\)",
+    ):
         cjkclip.load(EOS2).save(tmp_path, layout="tensorflow")
     assert list(tmp_path.iterdir()) == []
 
