@@ -155,7 +155,9 @@ def test_tensorflow_is_read_only(tmp_path):
 @pytest.mark.parametrize("form", FILES)
 def test_a_file_without_its_config_says_what_is_missing(tmp_path, form):
     shutil.copy(EOS2 / FILES[form], tmp_path)
-    with pytest.raises(LayoutError, match=f"tensors of layout '{form}', but config.json is not beside them"):
+    with pytest.raises(
+        LayoutError, match=f"the tensors have layout '{form}', but no fitting config.json is beside them"
+    ):
         cjkclip.load(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The layout that a file's tensors have, or the one to write; if none fits, the family or prefix that would fit."""
+"""Find the layout of a file's tensors, or the one to write. If none fits, find the family or prefix that would."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -7,6 +7,7 @@ from cjkclip.checkpoints.formats import Checkpoint, Format
 from cjkclip.checkpoints.layouts import homeless, published
 from cjkclip.errors import LayoutError
 
+MOST_NAMES = 5000  # compared with every layout for an error message; no known CLIP has so many
 Pair = tuple[Family, Format]
 
 
@@ -26,8 +27,8 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
     if matching:
         form = _best(matching, checkpoint.tensors)[1]
         raise LayoutError(
-            f"{checkpoint.source}: these are tensors of layout {form.layout.name!r}, but {form.config_file} is not "
-            "beside them; put it there, or pass the folder that holds both"
+            f"{checkpoint.source}: the tensors have layout {form.layout.name!r}, but no fitting {form.config_file} is "
+            "beside them. Put it there, or pass the directory that contains both"
         )
     if other := _other_family(checkpoint, among):
         raise LayoutError(_of_family(checkpoint, among[0].name, other))
@@ -35,16 +36,16 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
 
 
 def find_layout(name: str, params: Iterable[str]) -> Format:
-    """The format of that layout name that has a place for every parameter, or else the one that comes closest.
+    """Return the format of that layout name with a place for the most parameters.
 
     Raises LayoutError if there is no layout of that name.
     """
     forms = [form for each in families() for form in each.formats]
-    named = [form for form in forms if form.layout.name == name]
-    if not named:
-        raise LayoutError(f"layout {name!r} does not exist; choose one of {_names(forms)}")
+    candidates = [form for form in forms if form.layout.name == name]
+    if not candidates:
+        raise LayoutError(f"layout {name!r} does not exist. Use one of {_names(forms)}")
     params = list(params)
-    return max(named, key=lambda form: sum(published(form.layout, p) is not None for p in params))
+    return max(candidates, key=lambda form: sum(published(form.layout, p) is not None for p in params))
 
 
 def _matching(among: Iterable[Family], names: Collection[str]) -> list[Pair]:
@@ -64,7 +65,7 @@ def _is_described(form: Format, checkpoint: Checkpoint) -> bool:
 
 
 def _other_family(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair | None:
-    """The best format of the families that were not searched, if one matches with its config."""
+    """Return the best format of the families that were not searched, or None."""
     others = [family for family in families() if family.name not in {each.name for each in among}]
     pairs = [pair for pair in _matching(others, checkpoint.tensors) if _is_described(pair[1], checkpoint)]
     return _best(pairs, checkpoint.tensors) if pairs else None
@@ -79,19 +80,22 @@ def _of_family(checkpoint: Checkpoint, searched: str, other: Pair) -> str:
 
 
 def _prefixed(checkpoint: Checkpoint) -> str | None:
-    """The message for names that fit a layout after one prefix is removed; None if no prefix does that."""
-    forms = [form for family in families() for form in family.formats]
+    """Return the message if the names fit a layout without a common prefix, else None."""
+    forms, every = [form for family in families() for form in family.formats], sorted(checkpoint.tensors)[:MOST_NAMES]
+    middle = every[len(every) // 2] if every else ""  # a prefix of most names is a prefix of the middle one
     places: list[tuple[int, str, Format]] = []
     for form in forms:
         mark = form.layout.marks[0]
-        for prefix in {name.removesuffix(mark) for name in checkpoint.tensors if name.endswith(mark)}:
-            names = {name.removeprefix(prefix) for name in checkpoint.tensors if name.startswith(prefix)}
-            if prefix and form.layout.matches(names) and not homeless(form.layout, names):
+        for prefix in {name.removesuffix(mark) for name in every if name.endswith(mark)}:
+            if not prefix or not middle.startswith(prefix):
+                continue
+            names = {name.removeprefix(prefix) for name in every if name.startswith(prefix)}
+            if 2 * len(names) > len(every) and form.layout.matches(names) and not homeless(form.layout, names):
                 places.append((len(names), prefix, form))
     if not places:
         return None
     _, prefix, form = max(places, key=lambda place: place[0])
-    renamed = f'{{n.removeprefix("{prefix}"): t for n, t in state_dict.items() if n.startswith("{prefix}")}}'
+    renamed = f"{{n.removeprefix({prefix!r}): t for n, t in state_dict.items() if n.startswith({prefix!r})}}"
     return (
         f"{checkpoint.source}: its tensors have the prefix {prefix!r}. Without it they fit layout "
         f"{form.layout.name!r}. Save the file without it and load that: {renamed}"
@@ -99,13 +103,14 @@ def _prefixed(checkpoint: Checkpoint) -> str | None:
 
 
 def _unknown(checkpoint: Checkpoint, among: Sequence[Family]) -> str:
-    forms, names = [form for family in among for form in family.formats], checkpoint.tensors
+    forms, names = [form for family in among for form in family.formats], sorted(checkpoint.tensors)[:MOST_NAMES]
     places = [len(names) - len(homeless(form.layout, names)) for form in forms]
     most = max(places)
     nearest = f" Nearest: {forms[places.index(most)].layout.name!r}, with a place for {most} of them." if most else ""
+    count = len(checkpoint.tensors)
     listed = "Known layouts" if len(among) > 1 else f"Layouts of family {among[0].name!r}"
     return (
-        f"{checkpoint.source}: {len(names)} tensors of no known layout (first: {sorted(names)[:3]}). {listed}: "
+        f"{checkpoint.source}: {count} tensors of no known layout (first: {names[:3]}). {listed}: "
         f"{', '.join(_names(forms))}.{nearest} Convert the file to one of them, or report its layout if it is published"
     )
 

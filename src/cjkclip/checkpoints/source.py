@@ -1,4 +1,4 @@
-"""From a model's name to its release and the path of its files, resolved once and passed on."""
+"""Resolve a model's name once: its family, its release and the path of its files."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -107,7 +107,7 @@ def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict
     """Write the folder, whole or not at all; returns the facts that the layout does not keep."""
     with new_folder(folder, instead=True) as part:
         clip.save(part, layout)
-        lacks = _lacking(clip, checkpoints.told(part), layout)
+        lacks = _lacking(clip, checkpoints.stored_config(part), layout)
         _require_room(folder, force)  # once more: another program may have written there in the meantime
     return lacks
 
