@@ -1,1 +1,1 @@
-"""What is measured, beside which peer. `make bench` runs it; docs/benchmarks.md holds the last table."""
+"""Benchmarks against other CLIP packages. `make bench` runs them; docs/benchmarks.md contains the last tables."""

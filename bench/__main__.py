@@ -1,8 +1,8 @@
-"""`make bench`: what is computed here beside what the peers compute, on the same random weights in the same process.
+"""`make bench`: compare the speed of cjkclip with other packages, on the same random weights in the same process.
 
-Chinese-CLIP ViT-B/16 and CLIP ViT-B/32 in their real shapes. Writes this processor's section of
+Uses Chinese-CLIP ViT-B/16, CLIP ViT-B/32 and other models in their real shapes. Writes this processor's section of
 docs/benchmarks.md, and bench/out/encode.json.
-`python -m bench --quick` takes fewer rounds and writes nothing.
+`python -m bench --quick` runs fewer rounds and writes nothing.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from cjkclip.speed import work
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 TEXTS, LENGTH = 32, 77
-WIDE = 190  # columns of a table that goes into a file
+WIDE = 190  # columns of a table that is printed to a file
 
 
 def write_peer(folder: Path) -> Any:
-    """transformers' CLIPModel in its default shape (ViT-B/32), random weights, saved to `folder`."""
+    """Save transformers' CLIPModel in its default shape (ViT-B/32) with random weights to `folder`, and return it."""
     peer = transformers()
     torch.manual_seed(0)
     model = peer.CLIPModel(peer.CLIPConfig()).eval()
@@ -42,7 +42,7 @@ def write_peer(folder: Path) -> Any:
 
 
 def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.ndarray) -> Row:
-    """One tower of one engine beside transformers on the same weights and inputs."""
+    """Compare one tower of one engine with transformers, on the same weights and inputs."""
     image = inputs.ndim == 4
     tensor = torch.tensor(inputs)
 
@@ -51,8 +51,8 @@ def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.nda
 
     def theirs() -> np.ndarray:
         with torch.inference_mode():
-            found = peer.get_image_features(tensor) if image else peer.get_text_features(tensor)
-        return found.pooler_output.numpy()
+            outputs = peer.get_image_features(tensor) if image else peer.get_text_features(tensor)
+        return outputs.pooler_output.numpy()
 
     difference = float(np.abs(ours() - theirs()).max())
     a, b = alternate(ours, theirs, rounds)
@@ -63,6 +63,7 @@ def compare(job: str, rounds: int, clip: cjkclip.Clip, peer: Any, inputs: np.nda
 
 
 def measure(rounds: int) -> list[Row]:
+    """Compare both towers of CLIP ViT-B/32 with transformers, in every engine."""
     rng = np.random.default_rng(0)
     one, eight = (rng.normal(size=(n, 3, 224, 224)).astype(np.float32) for n in (1, 8))
     ids = rng.integers(1, 49_000, (TEXTS, LENGTH))
@@ -72,7 +73,9 @@ def measure(rounds: int) -> list[Row]:
         peer = write_peer(Path(folder))
         for engine, precision in (("openvino", "fp32"), ("openvino", "auto"), ("torch", "fp32")):
             clip = cjkclip.load(folder, engine=engine, precision=precision)
-            if precision == "auto" and clip.engine.precision == "fp32":  # no bf16 here: the row is there already
+            if (
+                precision == "auto" and clip.engine.precision == "fp32"
+            ):  # no bf16 on this processor: the row exists already
                 continue
             rows.append(compare("ViT-B/32, 1 picture", rounds, clip, peer, one))
             rows.append(compare("ViT-B/32, 8 pictures", rounds, clip, peer, eight))
@@ -81,7 +84,7 @@ def measure(rounds: int) -> list[Row]:
 
 
 def moji_speed(rounds: int) -> str:
-    """How fast the bundled model answers; no peer knows it."""
+    """Measure the bundled model, which other packages cannot load."""
     clip = cjkclip.load("moji")
     pictures = [picture for _, picture in cjkclip.moji.gallery("noto")[:256]]
     names = [concept.names["ja"] for concept, _ in cjkclip.moji.gallery("noto")[:256]]
@@ -90,35 +93,35 @@ def moji_speed(rounds: int) -> str:
 
 
 def show(rows: list[Row]) -> None:
-    table = Table(title="beside the peer, in one run, A B A B, medians")
-    for heading in ("job", "cjkclip", "peer", "times faster", "aim", "of the limit", "largest difference"):
+    table = Table(title="compared with other packages, in one run, A B A B, medians")
+    for heading in ("job", "cjkclip", "peer", "times faster", "aim", "share of the limit", "largest difference"):
         table.add_column(heading, justify="left" if heading in ("job", "cjkclip", "peer") else "right")
     for row in rows:
-        found = (f"{row.ratio:.2f}", row.aim, percent(row.share), f"{row.difference:.1e}")
-        table.add_row(row.job, row.ours, row.peer, *found)
+        cells = (f"{row.ratio:.2f}", row.aim, percent(row.share), f"{row.difference:.1e}")
+        table.add_row(row.job, row.ours, row.peer, *cells)
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def record(row: Row) -> dict[str, Any]:
-    """A row as plain data."""
+    """Return a row as plain data."""
     return dataclasses.asdict(row) | {"ratio": row.ratio, "share": row.share}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three rounds, nothing written")
+    parser.add_argument("--quick", action="store_true", help="run three rounds and write nothing")
     quick = parser.parse_args().quick
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the peer's deprecations are not ours
+        warnings.simplefilter("ignore")  # deprecation warnings of the other packages
         rounds = 3 if quick else 7
         rows = list[Row]()
         for part in (chinese.measure, shapes.measure, measure, photos.measure):
-            show(found := aims.aimed(part(rounds), pages.here()))  # the whole takes half an hour
-            rows += found
+            show(part_rows := aims.aimed(part(rounds), pages.here()))  # print each part: all of them take half an hour
+            rows += part_rows
     speed = moji_speed(rounds)
     Console().print(speed)
     for one in aims.missed(rows, pages.here()):
-        Console().print(f"no row for the aim {one.times} of {one.job!r}, {one.ours!r}, {one.peer!r}")
+        Console().print(f"no row for aim {one.times}: {one.job!r}, {one.ours!r}, {one.peer!r}")
     if quick:
         return
     out = HERE / "out"

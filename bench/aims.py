@@ -1,6 +1,6 @@
-"""How many times faster than a peer the project wants to be, by row of the benchmarks.
+"""The project's aims: how many times faster than another package each row of the benchmarks should be.
 
-Patterns are those of file names. Rows without a peer that matters, or whose goal nobody set, have none.
+Rows are matched with file name patterns. A row without a relevant peer or without a goal has no aim.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from cjkclip.machine.processor import INT8
 
 @dataclass(frozen=True, kw_only=True)
 class Aim:
-    """A goal for the rows whose words fit."""
+    """The goal of all rows whose texts match."""
 
     job: str
     ours: str
     peer: str
     times: float
-    needs: tuple[str, ...] = ()  # what a processor multiplies, any of it, as cjkclip.machine.processor calls it
-    on_amd: float | None = None  # instead of `times` on AMD with AVX-512, where the peer's library takes a slow path
+    needs: tuple[str, ...] = ()  # the processor must multiply one of these, named as in cjkclip.machine.processor
+    on_amd: float | None = None  # replaces `times` on AMD with AVX-512, where the peer's library takes a slow path
 
     def fits(self, row: Row) -> bool:
-        """Is it about this row?"""
+        """Whether the aim applies to this row."""
         words = ((row.job, self.job), (row.ours, self.ours), (row.peer, self.peer))
         return all(fnmatchcase(word, pattern) for word, pattern in words)
 
@@ -54,7 +54,7 @@ AIMS = (
     _aim("* captions", DEFAULT, "*, padded to the longest *", 5.0),
     _aim("* captions", DEFAULT, "*, padded to 52 *", 12.0),
     _aim("tokenise *", "tokenizer", "cn_clip.tokenize", 1.6),
-    # within one grey level: equal, or in haste where a file is too small to be decoded at a fraction of its size
+    # within one grey level: equal, or in fast mode where a file is too small to be decoded at a fraction of its size
     _aim("JPEG of * to pixels", "exact=True", "open_clip's transform", 2.4),
     _aim("JPEG of 0.3 MP* to pixels", "exact=False", "open_clip's transform", 2.4),
     _aim("JPEG of 12 MP* to pixels", "exact=False", "open_clip's transform", 4.2),
@@ -71,12 +71,12 @@ AIMS = (
 
 
 def aimed(rows: Sequence[Row], here: Mapping[str, Any]) -> list[Row]:
-    """The rows with their goals on the machine that `cjkclip.machine.processor` describes."""
+    """Return the rows with their aims on the machine `here`, as described by `cjkclip.machine.processor`."""
     return [replace(row, aim=aim(row, here)) for row in rows]
 
 
 def aim(row: Row, here: Mapping[str, Any]) -> str:
-    """A row's goal for a table, or nothing; in parentheses where this processor lacks what it takes."""
+    """Return a row's aim as text: in parentheses if this processor lacks `needs`, empty if there is none."""
     for one in AIMS:
         if one.fits(row):
             slow = "AMD" in here["processor"] and "AVX-512 VNNI" in here["multiplies"]
@@ -86,10 +86,10 @@ def aim(row: Row, here: Mapping[str, Any]) -> str:
 
 
 def missed(rows: Sequence[Row], here: Mapping[str, Any]) -> list[Aim]:
-    """The goals here that no row is about: whoever renames a row has to rename its goal."""
+    """Return the aims on this machine that match no row: an aim must be renamed together with its row."""
     return [one for one in AIMS if _has(here, one.needs) and not any(one.fits(row) for row in rows)]
 
 
 def _has(here: Mapping[str, Any], needs: tuple[str, ...]) -> bool:
-    """Does the processor multiply any of what is needed?"""
+    """Whether the processor multiplies one of the required number formats."""
     return not needs or not set(needs).isdisjoint(here["multiplies"])

@@ -1,7 +1,7 @@
-"""`python -m bench.embedding`: `cjkclip embed` over folders of 2,000, 20,000 and 100,000 pictures.
+"""`python -m bench.embedding`: `cjkclip embed` over directories of 2,000, 20,000 and 100,000 images.
 
-Writes small JPEG files into a temporary folder, runs the program on them with the bundled model in a process of its own
-and looks every fifth of a second at how much memory is its own. Linux only: memory is read from /proc.
+Writes small JPEG files to a temporary directory and runs the command on them with the bundled model in its own process.
+Reads that process's own memory every fifth of a second from /proc, so this runs only on Linux.
 """
 
 import argparse
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "embedding.md"
 COUNTS = (2_000, 20_000, 100_000)
 SIDES = (128, 96)  # pixels
-DIFFERENT = 500  # contents; each picture is a file of its own
+DIFFERENT = 500  # different contents; every image is a separate file
 MIB = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One run. Memory in bytes, times in seconds; `whole` is the loop over pictures, without the start."""
+    """One run. Memory in bytes, times in seconds; `whole` is the loop over images, without the start."""
 
     pictures: int
     own: int
@@ -42,37 +42,37 @@ class Line:
 
 
 def write_pictures(folder: Path, count: int) -> None:
-    """Noise that JPEG does not make trivial, laid out in folders of a thousand."""
+    """Write noise that JPEG cannot compress to almost nothing, a thousand files per directory."""
     rng = np.random.default_rng(0)
-    made: list[bytes] = []
+    contents: list[bytes] = []
     for number in range(count):
         file = folder / f"{number // 1000:03d}" / f"IMG_{number:06d}.jpg"
         file.parent.mkdir(exist_ok=True)
-        if len(made) < DIFFERENT:
+        if len(contents) < DIFFERENT:
             coarse = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize(SIDES, Image.Resampling.BICUBIC).save(file, quality=85)
-            made.append(file.read_bytes())
+            contents.append(file.read_bytes())
         else:
-            file.write_bytes(made[number % DIFFERENT])
+            file.write_bytes(contents[number % DIFFERENT])
 
 
 def embed(folder: Path, count: int) -> Line:
-    """Run the program over a folder and watch it."""
+    """Run the command over a directory and measure it."""
     out = folder / "vectors.safetensors"
     words = [sys.executable, "-m", "cjkclip", "embed", str(folder), "--out", str(out)]
     most = 0
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        with subprocess.Popen(words, stdout=said) as process:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as stdout:
+        with subprocess.Popen(words, stdout=stdout) as process:
             while process.poll() is None:
                 most = max(most, _own(process.pid))
                 time.sleep(0.2)
-        said.seek(0)
-        told = said.read()
-    assert process.returncode == 0, told
+        stdout.seek(0)
+        output = stdout.read()
+    assert process.returncode == 0, output
     gallery = Gallery.load(out)
     assert len(gallery) == count
     whole, waiting, encoding, writing = (
-        float(seconds.replace(",", "")) for seconds in re.findall(r"([\d.,]+) s\b", told)
+        float(seconds.replace(",", "")) for seconds in re.findall(r"([\d.,]+) s\b", output)
     )
     return Line(
         pictures=count,
@@ -87,7 +87,7 @@ def embed(folder: Path, count: int) -> Line:
 
 
 def _own(pid: int) -> int:
-    """RssAnon of a process in bytes; 0 once it has ended."""
+    """Return RssAnon of a process in bytes, or 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -96,7 +96,7 @@ def _own(pid: int) -> int:
 
 
 def markdown(lines: list[Line]) -> str:
-    """The table of docs/benchmarks/embedding.md."""
+    """Return the table of docs/benchmarks/embedding.md."""
     rows = [
         "| pictures | own memory MiB | names MiB | vectors MiB | pictures/s | waiting s | encoding s | writing s |",
         "|---|---|---|---|---|---|---|---|",
@@ -109,9 +109,9 @@ def markdown(lines: list[Line]) -> str:
 
 
 def main() -> None:
-    """Measure, print; without arguments write the page."""
+    """Measure and print; without arguments, write the page too."""
     parser = argparse.ArgumentParser(prog="python -m bench.embedding", description=__doc__)
-    parser.add_argument("counts", nargs="*", type=int, help="how many pictures; nothing is written then")
+    parser.add_argument("counts", nargs="*", type=int, help="numbers of images; the page is not written then")
     counts = parser.parse_args().counts
     lines: list[Line] = []
     for count in counts or COUNTS:

@@ -1,9 +1,9 @@
-"""`python -m bench.gpu`: ViT-B/16 and ViT-L/14 on a CUDA device, beside transformers and open_clip in bfloat16.
+"""`python -m bench.gpu`: ViT-B/16 and ViT-L/14 on a CUDA device, against transformers and open_clip in bfloat16.
 
-All three hold the same random weights and are asked alike: float32 pixels, or ids, in the computer's memory become
-features in the computer's memory. The peers are used as their pages say: weights in bfloat16, scaled dot product
-attention, `.to(device)` and `.cpu()`. Ours is warmed until its blocks are compiled. Writes docs/benchmarks/gpu.md.
-`--device cpu --batches 2` tries the same on a computer without a card and writes nothing.
+All three have the same random weights and inputs: float32 pixels or token ids in the computer's memory become features
+in the computer's memory. The other packages run as documented: weights in bfloat16, scaled dot product attention,
+`.to(device)` and `.cpu()`. cjkclip warms up until its blocks are compiled. Writes docs/benchmarks/gpu.md.
+`--device cpu --batches 2` runs the same code on a computer without a card and writes nothing.
 """
 
 import argparse
@@ -35,7 +35,7 @@ TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A published size, by the name that open_clip has for it, and what transformers is told of it."""
+    """A published size: open_clip's name for it, and the config values for transformers."""
 
     name: str
     open_clip: str
@@ -52,7 +52,7 @@ Encode = Callable[[np.ndarray], np.ndarray]
 
 
 def peers(folder: Path, shape: Shape, model: Any, device: str) -> dict[str, tuple[Encode, Encode]]:
-    """Image and text features by transformers and by open_clip."""
+    """Return functions that compute image and text features with transformers and with open_clip."""
     file = cjkclip.load(folder).save(folder / "open_clip", layout="open_clip") / "open_clip_model.safetensors"
     other = open_clip().create_model(shape.open_clip, pretrained=str(file), precision="pure_bf16", device=device).eval()
     half = model.to(device, torch.bfloat16).eval()
@@ -76,7 +76,7 @@ def peers(folder: Path, shape: Shape, model: Any, device: str) -> dict[str, tupl
 
 
 def fetched(encode: Callable[[np.ndarray], torch.Tensor]) -> Encode:
-    """Without gradients, and waited for."""
+    """Wrap `encode` to run without gradients and to return the result in the computer's memory."""
 
     def call(inputs: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -86,7 +86,7 @@ def fetched(encode: Callable[[np.ndarray], torch.Tensor]) -> Encode:
 
 
 def measure(shape: Shape, device: str, batches: list[int], rounds: int) -> Iterator[Row]:
-    """Both towers, each batch beside each peer."""
+    """Measure both towers with every batch size against each other package."""
     torch.manual_seed(0)
     peer = transformers()
     config = peer.CLIPConfig(vision_config=shape.vision, text_config=shape.text, projection_dim=shape.embed)
@@ -115,43 +115,43 @@ def measure(shape: Shape, device: str, batches: list[int], rounds: int) -> Itera
 
 
 def words(count: int) -> np.ndarray:
-    """Ids of texts that fill the context: 49,407 ends them, as in CLIP's vocabulary."""
+    """Return token ids of texts that fill the context; 49,407 is the end token of CLIP's vocabulary."""
     ids = np.random.default_rng(0).integers(1, 49_000, (count, LENGTH))
     ids[:, -1] = 49_407
     return ids
 
 
 def beside(job: str, peer: str, calls: tuple[Encode, Encode], inputs: np.ndarray, rounds: int) -> Row:
-    """One line: ours first, in turn. The difference is that of unit vectors."""
+    """Measure one row; both sides run in turn. The difference is between normalised embeddings."""
     ours, theirs = calls
     for _ in range(4):  # plain, compiled, recorded, replayed
-        got, want = unit(ours(inputs)), unit(theirs(inputs))
+        actual, expected = unit(ours(inputs)), unit(theirs(inputs))
     a, b = medians([lambda: ours(inputs), lambda: theirs(inputs)], rounds)
-    difference = float(np.abs(got - want).max())
+    difference = float(np.abs(actual - expected).max())
     return Row(job=job, ours="torch bf16", peer=peer, ours_s=a, peer_s=b, difference=difference)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of unit length."""
+    """Return the rows normalised to unit length."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def main() -> None:
-    """Measure, print, and write the page's section for this card."""
+    """Measure, print, and write the section of this card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 256])
     parser.add_argument("--rounds", type=int, default=15)
-    asked = parser.parse_args()
-    gpu.COMPILE_AFTER = 0.0  # not after half a minute of work, as for everybody: at the second call
+    options = parser.parse_args()
+    gpu.COMPILE_AFTER = 0.0  # compile at the second call, not after half a minute of work
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = [row for shape in SHAPES for row in measure(shape, asked.device, asked.batches, asked.rounds)]
+        rows = [row for shape in SHAPES for row in measure(shape, options.device, options.batches, options.rounds)]
     table = markdown(rows)
     print(table)
-    if asked.device.startswith("cuda"):
-        said = f"torch {torch.__version__}, transformers {transformers().__version__}\n\n{table}"
-        page = pages.merged(PAGE.read_text("utf-8"), torch.cuda.get_device_name(asked.device), said)
+    if options.device.startswith("cuda"):
+        body = f"torch {torch.__version__}, transformers {transformers().__version__}\n\n{table}"
+        page = pages.merged(PAGE.read_text("utf-8"), torch.cuda.get_device_name(options.device), body)
         PAGE.write_text(page, "utf-8")
 
 

@@ -1,7 +1,7 @@
-"""`python -m bench.memory`: what loading a ViT-L/14 takes, beside the size of its file.
+"""`python -m bench.memory`: the process's own memory to load and run a ViT-L/14, compared with its file.
 
-Writes checkpoints of the real shape with random weights into a temporary folder and loads each in a process of its
-own, once for every line of the table. Linux only: memory is read from /proc.
+Writes checkpoints of the real shape with random weights to a temporary directory and loads each in its own process,
+once per line of the table. Runs only on Linux, because memory is read from /proc.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,23 +31,24 @@ FILES = {
     "Flax, fp32": ("flax", "F32"),
 }
 FACTS = {"vision.act": "quick_gelu", "text.act": "quick_gelu", "vision.heads": 16, "text.heads": 12}
+EVERY = 0.003  # seconds between two looks at the process's memory
 JOBS = {"load": ("numpy", False), "openvino": ("openvino", True), "torch": ("torch", True)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One process. Sizes in bytes, over what the process held before the load."""
+    """One process. Sizes in bytes, without the memory that the process held before the load."""
 
     file: str
     job: str
     stored: int  # the weight file
-    peak: int  # of everything resident, pages of the mapped file among them
-    anonymous: int  # of that, at the end: memory of the process's own
-    mapped: int  # of that, at the end: pages of files, which the system can take back at any time
+    most: int  # memory of the process's own, at most
+    own: int  # the same, at the end
+    mapped: int  # at the end: pages of files, which the system can take back at any time
 
 
 def write_checkpoint(folder: Path, layout: str, element: str) -> Path:
-    """A ViT-L/14 with random weights; returns the weight file."""
+    """Write a ViT-L/14 with random weights and return the weight file."""
     from cjkclip.checkpoints import Found
     from cjkclip.checkpoints.families import family
     from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
@@ -76,34 +78,42 @@ def write_checkpoint(folder: Path, layout: str, element: str) -> Path:
 
 
 def child(folder: str, engine: str, encode: bool) -> dict[str, int]:
-    """Load, and encode if asked; what it took."""
+    """Load, encode if `encode`, and return the memory that this needed."""
     import cjkclip
 
-    ready = cjkclip.load("moji", engine=engine)  # whatever is imported on the way is imported now
+    ready = cjkclip.load("moji", engine=engine)  # imports every module before memory is measured
     picture = np.zeros((300, 300, 3), np.uint8)
     if encode:
         ready.encode_image(picture), ready.encode_text(["a cat"])
-    Path("/proc/self/clear_refs").write_text("5")
-    before = status()
+    before, samples, done = status(), list[int](), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(EVERY):
+            samples.append(status()["RssAnon"])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     clip = cjkclip.load(folder, engine=engine, facts=FACTS if list(Path(folder).glob("*.pt")) else {})
     if encode:
         clip.encode_image(picture), clip.encode_text(["a cat"])
+    done.set()
+    watcher.join()
     after = status()
     return {
-        "peak": after["VmHWM"] - before["VmRSS"],
-        "anonymous": after["RssAnon"] - before["RssAnon"],
+        "most": max(*samples, after["RssAnon"]) - before["RssAnon"],
+        "own": after["RssAnon"] - before["RssAnon"],
         "mapped": after["RssFile"] - before["RssFile"],
     }
 
 
 def status() -> Mapping[str, int]:
-    """Memory of this process in bytes, by the kernel's names."""
+    """Return the memory of this process in bytes, by the kernel's names."""
     lines = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
     return {name: int(value.split()[0]) * 1024 for name, _, value in lines if value.endswith(" kB")}
 
 
 def measure() -> list[Line]:
-    """Every line, one process after the other; each file is deleted before the next is written."""
+    """Measure every line, one process after the other. Each file is deleted before the next one is written."""
     lines: list[Line] = []
     for file, (layout, element) in FILES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -124,24 +134,24 @@ def _run(expression: str) -> Any:
 
 
 def markdown(lines: list[Line]) -> str:
-    """The table of docs/benchmarks/memory.md."""
-    names = {"load": "`load`, nothing used", "openvino": "`load`, encode, OpenVINO", "torch": "`load`, encode, torch"}
+    """Return the table of docs/benchmarks/memory.md."""
+    names = {"load": "`load` only", "openvino": "`load`, encode, OpenVINO", "torch": "`load`, encode, torch"}
     rows = [
-        "| file | MiB | what was done | peak MiB | times the file | own MiB | mapped MiB |",
+        "| file | MiB | operation | own MiB at most | times the file | own MiB at the end | mapped MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        cells = (line.stored, line.peak, line.anonymous, line.mapped)
-        stored, peak, own, mapped = (f"{cell / MIB:.0f}" for cell in cells)
-        ratio = f"{line.peak / line.stored:.2f}"
-        rows.append(f"| {line.file} | {stored} | {names[line.job]} | {peak} | {ratio} | {own} | {mapped} |")
+        cells = (line.stored, line.most, line.own, line.mapped)
+        stored, most, own, mapped = (f"{cell / MIB:.0f}" for cell in cells)
+        ratio = f"{line.most / line.stored:.2f}"
+        rows.append(f"| {line.file} | {stored} | {names[line.job]} | {most} | {ratio} | {own} | {mapped} |")
     return "\n".join(rows)
 
 
 def main() -> None:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="nothing written")
+    parser.add_argument("--quick", action="store_true", help="do not write the page")
     quick = parser.parse_args().quick
     table = markdown(measure())
     print(table)

@@ -1,6 +1,6 @@
-"""Pages of measurements: a section for each processor. A run replaces its own and leaves the others as they stand.
+"""Pages of measurements with one section per processor. A run replaces its own section and keeps the others.
 
-What stands above the sections is written by hand, in the page.
+The text above the sections is written by hand in the page.
 """
 
 import re
@@ -14,19 +14,19 @@ _BEGIN = re.compile(r"^## ", re.MULTILINE)
 
 
 def here() -> dict[str, Any]:
-    """The processor, its cores, and the packages that take part."""
+    """Return the processor, its cores, and the versions of the measured packages."""
     return processor.describe(PACKAGES)
 
 
 def write(path: Path, body: str) -> None:
-    """Put what was measured on this machine into a page."""
-    found = here()
-    page, said = path.read_text("utf-8"), f"{processor.software(found)}\n\n{body}"
-    path.write_text(merged(page, processor.hardware(found), said), "utf-8")
+    """Write the results of this machine into a page."""
+    description = here()
+    page, section = path.read_text("utf-8"), f"{processor.software(description)}\n\n{body}"
+    path.write_text(merged(page, processor.hardware(description), section), "utf-8")
 
 
 def merged(page: str, heading: str, body: str) -> str:
-    """`page` with a new section on top of the others, and without the older one of that heading.
+    """Return `page` with the new section before the others and without an older section of the same heading.
 
     >>> merged("# Speed\\n\\n## A, 2 cores\\n\\n5\\n\\n## B, 2 cores\\n\\n7\\n", "B, 2 cores", "9")
     '# Speed\\n\\n## B, 2 cores\\n\\n9\\n\\n## A, 2 cores\\n\\n5\\n'

@@ -1,8 +1,8 @@
-"""A folder of JPEG photographs to vectors on disk, Chinese-CLIP ViT-B/16 with random weights.
+"""A directory of JPEG photographs to embeddings on disk, with Chinese-CLIP ViT-B/16 and random weights.
 
-Ours is `encode_image` over paths as `cjkclip embed` calls it. The peers are the usual loops in fp32: transformers one
-picture at a time; cn_clip's way, its transform and batches of 32; and sentence-transformers' `encode` around the same
-model, of pictures that Pillow opens (given paths, it asks the part of torchvision that has no CPU build here).
+cjkclip runs `encode_image` over paths, as `cjkclip embed` does. The other packages run the usual loops in fp32:
+transformers with one image at a time, cn_clip's transform with batches of 32, and sentence-transformers' `encode` with
+the same model on images opened by Pillow (with paths it needs a part of torchvision that has no CPU build here).
 """
 
 import tempfile
@@ -26,7 +26,7 @@ Loop = Callable[[list[Path]], np.ndarray]
 
 
 def measure(rounds: int) -> list[Row]:
-    """Every size: ours in each way beside each of the loops, all in turn."""
+    """Measure every size: each setting of cjkclip against each loop, all in turn."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         model = write_peer(Path(folder))
@@ -43,18 +43,18 @@ def measure(rounds: int) -> list[Row]:
                 f"exact=False, {used('default', default)}": ours_by(default, exact=False),
                 "exact=True, openvino int8": ours_by(int8, exact=True),
             }
-            if name != "12 MP":  # smaller files are hardly worth the haste
+            if name != "12 MP":  # fast mode gains little for smaller files
                 del ours[f"exact=False, {used('default', default)}"]
             rows += beside(f"{PHOTOS} photographs of {name} to vectors on disk", ours, peers, photos, min(3, rounds))
     return rows
 
 
 def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list[Path], rounds: int) -> list[Row]:
-    """A row for each pair."""
-    found: dict[str, np.ndarray] = {}
+    """Measure all loops in turn and return a row for each pair."""
+    vectors_by_loop: dict[str, np.ndarray] = {}
 
     def call(name: str, loop: Loop) -> None:
-        found[name] = loop(photos)
+        vectors_by_loop[name] = loop(photos)
 
     loops = ours | peers
     times = medians([lambda name=name, loop=loop: call(name, loop) for name, loop in loops.items()], rounds)
@@ -66,7 +66,7 @@ def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list
             peer=peer,
             ours_s=took[one],
             peer_s=took[peer],
-            difference=float(np.abs(found[one] - found[peer]).max()),
+            difference=float(np.abs(vectors_by_loop[one] - vectors_by_loop[peer]).max()),
         )
         for one in ours
         for peer in peers
@@ -74,12 +74,12 @@ def beside(job: str, ours: dict[str, Loop], peers: dict[str, Loop], photos: list
 
 
 def ours_by(clip: cjkclip.Clip, *, exact: bool) -> Loop:
-    """In one setting."""
+    """Return the loop of cjkclip in exact or fast mode."""
     return lambda photos: saved(clip.encode_image(photos, exact=exact))
 
 
 def written(folder: Path, file: bytes) -> list[Path]:
-    """As many files."""
+    """Write `PHOTOS` copies of a file and return their paths."""
     folder.mkdir()
     paths = [folder / f"{i}.jpg" for i in range(PHOTOS)]
     for path in paths:
@@ -88,44 +88,44 @@ def written(folder: Path, file: bytes) -> list[Path]:
 
 
 def saved(vectors: np.ndarray) -> np.ndarray:
-    """The same, after they were written."""
+    """Write the embeddings to a file and return them."""
     with tempfile.TemporaryFile() as file:
         np.save(file, vectors)
     return vectors
 
 
 def one_by_one(folder: Path, model: Any) -> Loop:
-    """As transformers' model card does it, for many."""
+    """Return a loop over many images with the code of transformers' model card."""
     processor = transformers().ChineseCLIPImageProcessor.from_pretrained(folder)
 
     def loop(paths: list[Path]) -> np.ndarray:
-        found = list[np.ndarray]()
+        features = list[np.ndarray]()
         with torch.inference_mode():
             for path in paths:
                 inputs = processor(Image.open(path).convert("RGB"), return_tensors="pt")
-                found.append(unit(model.get_image_features(**inputs).pooler_output))
-        return saved(np.concatenate(found))
+                features.append(unit(model.get_image_features(**inputs).pooler_output))
+        return saved(np.concatenate(features))
 
     return loop
 
 
 def in_batches(model: Any) -> Loop:
-    """As cn_clip's extract_features: its transform, batches, no workers; the tower is the same arithmetic."""
+    """Return a loop like cn_clip's extract_features: its transform, batches, no workers, the same tower."""
     transform = cn_clip().image_transform(224)
 
     def loop(paths: list[Path]) -> np.ndarray:
-        found = list[np.ndarray]()
+        features = list[np.ndarray]()
         with torch.inference_mode():
             for start in range(0, len(paths), BATCH):
                 batch = torch.stack([transform(Image.open(path)) for path in paths[start : start + BATCH]])
-                found.append(unit(model.get_image_features(pixel_values=batch).pooler_output))
-        return saved(np.concatenate(found))
+                features.append(unit(model.get_image_features(pixel_values=batch).pooler_output))
+        return saved(np.concatenate(features))
 
     return loop
 
 
 def encode(folder: Path) -> Loop:
-    """sentence-transformers' own encode, in its own batches of 32."""
+    """Return a loop with sentence-transformers' `encode`, in its default batches of 32."""
     peer = sentence_transformers()
     model = peer.SentenceTransformer(modules=[peer.base.modules.Transformer(str(folder))], device="cpu")
 

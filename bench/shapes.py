@@ -1,7 +1,7 @@
-"""Other shapes at their real sizes, random weights: ViT-L/14, RN50, int8, and the towers of the other families.
+"""Other models in their real shapes with random weights: ViT-L/14, RN50, int8, and the towers of the other families.
 
-Beside transformers in fp32 on the same weights, and beside cn_clip for RN50. KoCLIP's and Taiyi's checkpoints hold a
-ViT-B/32 beside a BERT; one dual encoder of transformers stands for their towers. rinna's are its own: transformers' ViT
+They are compared with transformers in fp32 on the same weights, RN50 with cn_clip. KoCLIP's and Taiyi's checkpoints
+contain a ViT-B/32 and a BERT; one dual encoder of transformers represents them. rinna's towers are transformers' ViT
 and a BERT, both without a pooler.
 """
 
@@ -28,21 +28,21 @@ ANYHOW = {"text.heads": 12, "vision.heads": 32}
 
 
 def measure(rounds: int) -> list[Row]:
-    """Every line."""
+    """Measure every row."""
     return [*int8(rounds), *large(rounds), *resnet(rounds), *dual(rounds), *rinna(rounds)]
 
 
 def beside(
     job: str, clip: cjkclip.Clip, names: tuple[str, str], theirs: Callable[[], Any], count: int, rounds: int
 ) -> Row:
-    """One line of an image tower."""
-    seen = noise(count, 224)  # how fast a tower is does not depend on what it sees
-    made = row(f"{job}, {count} at once", names, lambda: clip.encode_pixels(seen), theirs, rounds)
-    return worked(made, count * work.image(clip.config))
+    """Measure one row of an image tower."""
+    seen = noise(count, 224)  # speed does not depend on the pixel values
+    result = row(f"{job}, {count} at once", names, lambda: clip.encode_pixels(seen), theirs, rounds)
+    return worked(result, count * work.image(clip.config))
 
 
 def short_texts(job: str, clip: cjkclip.Clip, names: tuple[str, str], model: Any, rounds: int) -> Row:
-    """One line of a BERT: 32 texts of 16 tokens."""
+    """Measure one row of a BERT: 32 texts of 16 tokens."""
     ids = torch.from_numpy(np.random.default_rng(0).integers(1, 21_000, (32, 16)))
     mask = torch.ones_like(ids)
 
@@ -51,12 +51,12 @@ def short_texts(job: str, clip: cjkclip.Clip, names: tuple[str, str], model: Any
             return unit(model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output)
 
     tokens = cjkclip.Tokens(ids=ids.numpy(), mask=mask.numpy(), truncated=())
-    made = row(f"{job}, 32 texts of 16", names, lambda: clip.encode_tokens(tokens), theirs, rounds)
-    return worked(made, 32 * work.text(clip.config, 16))
+    result = row(f"{job}, 32 texts of 16", names, lambda: clip.encode_tokens(tokens), theirs, rounds)
+    return worked(result, 32 * work.text(clip.config, 16))
 
 
 def hugging(model: Any, count: int) -> Callable[[], np.ndarray]:
-    """transformers' image features of as many pictures."""
+    """Return a function that computes transformers' image features of `count` images."""
     tensor = torch.from_numpy(noise(count, 224))
 
     def encode() -> np.ndarray:
@@ -67,7 +67,7 @@ def hugging(model: Any, count: int) -> Callable[[], np.ndarray]:
 
 
 def int8(rounds: int) -> list[Row]:
-    """Chinese-CLIP ViT-B/16. Quantised once and kept in the cache, as for everybody."""
+    """Measure Chinese-CLIP ViT-B/16 in int8, quantised once and cached as in normal use."""
     with tempfile.TemporaryDirectory() as folder:
         peer = write_peer(Path(folder))
         clip = cjkclip.load(folder, precision="int8")
@@ -78,7 +78,7 @@ def int8(rounds: int) -> list[Row]:
 
 
 def large(rounds: int) -> list[Row]:
-    """CLIP ViT-L/14."""
+    """Measure CLIP ViT-L/14."""
     peer = transformers()
     torch.manual_seed(0)
     seen = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
@@ -91,7 +91,7 @@ def large(rounds: int) -> list[Row]:
 
 
 def resnet(rounds: int) -> list[Row]:
-    """Chinese-CLIP RN50, beside cn_clip itself."""
+    """Measure Chinese-CLIP RN50 against cn_clip."""
     peer = cn_clip()
     torch.manual_seed(0)
     model = peer.utils.create_model("RN50@RBT3-chinese").float().eval()
@@ -109,7 +109,7 @@ def resnet(rounds: int) -> list[Row]:
 
 
 def dual(rounds: int) -> list[Row]:
-    """CLIP's ViT-B/32 beside a base BERT."""
+    """Measure a dual encoder of CLIP's ViT-B/32 and a base BERT."""
     peer = transformers()
     torch.manual_seed(0)
     config = peer.VisionTextDualEncoderConfig.from_vision_text_configs(
@@ -127,7 +127,7 @@ def dual(rounds: int) -> list[Row]:
 
 
 class Rinna(torch.nn.Module):
-    """rinna's Japanese CLIP ViT-B/16: the first token of each of transformers' towers, projected; random weights."""
+    """rinna's Japanese CLIP ViT-B/16 with random weights: the projected first token of transformers' towers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,21 +138,21 @@ class Rinna(torch.nn.Module):
             {name: torch.nn.Linear(768, 512, bias=False) for name in ("visual_projection", "text_projection")}
         )
         with torch.no_grad():
-            for parameter in self.parameters():  # biases and norms too, which begin at 0 and 1
+            for parameter in self.parameters():  # also changes biases and norms, which start at 0 and 1
                 parameter.add_(torch.randn_like(parameter), alpha=0.02)
 
     def get_image_features(self, pixel_values: torch.Tensor) -> SimpleNamespace:
-        """Named as transformers names it."""
+        """Return image features, with the method name of transformers."""
         first = self.vision(pixel_values).last_hidden_state[:, 0]
         return SimpleNamespace(pooler_output=self.projections["visual_projection"](first))
 
     def get_text_features(self, **inputs: torch.Tensor) -> SimpleNamespace:
-        """Named as transformers names it."""
+        """Return text features, with the method name of transformers."""
         first = self.text(**inputs).last_hidden_state[:, 0]
         return SimpleNamespace(pooler_output=self.projections["text_projection"](first))
 
     def save(self, folder: Path) -> None:
-        """The published layout. What transformers writes of each tower has the names of the time."""
+        """Write the published layout: the tensor names that transformers writes for each tower."""
         tensors, config = {"logit_scale": torch.tensor(2.6592)}, {"model_type": "clip", "projection_dim": 512}
         for name, tower in {"vision": self.vision, "text": self.text}.items():
             tower.save_pretrained(folder / name)
@@ -165,7 +165,7 @@ class Rinna(torch.nn.Module):
 
 
 def rinna(rounds: int) -> list[Row]:
-    """rinna's towers, in fp32 and as they come."""
+    """Measure rinna's towers in fp32 and in the default precision."""
     torch.manual_seed(0)
     model, rows = Rinna().eval(), list[Row]()
     with tempfile.TemporaryDirectory() as folder:
@@ -177,6 +177,6 @@ def rinna(rounds: int) -> list[Row]:
 
 
 def precisions(path: Path, **asked: Any) -> dict[str, cjkclip.Clip]:
-    """A model in fp32 and as it comes, by the names of their rows."""
+    """Load a model in fp32 and in the default precision; keys are the names of their rows."""
     clips = {"fp32": cjkclip.load(path, precision="fp32", **asked), "default": cjkclip.load(path, **asked)}
     return {used(name, clip): clip for name, clip in clips.items()}

@@ -1,8 +1,8 @@
-"""`python -m bench.start`: from the start of a process to its first classification and to its end, and its peak memory.
+"""`python -m bench.start`: time from process start to the first classification and to the end, and own memory.
 
-Chinese-CLIP ViT-B/16 at its real size from a local folder, random weights, beside transformers and cn_clip. All in
-turn, in processes of their own; the first round warms the caches of the system, of Python (compiled modules, which pip
-makes for an installed package) and of cjkclip, and is not counted.
+Loads Chinese-CLIP ViT-B/16 in its real shape with random weights from a local directory, with cjkclip, transformers and
+cn_clip in turn, each in its own process. The first round is not counted: it fills the caches of the system, of Python
+(compiled modules, which pip creates for an installed package) and of cjkclip.
 """
 
 import argparse
@@ -64,26 +64,40 @@ with torch.inference_mode():
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One way to classify: medians of wall time in seconds, and peak resident memory in MiB."""
+    """One way to classify: medians of wall time in seconds, and of own memory at most in MiB."""
 
     name: str
     answer: float
     end: float
-    peak: float
+    own: float
 
 
 PROBE = """
-import resource, subprocess, sys, time
-start = time.perf_counter()
+import subprocess, sys, threading, time
+start, own = time.perf_counter(), [0]
 child = subprocess.Popen([sys.executable, "-W", "ignore", "-c", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+
+def watch():
+    while child.returncode is None:
+        try:
+            lines = open(f"/proc/{child.pid}/status").readlines()
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        own[0] = max(own[0], *(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+        time.sleep(0.02)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
 answered = [time.perf_counter() - start for line in child.stdout if line == "answered\\n"]
 assert child.wait() == 0
-print(*answered, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+end = time.perf_counter() - start
+watcher.join()
+print(*answered, end, own[0])
 """
 
 
 def run(code: str, *words: str) -> tuple[float, float, float]:
-    """Seconds to the answer and to the end of one process, and its peak MiB: the largest of children that ended."""
+    """Return seconds to the answer, seconds to the end, and the most own MiB (RssAnon, sampled at 50 Hz)."""
     command = [sys.executable, "-c", PROBE, code + "print('answered', flush=True)\n", *words]
     world = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(command, env=world, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -92,7 +106,7 @@ def run(code: str, *words: str) -> tuple[float, float, float]:
 
 
 def write_halves(folder: Path, peer: Any) -> None:
-    """The same model in float16 and in bfloat16."""
+    """Save the same model in float16 and in bfloat16."""
     files = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".safetensors"]
     for kind in ("float16", "bfloat16"):
         peer.to(getattr(torch, kind)).save_pretrained(folder / kind)
@@ -101,7 +115,7 @@ def write_halves(folder: Path, peer: Any) -> None:
 
 
 def measure(rounds: int) -> list[Line]:
-    """Every way, in turn."""
+    """Run every program in turn and return the medians."""
     root = [str(Path(__file__).parents[1])]
     codes = {
         "transformers fp32": THEIRS.format(labels=LABELS, path=root),
@@ -120,32 +134,32 @@ def measure(rounds: int) -> list[Line]:
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(picture)
         for turn in range(rounds + 1):
             for name, code in codes.items():
-                found = run(code, folder, str(picture))
+                result = run(code, folder, str(picture))
                 if turn:
-                    seen[name].append(found)
+                    seen[name].append(result)
     medians = {name: [statistics.median(column) for column in zip(*found, strict=True)] for name, found in seen.items()}
-    return [Line(name=name, answer=answer, end=end, peak=peak) for name, (answer, end, peak) in medians.items()]
+    return [Line(name=name, answer=answer, end=end, own=own) for name, (answer, end, own) in medians.items()]
 
 
 def markdown(lines: list[Line]) -> str:
-    """The table; ratios are over the two peers, which come first."""
+    """Return the table. Ratios are to the other two packages, which come first."""
     rows = [
         "| | seconds to the answer | times faster than transformers | than cn_clip "
         "| seconds to the end | times faster than transformers | than cn_clip "
-        "| peak MiB | of transformers' | of cn_clip's |",
+        "| own MiB at most | of transformers' | of cn_clip's |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
         answer = " | ".join(f"{peer.answer / line.answer:.2f}" for peer in lines[:2])
         end = " | ".join(f"{peer.end / line.end:.2f}" for peer in lines[:2])
-        share = " | ".join(f"{line.peak / peer.peak:.2f}" for peer in lines[:2])
+        share = " | ".join(f"{line.own / peer.own:.2f}" for peer in lines[:2])
         seconds = f"{line.answer:.2f} | {answer} | {line.end:.2f} | {end}"
-        rows.append(f"| {line.name} | {seconds} | {line.peak:.0f} | {share} |")
+        rows.append(f"| {line.name} | {seconds} | {line.own:.0f} | {share} |")
     return "\n".join(rows)
 
 
 def main() -> None:
-    """Measure, print, write the page."""
+    """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

@@ -1,4 +1,4 @@
-"""Two contestants in one run, A B A B, and the ratio of their medians: what a noisy machine allows one to say."""
+"""Time two calls in turn (A B A B) and compare their medians: the ratio is reliable even on a busy machine."""
 
 import math
 from collections.abc import Callable
@@ -14,51 +14,51 @@ class Row:
     """One comparison. Times are medians in seconds of one call."""
 
     job: str
-    ours: str  # ends with engine and precision where an engine takes part
+    ours: str  # ends with engine and precision if an engine runs
     peer: str
     ours_s: float
     peer_s: float
     difference: float  # largest absolute difference of the two results
-    flops: int | None = None  # of one call, by cjkclip.speed.work; None where no tower runs
+    flops: int | None = None  # of one call, from cjkclip.speed.work; None if no tower runs
     limit: float | None = None  # GFLOP/s of matrix products alone, in the engine and precision of `ours`
-    aim: str = ""  # how many times faster it should be, by bench/aims.py
+    aim: str = ""  # how many times faster it should be, from bench/aims.py
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is."""
+        """How many times faster cjkclip is."""
         return self.peer_s / self.ours_s
 
     @property
     def share(self) -> float | None:
-        """Of the machine's matrix rate, what ours reaches."""
+        """The share of the machine's matrix rate that cjkclip reaches."""
         return None if self.flops is None or self.limit is None else self.flops / self.ours_s / self.limit / 1e9
 
 
 def used(name: str, clip: Clip) -> str:
-    """Our side of a row: what was asked for, and what that is on this machine."""
+    """Return the name of cjkclip's side of a row: the setting, then its engine and precision on this machine."""
     return f"{name}: {clip.engine.name} {clip.engine.precision}"
 
 
 def worked(row: Row, flops: int) -> Row:
-    """The row, with the work of one call and the rate of products alone, a moment later: the machine is shared."""
+    """Return the row with its FLOPs and the matrix rate, measured directly afterwards because the machine is shared."""
     engine, precision = row.ours.split()[-2:]
     return replace(row, flops=flops, limit=matrix_rate(engine, precision, rounds=3))
 
 
 def alternate(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median seconds of a and of b, called in turn after one warming call each."""
+    """Return the median seconds of a and b, called in turn after one warm-up call each."""
     first, second = medians([a, b], rounds)
     return first, second
 
 
 def percent(share: float | None) -> str:
-    """A share for a table; nothing where there is none."""
+    """Return a share as text for a table, or an empty string for None."""
     return "" if share is None else f"{share:.0%}"
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table as it stands in docs/benchmarks.md."""
-    last = "of the machine's matrix rate | largest difference"
+    """Return the table of docs/benchmarks.md."""
+    last = "share of the matrix rate | largest difference"
     lines = [f"| job | cjkclip | peer | ms | peer ms | times faster | aim | {last} |", "|---" * 9 + "|"]
     for row in rows:
         times = (f"{row.ours_s * 1e3:.1f}", f"{row.peer_s * 1e3:.1f}", f"{row.ratio:.2f}", row.aim)

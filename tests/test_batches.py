@@ -74,7 +74,7 @@ def test_labels_are_encoded_once_for_many_calls(clip: cjkclip.Clip, asked: list[
     assert len(asked) > before
     for number in range(2 * clip_module.KEPT):
         clip.classify(picture, ["판다", f"{number}"])
-    assert len(clip._kept) == clip_module.KEPT
+    assert len(clip._label_features) == clip_module.KEPT
 
 
 def test_the_next_batch_is_made_while_one_is_encoded(clip: cjkclip.Clip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from ml_dtypes import bfloat16
 import cjkclip
 from cjkclip.checkpoints import weights
 from cjkclip.engines.openvino import kept as kept_openvino
-from cjkclip.engines.openvino.kept import Kept
+from cjkclip.engines.openvino.kept import CachedGraph
 from cjkclip.machine.mapped import MappedFile, root
-from cjkclip.train.finetune import towers_of
+from cjkclip.train import towers_of
 from families import ENGINES, GOLDEN
 
 HF, EOS2 = GOLDEN / "hf-chinese-clip", GOLDEN / "hf-clip-eos2"
@@ -58,13 +58,13 @@ def test_openvino_takes_them_as_they_are(stored: Stored, tmp_path: Path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kept_openvino, "LEAST", 1)
     taken: list[set[str]] = []
-    nodes = Kept.nodes
+    nodes = CachedGraph.nodes
 
-    def noting(kept: Kept) -> dict[str, object]:
+    def noting(kept: CachedGraph) -> dict[str, object]:
         taken.append({array.dtype.name for array in kept.weights.values()})
         return nodes(kept)
 
-    monkeypatch.setattr(Kept, "nodes", noting)
+    monkeypatch.setattr(CachedGraph, "nodes", noting)
     folder = stored(bfloat16)
     first, second = (cjkclip.load(folder, precision="fp32").encode_text(TEXTS) for _ in range(2))
     assert taken == [{"bfloat16"}]

@@ -223,8 +223,8 @@ def test_a_query_that_is_cut_is_reported() -> None:
 
 
 def test_the_sheet_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cjkclip.gallery.fonts._usual_folders", lambda: [tmp_path])
-    monkeypatch.setattr("cjkclip.gallery.fonts._fontconfig", list)
+    monkeypatch.setattr("cjkclip.gallery.sheet.fonts._usual_folders", lambda: [tmp_path])
+    monkeypatch.setattr("cjkclip.gallery.sheet.fonts._fontconfig", list)
     sheet = tmp_path / "found.png"
     data = answer("search", "猫", IMAGES / "b.png", "--sheet", sheet, "-k", "2", *MODEL)
     assert data["sheet"] == str(sheet)

@@ -187,7 +187,7 @@ def test_int8_is_measured_when_asked_for_and_a_refusal_is_told(
     def refuse(*_: object) -> None:
         raise EngineError("int8 changes this model too much")
 
-    monkeypatch.setattr("cjkclip.int8.engine", refuse)
+    monkeypatch.setattr("cjkclip.precision.int8.engine", refuse)
     data = answer("bench", "-m", EOS2, "--engine", "openvino", "--int8")
     assert "int8" not in {setting["precision"] for setting in data["settings"]}
     assert data["notes"] == ["openvino int8: int8 changes this model too much"]

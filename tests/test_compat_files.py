@@ -12,7 +12,7 @@ import torch
 
 import cjkclip
 import cjkclip.compat.transformers as compat
-from cjkclip.compat.transformers.auto_models import fitting
+from cjkclip.compat.transformers.models.auto import fitting
 from cjkclip.errors import CjkclipError, FactsError, HubError, InputError, LayoutError
 from compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pixels, single
 from families import FAMILIES, GOLDEN, Case

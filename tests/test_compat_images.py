@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import torch
 
-from cjkclip.compat.transformers import images as ours
-from cjkclip.compat.transformers.auto_processors import AutoImageProcessor
+from cjkclip.compat.transformers.inputs import images as ours
+from cjkclip.compat.transformers.inputs.auto import AutoImageProcessor
 from cjkclip.errors import FactsError, ImageError, InputError, OptionError
 from cjkclip.image import steps
 from families import FAMILIES, GOLDEN
@@ -265,9 +265,10 @@ def test_pictures_of_different_sizes_make_no_tensor() -> None:
         ours.CLIPImageProcessor(do_center_crop=False)([photo(), photo(60, 50)], return_tensors="pt")
 
 
-def test_a_strip_without_a_crop_is_refused_before_memory_is() -> None:
-    with pytest.raises(ImageError, match="cut it first"):
-        ours.CLIPImageProcessor(do_center_crop=False)(PIL.Image.new("RGB", (1, 60_000)))
+@pytest.mark.parametrize("crop", [False, True])
+def test_a_strip_is_refused_before_memory_is(crop: bool) -> None:
+    with pytest.raises(ImageError, match=r"1 x 60000 would be resized to 224 x 13440000 pixels; .*: crop it first"):
+        ours.CLIPImageProcessor(do_center_crop=crop)(PIL.Image.new("RGB", (1, 60_000)))
 
 
 def test_a_folder_that_says_nothing(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from cjkclip.compat.transformers.pretrained import attentions
-from cjkclip.compat.transformers.tree import Branch
+from cjkclip.compat.transformers.models.pretrained import attentions
+from cjkclip.compat.transformers.models.tree import Branch
 from compat_pairs import CONTEXT, KINDS, PAD, SINGLES, Pair, furthest, ids, masks, pair, pixels, single
 from peers import transformers
 

@@ -15,7 +15,7 @@ import torch
 
 import cjkclip
 from cjkclip import engines, moji, zeroshot
-from cjkclip.compat.transformers.auto_processors import AutoProcessor
+from cjkclip.compat.transformers.inputs.auto import AutoProcessor
 from cjkclip.compat.transformers.pipelines import pipeline
 from cjkclip.errors import ImageError, InputError, OptionError, TextError
 from cjkclip.text import Tokens
@@ -240,7 +240,7 @@ def test_tokens_pixels_and_the_pipeline_need_no_torch(tmp_path: Path) -> None:
     code = """
 import sys
 sys.modules["torch"] = None
-from cjkclip.compat.transformers.auto_processors import AutoProcessor
+from cjkclip.compat.transformers.inputs.auto import AutoProcessor
 from cjkclip.compat.transformers.pipelines import pipeline
 AutoProcessor.from_pretrained("moji")(text=["판다"], images="panda.webp", return_tensors="np")
 print(pipeline("zero-shot-image-classification", "moji")("panda.webp", ["판다", "자동차"])[0]["score"] > 0.5)

@@ -12,11 +12,11 @@ import torch
 
 from cjkclip.checkpoints import Where
 from cjkclip.compat import sources
-from cjkclip.compat.transformers import tokenizers as ours
-from cjkclip.compat.transformers.auto_processors import AutoImageProcessor, AutoProcessor, AutoTokenizer
-from cjkclip.compat.transformers.batches import BatchEncoding, BatchFeature
-from cjkclip.compat.transformers.images import ChineseCLIPImageProcessor, CLIPImageProcessor
-from cjkclip.compat.transformers.processors import ChineseCLIPProcessor, CLIPProcessor
+from cjkclip.compat.transformers.inputs import tokenizers as ours
+from cjkclip.compat.transformers.inputs.auto import AutoImageProcessor, AutoProcessor, AutoTokenizer
+from cjkclip.compat.transformers.inputs.batches import BatchEncoding, BatchFeature
+from cjkclip.compat.transformers.inputs.images import ChineseCLIPImageProcessor, CLIPImageProcessor
+from cjkclip.compat.transformers.inputs.processors import ChineseCLIPProcessor, CLIPProcessor
 from cjkclip.errors import FactsError, ImageError, InputError, ModelNotFoundError, OptionError, TextError
 from families import FAMILIES, GOLDEN, Case
 from peers import transformers

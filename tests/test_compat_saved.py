@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import cjkclip
-from cjkclip.compat.transformers.auto_models import AutoModel
-from cjkclip.compat.transformers.auto_processors import AutoTokenizer
-from cjkclip.compat.transformers.tokenizers import CLIPTokenizer
+from cjkclip.compat.transformers.inputs.auto import AutoTokenizer
+from cjkclip.compat.transformers.inputs.tokenizers import CLIPTokenizer
+from cjkclip.compat.transformers.models.auto import AutoModel
 from cjkclip.errors import CheckpointError
 from families import FAMILIES
 from peers import transformers

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cjkclip import moji
-from cjkclip.compat.transformers import tokenizers as ours
-from cjkclip.compat.transformers.auto_processors import AutoTokenizer
-from cjkclip.compat.transformers.tokenization import UNLIMITED, PreTrainedTokenizer
+from cjkclip.compat.transformers.inputs import tokenizers as ours
+from cjkclip.compat.transformers.inputs.auto import AutoTokenizer
+from cjkclip.compat.transformers.inputs.tokenization import UNLIMITED, PreTrainedTokenizer
 from cjkclip.errors import CheckpointError, InputError, OptionError, TextError
 from cjkclip.text.bpe import HF, clip_bpe
 from cjkclip.text.wordpiece import HF as BERT
@@ -265,7 +265,7 @@ def test_bad_ids_and_files(tmp_path: Path) -> None:
             tokenizer.decode(ids)
     with pytest.raises(OptionError, match="from_pretrained knows no option 'colour'"):
         ours.CLIPTokenizer.from_pretrained(GOLDEN / "hf-clip-eos2", colour=1)
-    with pytest.raises(CheckpointError, match="no tokenizer here"):
+    with pytest.raises(CheckpointError, match="contains no tokenizer"):
         ours.CLIPTokenizer.from_pretrained(tmp_path)
     with pytest.raises(InputError, match="errors is 'strict'"):
         ours.CLIPTokenizer(*(GOLDEN / "hf-clip-eos2" / name for name in ("vocab.json", "merges.txt")), errors="strict")

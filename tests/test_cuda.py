@@ -104,7 +104,7 @@ def test_many_rows_of_both_towers_from_several_threads(way: str) -> None:
 
 
 def test_the_gate_looks_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cjkclip.gate.SMALL", 0)
+    monkeypatch.setattr("cjkclip.precision.half.SMALL", 0)
     clip = cjkclip.load("moji", device="cuda")
     assert clip.engine.device.startswith("cuda")
     capable = torch.cuda.get_device_capability() >= (8, 0)

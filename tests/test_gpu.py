@@ -240,7 +240,7 @@ def test_a_machine_that_cannot_compile_says_so(
     seen = pixels(2)
     with caplog.at_level(logging.INFO, "cjkclip"):
         assert difference(fast(seen), plain.image(seen)) <= ATOL
-    assert caplog.records[0].getMessage() == "not compiling the model for this GPU: there is no C compiler"
+    assert caplog.records[0].getMessage() == "not compiling the model for this GPU: this machine has no C compiler"
     monkeypatch.setattr(compiling, "find_spec", lambda _: None)
     assert compiling.lacking() == "Triton"
 
@@ -248,7 +248,7 @@ def test_a_machine_that_cannot_compile_says_so(
 def test_an_engine_on_such_a_device_encodes_by_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole engine, told that its CPU is a GPU; stages are still seen."""
     monkeypatch.setattr("cjkclip.engines.torch.kind", lambda _: "cuda")
-    monkeypatch.setattr("cjkclip.engines.torch._there", lambda device: device)
+    monkeypatch.setattr("cjkclip.engines.torch._resolved", lambda device: device)
     params = random_params(MODELS["vit"])
     fast = engines.build(MODELS["vit"], params, engine="torch", precision="fp32", device="cpu")
     exact = engines.build(MODELS["vit"], params, engine="numpy", precision="fp32", device="cpu")

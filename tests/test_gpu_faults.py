@@ -90,7 +90,7 @@ def test_parts_that_do_not_fit_are_halved_from_then_on(monkeypatch: pytest.Monke
     assert difference(fast(seen), want) <= ATOL
     assert max(tried) <= 16
     fits = 0
-    fast._let_go()
+    fast._free()
     with pytest.raises(torch.OutOfMemoryError):
         fast(pixels(64))
 
@@ -132,17 +132,17 @@ def test_float32_is_float32_whatever_a_program_chose_for_itself() -> None:
 def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     import cjkclip.engines.torch as torch_engine
 
-    for ask in (torch_engine.fast, torch_engine.machine, torch_engine._there):
-        with pytest.raises(EngineError, match=r"device 'cuda' was asked for, but torch .* finds no CUDA device"):
+    for ask in (torch_engine.fast, torch_engine.machine, torch_engine._resolved):
+        with pytest.raises(EngineError, match=r"torch .* finds no CUDA device for device 'cuda': use device='auto'"):
             ask("cuda")
     with monkeypatch.context() as patch:
         patch.setattr(torch.backends.mps, "is_available", lambda: False)
-        with pytest.raises(EngineError, match=r"device 'mps' was asked for, but torch .* finds no Apple GPU"):
-            torch_engine._there("mps")
+        with pytest.raises(EngineError, match=r"torch .* finds no Apple GPU for device 'mps': use device='auto'"):
+            torch_engine._resolved("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    assert [torch_engine._there(name) for name in ("cuda", "cuda:0", "cpu", "mps")] == [
+    assert [torch_engine._resolved(name) for name in ("cuda", "cuda:0", "cpu", "mps")] == [
         "cuda:1",
         "cuda:0",
         "cpu",

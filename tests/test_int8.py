@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import int8, probes
+from cjkclip import probes
 from cjkclip.config import Model
 from cjkclip.engines.openvino import int8 as int8_openvino
 from cjkclip.errors import EngineError, EngineWarning, FactsError, MissingDependencyError
 from cjkclip.machine import cache
 from cjkclip.need import need
+from cjkclip.precision import int8, judge
+from cjkclip.precision.shown import CalibrationSource, Shown
 from cjkclip.text import Tokens
 from families import FAMILIES
 from test_engines import MODELS, random_params
@@ -31,11 +33,11 @@ INPUTS = probes.Inputs(
 )
 
 
-class Given(int8.Source):
+class Given(CalibrationSource):
     """Inputs as they are."""
 
-    def shown(self, config: Model) -> int8.Shown:
-        return int8.Shown(calibration=INPUTS, judged=INPUTS, drawings=12)
+    def shown(self, config: Model) -> Shown:
+        return Shown(calibration=INPUTS, judged=INPUTS, drawings=12)
 
 
 SOURCE = Given(None, ("en",))
@@ -50,10 +52,10 @@ def test_the_centred_cosine_sees_what_the_plain_one_hides() -> None:
     rows = unit(np.ones((8, 64)) + 0.05 * np.random.default_rng(0).normal(size=(8, 64)))
     wrong = np.roll(rows, 1, axis=0)
     assert (rows * wrong).sum(axis=1).min() > 0.99
-    judged = int8.judge({"image": rows}, {"image": wrong}, 0)
+    judged = judge.judge({"image": rows}, {"image": wrong}, 0)
     assert judged["image mean"] < 0.2
-    assert not int8.passes(judged)
-    assert int8.judge({"image": rows}, {"image": rows}, 0) == {
+    assert not judge.passes(judged)
+    assert judge.judge({"image": rows}, {"image": rows}, 0) == {
         "image mean": pytest.approx(1),
         "image least": pytest.approx(1),
     }
@@ -63,16 +65,16 @@ def test_a_feature_that_is_no_number_fails() -> None:
     rows = unit(np.random.default_rng(0).normal(size=(40, 8)))
     broken = rows.copy()
     broken[3, 2] = np.nan
-    assert int8.judge({"text": rows}, {"text": broken}, 0)["text least"] == -1.0
+    assert judge.judge({"text": rows}, {"text": broken}, 0)["text least"] == -1.0
 
 
 def test_recall_counts_names_whose_drawing_is_among_ten_and_ties_against() -> None:
     images = np.eye(20)
     names = np.concatenate([images, images])  # two languages
-    assert int8.recall({"image": images, "text": names}, 20) == 1.0
+    assert judge.recall({"image": images, "text": names}, 20) == 1.0
     names[0] = unit(np.linspace(0.1, 1, 20)[None])[0]  # the drawing of row 0 comes last
-    assert int8.recall({"image": images, "text": names}, 20) == pytest.approx(39 / 40)
-    assert int8.recall({"image": np.ones((20, 3)), "text": np.ones((20, 3))}, 20) == 0.0
+    assert judge.recall({"image": images, "text": names}, 20) == pytest.approx(39 / 40)
+    assert judge.recall({"image": np.ones((20, 3)), "text": np.ones((20, 3))}, 20) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_recall_counts_names_whose_drawing_is_among_ten_and_ties_against() -> No
     ],
 )
 def test_what_passes(judged: dict[str, float], passed: bool) -> None:
-    assert int8.passes(judged) is passed
+    assert judge.passes(judged) is passed
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def test_it_is_made_once_and_read_back_the_same(quantised: Make, caplog: pytest.
     with caplog.at_level("INFO", "cjkclip"):
         first, calls = quantised()
     assert calls == [[], []]
-    assert "takes minutes, once; kept in" in caplog.text
+    assert "takes minutes, once; the result is cached in" in caplog.text
     second, calls = quantised()
     assert calls == []
     assert second.judged == PASSED
@@ -218,7 +220,7 @@ def test_the_worst_layers_of_the_worse_tower_are_left_alone_and_listed(
 def test_what_never_passes_is_refused_and_not_kept(quantised: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_openvino, "worst_layers", lambda *_: ["a"] * 12)
     with pytest.raises(
-        EngineError, match=r"with 12 layers left alone as well: image mean 0\.9900, text mean 0\.5000.*bf16"
+        EngineError, match=r"even with 12 layers not quantised: image mean 0\.9900, text mean 0\.5000.*bf16"
     ):
         quantised([{"image mean": 0.99, "text mean": 0.5}] * 3)
     assert not cache.folder("int8").exists()
@@ -250,12 +252,12 @@ def test_without_nncf_it_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_int8_keeps_no_stages() -> None:
     made = int8_openvino.Int8Engine(MODEL, random_params(MODEL), int8_openvino.Quantised(graphs={}))
-    with pytest.raises(EngineError, match="precision 'fp32'"):
+    with pytest.raises(EngineError, match=r"precision 'int8' has no stages.*precision='fp32'"):
         made.image_stages(np.zeros((1, 3, 32, 32), np.float32))
 
 
 def test_a_model_without_tokenizer_or_preprocessing_is_refused() -> None:
-    with pytest.raises(FactsError, match="no picture can be shown"):
+    with pytest.raises(FactsError, match="cannot encode images"):
         probes.calibration(MODEL, None, ("en",))
 
 

@@ -27,13 +27,13 @@ def quantised() -> ov.Model:
 def said(monkeypatch: pytest.MonkeyPatch) -> Said:
     """A word for every graph that had to be made ready."""
     words: Said = []
-    make = int8_openvino.compile_and_keep
+    make = int8_openvino.compile_and_cache
 
     def making(*asked: Any, **named: Any) -> ov.CompiledModel:
         words.extend(MADE)
         return make(*asked, **named)
 
-    monkeypatch.setattr(int8_openvino, "compile_and_keep", making)
+    monkeypatch.setattr(int8_openvino, "compile_and_cache", making)
     return words
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import parameters
+from cjkclip import fingerprint
 from cjkclip.checkpoints import weights
 from cjkclip.engines import ROUNDED
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.openvino import kept as kept_openvino
-from cjkclip.engines.openvino.kept import Kept
+from cjkclip.engines.openvino.kept import CachedGraph
 from cjkclip.engines.openvino.ops import OpenvinoEngine
 from cjkclip.machine.mapped import MappedFile, offset, root
 from families import FAMILIES, GOLDEN, Case
@@ -54,19 +54,19 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kept_openvino, "LEAST", 1)
     did: list[str] = []
-    read, compiled = Kept.read, Kept.compiled
+    read, compiled = CachedGraph.read, CachedGraph.compiled
 
-    def reading(kept: Kept) -> object:
+    def reading(kept: CachedGraph) -> object:
         found = read(kept)
         did.extend(["read"] if found is not None else [])
         return found
 
-    def compiling(kept: Kept, graph: object) -> object:
+    def compiling(kept: CachedGraph, graph: object) -> object:
         did.append("kept")
         return compiled(kept, graph)
 
-    monkeypatch.setattr(Kept, "read", reading)
-    monkeypatch.setattr(Kept, "compiled", compiling)
+    monkeypatch.setattr(CachedGraph, "read", reading)
+    monkeypatch.setattr(CachedGraph, "compiled", compiling)
 
     def start(source: cjkclip.Clip | Path | str) -> tuple[Answers, list[str]]:
         did.clear()
@@ -113,13 +113,13 @@ def test_no_weight_is_part_of_what_is_kept(
     case: Case, started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Another file with the same places and the same small parameters may take the graph: it has its own weights."""
-    monkeypatch.setattr(parameters, "ENDS", 0)
+    monkeypatch.setattr(fingerprint, "ENDS", 0)
     clip = case.load("openvino")
     original, _ = started(clip)
     mapped = root(clip.params["text.token.weight"])
     assert isinstance(mapped, MappedFile)
     content = bytearray(mapped.path.read_bytes())
-    shelf = [Kept.of(clip.config, Floats(clip.params), tower, "fp32") for tower in original]
+    shelf = [CachedGraph.of(clip.config, Floats(clip.params), tower, "fp32") for tower in original]
     stored = [array for kept in shelf if kept for array in kept.weights.values()]
     assert len(stored) > 10
     for array in stored:

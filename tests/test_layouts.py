@@ -74,9 +74,9 @@ def test_check_names_both_lists_and_shapes() -> None:
     expected = {"a": (2,), "b": (3,), "scale": ()}
     good = {"a": np.zeros(2), "b": np.zeros(3), "scale": np.zeros(())}
     parameters.check(good, expected, "f")
-    with pytest.raises(LayoutError, match=r"1 parameters that the file lacks \(b\); the file holds 1 .* \(c\)"):
+    with pytest.raises(LayoutError, match=r"1 parameters that the file lacks \(b\); the file has 1 .* \(c\)"):
         parameters.check({"a": np.zeros(2), "c": np.zeros(3), "scale": np.zeros(())}, expected, "f")
-    with pytest.raises(LayoutError, match=r"b has shape \(4,\), the config says \(3,\)"):
+    with pytest.raises(LayoutError, match=r"b has shape \(4,\), the config needs \(3,\)"):
         parameters.check({**good, "b": np.zeros(4)}, expected, "f")
 
 

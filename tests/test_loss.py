@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cjkclip.engines.torch.loss import contrastive, same_thing
 from cjkclip.errors import InputError
-from cjkclip.train.loss import contrastive, same_thing
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cjkclip import metrics
 from cjkclip.errors import InputError
-from cjkclip.evals import metrics
 
 SHAPE = (5, 7)
 few_levels = arrays(np.float64, SHAPE, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))

@@ -89,7 +89,7 @@ def test_the_published_figures_are_those_of_this_file(clip):
     record = json.loads((ROOT / "docs" / "benchmarks" / "moji.json").read_text("utf-8"))
     assert record["fingerprint"] == clip.fingerprint
     found = [
-        tests.Row(**{**row, "figures": {k: tests.Measured(**v) for k, v in row["figures"].items()}})
+        tests.EvalRow(**{**row, "figures": {k: tests.Estimate(**v) for k, v in row["figures"].items()}})
         for row in record["rows"]
     ]
     assert {r.n for r in found if r.test == "A"} == {1121}

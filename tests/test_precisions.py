@@ -87,7 +87,7 @@ def test_bf16_is_refused_where_openvino_would_stay_in_float32(monkeypatch: pytes
         assert clip.engine.precision == "bf16"
         monkeypatch.setattr(ops_openvino, "computes_bf16", lambda: False)
         clip = cjkclip.load("moji", engine="openvino", precision="bf16")
-    with pytest.raises(EngineError, match="in float32 under that name; use precision 'auto'"):
+    with pytest.raises(EngineError, match=r"compute in float32 instead\. Use load\(\.\.\., precision='auto'\)"):
         clip.encode_text(["cat"])
 
 

@@ -23,7 +23,7 @@ from cjkclip.checkpoints.weights import replace
 from cjkclip.cli import convert, inputs, screen
 from cjkclip.errors import WeightsError
 from cjkclip.gallery import files
-from cjkclip.gallery.fonts import Fonts
+from cjkclip.gallery.sheet.fonts import Fonts
 from cjkclip.machine.threads import result
 from cjkclip.train.step import Here, beside
 from families import GOLDEN

@@ -16,7 +16,7 @@ import tokenizers
 from cjkclip.errors import CheckpointError, FactsError, InputError
 from cjkclip.text import bpe_files
 from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
-from cjkclip.text.train import train_bpe
+from cjkclip.train.tokenizer import train_bpe
 
 TOKENS = Path(__file__).parent / "golden" / "tokens"
 STRINGS: list[str] = json.loads((TOKENS / "tokens.json").read_text("utf-8"))["strings"]
@@ -74,7 +74,7 @@ def test_the_context_length_must_be_known(tmp_path: Path) -> None:
     assert bpe(["소파 위의 고양이"]).ids.shape == (1, 5)
     clip_bpe(HF).save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1000000000000000019884624838656}')
-    with pytest.raises(FactsError, match="give `context`"):
+    with pytest.raises(FactsError, match="for example context=77"):
         Bpe.from_transformers(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_gzipped_or_not_a_table_reads_the_same(tmp_path: Path) -> None:
         (b"head\na b\n\nd e\n", "line 3 is ''"),
         (b"head\n", "line 2 is ''"),
         (b"", "line 2 is ''"),
-        (b"head\na b\na b\n", "makes 'ab' twice"),
+        (b"head\na b\na b\n", "gives 'ab' two ids"),
     ],
     ids=["torn", "header", "stream", "bytes", "field", "gap", "no-merge", "empty", "twice"],
 )
@@ -163,13 +163,13 @@ def set_in(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_in("model", to=None), "not CLIP's kind of model"),
-        (set_in("model", "end_of_word_suffix", to=None), "not CLIP's kind of model"),
-        (set_in("model", "dropout", to=0.1), "not CLIP's kind of model"),
-        (set_in("model", "byte_fallback", to=True), "not CLIP's kind of model"),
+        (set_in("model", to=None), "not a CLIP tokenizer"),
+        (set_in("model", "end_of_word_suffix", to=None), "not a CLIP tokenizer"),
+        (set_in("model", "dropout", to=0.1), "not a CLIP tokenizer"),
+        (set_in("model", "byte_fallback", to=True), "not a CLIP tokenizer"),
         (set_in("normalizer", to={"type": "BertNormalizer"}), "not CLIP's"),
         (set_in("pre_tokenizer", to=None), "not CLIP's"),
-        (set_in("model", "vocab", to=[]), "holds no vocabulary"),
+        (set_in("model", "vocab", to=[]), "contains no vocabulary"),
         (set_in("model", "merges", to=[["a", "b", "c"]]), "not a merge of two symbols"),
         (set_in("model", "merges", to=[3]), "not a merge of two symbols"),
         (set_in("model", "merges", to=["고 양"]), "needs a symbol"),
@@ -197,10 +197,10 @@ def test_files_that_hold_no_object_are_refused(text: str, tmp_path: Path) -> Non
 
 
 def test_folders_without_what_is_needed_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no tokenizer here"):
+    with pytest.raises(CheckpointError, match="contains no tokenizer"):
         Bpe.from_transformers(tmp_path)
     clip_bpe(HF).save(tmp_path)
-    with pytest.raises(CheckpointError, match="does not hold the special '<start_of_text>'"):
+    with pytest.raises(CheckpointError, match="does not contain the special token '<start_of_text>'"):
         Bpe.load(tmp_path, OPEN_CLIP)
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 77, "eos_token": {"id": 3}}')
     with pytest.raises(CheckpointError, match="expected its spelling"):
@@ -240,7 +240,7 @@ def test_training_is_the_same_every_time(tmp_path: Path) -> None:
     """In other processes, whose hash tables have other orders, and from shuffled captions."""
     code = (
         "import sys, json; from pathlib import Path; from dataclasses import replace\n"
-        "from cjkclip.text.bpe import OPENAI; from cjkclip.text.train import train_bpe\n"
+        "from cjkclip.text.bpe import OPENAI; from cjkclip.train.tokenizer import train_bpe\n"
         "texts = json.load(sys.stdin)\n"
         "train_bpe(texts, 680, replace(OPENAI, context=32)).save(Path(sys.argv[1]))"
     )

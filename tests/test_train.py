@@ -13,7 +13,6 @@ from cjkclip import config
 from cjkclip.engines.torch.towers import build
 from cjkclip.errors import FactsError, InputError
 from cjkclip.text.bpe_rules import OPENAI
-from cjkclip.text.train import train_bpe
 from cjkclip.train import (
     Corpus,
     InMemory,
@@ -31,6 +30,7 @@ from cjkclip.train import (
 from cjkclip.train.augment import plain
 from cjkclip.train.recipes import moji
 from cjkclip.train.step import Learner
+from cjkclip.train.tokenizer import train_bpe
 from drawn import OFF, STRONG, shapes
 
 NAMES = ["猫", "犬", "강아지", "고양이", "apple", "苹果", "りんご", "蘋果"]
@@ -229,7 +229,7 @@ def test_files_that_are_no_pairs_are_told(tmp_path, words):
     with pytest.raises(InputError, match="not a UTF-8 text file"):
         read_pairs(tmp_path / "latin.tsv")
     towers = build(replace(tiny(words.vocab_size), image=None))
-    with pytest.raises(FactsError, match="rules for pictures"):
+    with pytest.raises(FactsError, match="a logit scale and preprocessing"):
         fit(towers, corpus(), words(NAMES), RECIPE)
 
 

@@ -149,7 +149,7 @@ def test_a_final_sigma_is_the_common_one() -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (b"", "of no bytes"),
+        (b"", "is empty"),
         (b"\xff" * 100, "not a readable sentencepiece model"),
         (b"hello world", "not a readable sentencepiece model"),
         (LETTERS, "not a readable sentencepiece model"),  # no <unk>
@@ -157,7 +157,7 @@ def test_a_final_sigma_is_the_common_one() -> None:
         (SPECIALS + LETTERS + piece(b"\xff\xfe"), "not a readable sentencepiece model"),
         (SPECIALS + LETTERS + piece("a", score=float("nan")), "not a readable sentencepiece model"),
         (SPECIALS + LETTERS + field(3, field(2, b"\x00\x04\x00\x00" + b"\xff" * 1025)), "not a readable"),
-        (SPECIALS.replace(b"[MASK]", b"[MUSK]") + LETTERS, r"12 pieces does not hold the special '\[MASK\]'"),
+        (SPECIALS.replace(b"[MASK]", b"[MUSK]") + LETTERS, r"12 pieces does not contain the special token '\[MASK\]'"),
     ],
 )
 def test_damaged_models_are_refused(model: bytes, message: str, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_files_of_transformers_4_are_read(tmp_path: Path) -> None:
 def test_the_vocabulary_alone_is_enough_if_the_context_is_told(tmp_path: Path) -> None:
     shutil.copy(TOY / "vocab.txt", tmp_path)
     assert WordPiece.from_transformers(tmp_path, context=7).rules == replace(HF, context=7)
-    with pytest.raises(FactsError, match="give `context`"):
+    with pytest.raises(FactsError, match="for example context=52"):
         WordPiece.from_transformers(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_other_spellings_are_read(tmp_path: Path) -> None:
         ("bos_token", "<s>", "'<s>'"),
         ("cls_token", {"content": "[CLS]", "normalized": True}, "normalized"),
         ("sep_token", {"content": "[SEP]", "rstrip": True}, "rstrip"),
-        ("cls_token", "<s>", "does not hold the special '<s>'"),
+        ("cls_token", "<s>", "does not contain the special token '<s>'"),
         ("mask_token", 3, "expected its spelling"),
         ("added_tokens_decoder", {"9": {"content": "[MASK]"}}, "added with id 9"),
         ("added_tokens_decoder", {"x": {"content": "[MASK]"}}, "added with id x"),
@@ -156,10 +156,10 @@ def set_in(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_in("model", to=None), "not BERT's kind of model"),
-        (set_in("model", "type", to="Unigram"), "not BERT's kind of model"),
-        (set_in("model", "continuing_subword_prefix", to="@@"), "not BERT's kind of model"),
-        (set_in("model", "vocab", to=[]), "holds no vocabulary"),
+        (set_in("model", to=None), "not a BERT tokenizer"),
+        (set_in("model", "type", to="Unigram"), "not a BERT tokenizer"),
+        (set_in("model", "continuing_subword_prefix", to="@@"), "not a BERT tokenizer"),
+        (set_in("model", "vocab", to=[]), "contains no vocabulary"),
         (set_in("model", "vocab", "。", to="0"), "not an entry"),
         (set_in("model", "vocab", "。", to=True), "not an entry"),
         (set_in("model", "vocab", "。", to=1 << 40), "not an entry"),
@@ -235,8 +235,8 @@ def test_odd_values_are_never_another_error(name: str, tmp_path: Path) -> None:
         (b"\n\n", "line 1 is ''"),
         (b"[PAD]\n\xff\n", "not a readable vocabulary"),
         (b"\x1f\x8bnothing", "not a readable vocabulary"),
-        (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na", r"does not hold the special '\[MASK\]'"),
-        (b"\xef\xbb\xbf[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]", r"does not hold the special '\[PAD\]'"),
+        (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na", r"does not contain the special token '\[MASK\]'"),
+        (b"\xef\xbb\xbf[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]", r"does not contain the special token '\[PAD\]'"),
     ],
 )
 def test_damaged_vocabularies_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_damaged_vocabularies_are_refused(data: bytes, message: str, tmp_path: P
 
 
 def test_folders_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no tokenizer here"):
+    with pytest.raises(CheckpointError, match="contains no tokenizer"):
         WordPiece.from_transformers(tmp_path, context=52)
     (tmp_path / "tokenizer.json").write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match="not readable as JSON"):
@@ -258,6 +258,6 @@ def test_folders_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
 def test_what_a_vocab_txt_cannot_hold_is_not_written(tmp_path: Path) -> None:
     toy = WordPiece.from_transformers(TOY)
     for piece, i in (("x\ny", 320), (" x", 320), ("x", 400), ("", 320)):
-        with pytest.raises(CheckpointError, match=r"vocab.txt cannot hold"):
+        with pytest.raises(CheckpointError, match=r"vocab.txt cannot contain"):
             WordPiece({**toy.vocab, piece: i}, HF).save_transformers(tmp_path)
     assert not list(tmp_path.iterdir())

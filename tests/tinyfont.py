@@ -7,12 +7,27 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-EM = 1000
+EM, SIDE = 1000, 16
 
 
-def tiny_font(path: Path, chars: str, *, family: str = "Tiny", height: int = 700, form: int = 12) -> Path:
-    """Write a font of `chars`, each a block of `height` thousandths of the size. `form`: of its cmap, 4, 40 or 12."""
-    path.write_bytes(_file(_tables(chars, family, height, form), 0))
+def tiny_font(path: Path, chars: str, *, family: str = "Tiny", height: int = 700, blank: str = "") -> Path:
+    """Write a font of `chars`, each a block of `height` thousandths of the size, and of `blank`, without an outline."""
+    path.write_bytes(_file(_tables(chars, family, height, blank), 0))
+    return path
+
+
+def tiny_bitmap_font(path: Path, chars: str) -> Path:
+    """Write a font with bitmaps of `SIDE` pixels in place of outlines: each a block, the missing glyph one as well."""
+    tables = _tables(chars, "Tiny", 700)
+    del tables[b"glyf"], tables[b"loca"]
+    last = len(set(chars))
+    line = struct.pack(">bbB9x", SIDE, 0, SIDE)
+    strike = struct.pack(">4I", 56, 28, 1, 0) + 2 * line + struct.pack(">HH4B", 0, last, SIDE, SIDE, 1, 1)
+    glyph = struct.pack(">BBbbBbbB", SIDE, SIDE, 0, SIDE, SIDE, 0, 0, SIDE)
+    index = struct.pack(">HHI", 0, last, 8) + struct.pack(">HHII", 2, 5, 4, SIDE * SIDE // 8) + glyph
+    tables[b"EBLC"] = struct.pack(">II", 0x20000, 1) + strike + index
+    tables[b"EBDT"] = struct.pack(">I", 0x20000) + b"\xff" * (SIDE * SIDE // 8) * (last + 1)
+    path.write_bytes(_file(tables, 0))
     return path
 
 
@@ -23,7 +38,7 @@ def tiny_collection(path: Path, faces: Sequence[tuple[str, str, int]]) -> Path:
     body = b""
     for family, chars, height in faces:
         offsets.append(start + len(body))
-        body += _file(_tables(chars, family, height, 12), offsets[-1])
+        body += _file(_tables(chars, family, height), offsets[-1])
     path.write_bytes(struct.pack(f">4sII{len(faces)}I", b"ttcf", 0x10000, len(faces), *offsets) + body)
     return path
 
@@ -38,12 +53,12 @@ def _file(tables: dict[bytes, bytes], at: int) -> bytes:
     return head + rows + body
 
 
-def _tables(chars: str, family: str, height: int, form: int) -> dict[bytes, bytes]:
-    codes = sorted({ord(char) for char in chars})
+def _tables(chars: str, family: str, height: int, blank: str = "") -> dict[bytes, bytes]:
+    codes = sorted({ord(char) for char in chars + blank})
     count = len(codes) + 1
     frame = _glyph([(50, 0, 950, 900), (150, 100, 850, 800)])
     block = _glyph([(50, 0, 950, height)])
-    glyphs = [frame] + [block] * len(codes)
+    glyphs = [frame, *(b"" if chr(code) in blank else block for code in codes)]
     loca = [sum(map(len, glyphs[:i])) for i in range(count + 1)]
     times = (0, 0, 0, 0)
     return {
@@ -53,7 +68,7 @@ def _tables(chars: str, family: str, height: int, form: int) -> dict[bytes, byte
         b"hmtx": struct.pack(">Hh", EM, 50) * count,
         b"loca": struct.pack(f">{count + 1}I", *loca),
         b"glyf": b"".join(glyphs),
-        b"cmap": _cmap(codes, form),
+        b"cmap": _cmap(codes),
         b"name": _names(family),
     }
 
@@ -72,23 +87,10 @@ def _glyph(boxes: list[tuple[int, int, int, int]]) -> bytes:
     return data + b"\0" * (-len(data) % 4)
 
 
-def _cmap(codes: list[int], form: int) -> bytes:
-    if form == 12:
-        rows = b"".join(struct.pack(">III", code, code, i) for i, code in enumerate(codes, start=1))
-        table = struct.pack(">HHIII", 12, 0, 16 + len(rows), 0, len(codes)) + rows
-        return struct.pack(">HHHHI", 0, 1, 3, 10, 12) + table
-    if form == 40:  # format 4 with one run, whose glyphs are looked up in a list; 0 where there is no character
-        run = range(codes[0], codes[-1] + 1)
-        listed = [codes.index(code) + 1 if code in codes else 0 for code in run]
-        segments = struct.pack(">HHHHHhhHH", codes[-1], 0xFFFF, 0, codes[0], 0xFFFF, 0, 1, 4, 0)
-        table = struct.pack(">7H", 4, 14 + len(segments) + 2 * len(listed), 0, 4, 0, 0, 0) + segments
-        return struct.pack(">HHHHI", 0, 1, 3, 1, 12) + table + struct.pack(f">{len(listed)}H", *listed)
-    ends, count = [*codes, 0xFFFF], len(codes) + 1
-    deltas = [*((i - code) & 0xFFFF for i, code in enumerate(codes, start=1)), 1]
-    table = struct.pack(">6H", 2 * count, 0, 0, 0, 0, 0)[:8]
-    body = struct.pack(f">{count}HH{count}H{count}H{count}H", *ends, 0, *ends, *deltas, *([0] * count))
-    table = struct.pack(">HHH", 4, 6 + len(table) + len(body), 0) + table + body
-    return struct.pack(">HHHHI", 0, 1, 3, 1, 12) + table
+def _cmap(codes: list[int]) -> bytes:
+    rows = b"".join(struct.pack(">III", code, code, i) for i, code in enumerate(codes, start=1))
+    table = struct.pack(">HHIII", 12, 0, 16 + len(rows), 0, len(codes)) + rows
+    return struct.pack(">HHHHI", 0, 1, 3, 10, 12) + table
 
 
 def _names(family: str) -> bytes:

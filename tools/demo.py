@@ -17,9 +17,9 @@ from rich.table import Table
 
 import cjkclip
 from cjkclip import moji
-from cjkclip.gallery import Bundled, Found, Hit, Row, bundled, draw_sheet, find_fonts
-from cjkclip.gallery.fonts import ADVICE
+from cjkclip.gallery import Bundled, Hit, SheetImage, SheetRow, bundled, draw_sheet, find_fonts
 from cjkclip.gallery.sheet import LANGUAGES
+from cjkclip.gallery.sheet.fonts import ADVICE
 
 # Per language the name of a picture, and a word that is no picture's name but fits many: fruit, flowers, weather,
 # insects, shoes.
@@ -111,7 +111,7 @@ def classify_table(clip: cjkclip.Clip, picture: Path) -> Table:
 def draw(place: Bundled, answers: Answers, out: Path) -> int:
     """Write the contact sheet; returns how many texts no font here can draw."""
     rows = [
-        Row(
+        SheetRow(
             query=query,
             language=language,
             plain=IN_ENGLISH.get(query, ""),
@@ -124,10 +124,10 @@ def draw(place: Bundled, answers: Answers, out: Path) -> int:
     return len(sheet.left_out)
 
 
-def found(place: Bundled, hit: Hit, language: str) -> Found:
+def found(place: Bundled, hit: Hit, language: str) -> SheetImage:
     names = place.concepts[hit.index].names
     picture = Image.open(io.BytesIO(place.pictures[hit.index]))
-    return Found(picture=picture, name=names[language], score=hit.score, plain=names["en"])
+    return SheetImage(picture=picture, name=names[language], score=hit.score, plain=names["en"])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from cjkclip.evals import moji as tests
 from cjkclip.evals import report
 from cjkclip.moji import concepts
 from cjkclip.text.bpe import Bpe
-from cjkclip.text.train import train_bpe
 from cjkclip.train import (
     Corpus,
     InMemory,
@@ -45,6 +44,7 @@ from cjkclip.train import (
     write_model,
 )
 from cjkclip.train.recipes import moji as recipe
+from cjkclip.train.tokenizer import train_bpe
 
 HOME = ROOT / "src" / "cjkclip" / "moji"
 BENCHMARK = ROOT / "docs" / "benchmarks" / "moji.json"

@@ -1,7 +1,7 @@
-"""Array types: what counts as a float; and names with shapes for annotations, jaxtyping's where it is loaded.
+"""Array types for annotations, with shapes where jaxtyping is loaded; and a test for floating point arrays.
 
-The tests load jaxtyping before the package, and then every function checks the shapes of what it gets (docs/decisions/
-0001). Nobody else waits for its import, a tenth of a second: `Float[np.ndarray, "n E"]` is `np.ndarray` to them.
+The tests load jaxtyping before the package, and then every function checks the shapes of its arguments (docs/decisions/
+0001). Elsewhere `Float[np.ndarray, "n E"]` is just `np.ndarray`, which saves a tenth of a second of import time.
 """
 
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING or "jaxtyping" in sys.modules:
 else:
 
     class _Shaped:
-        """Subscribed with an array type and a shape, it is the array type."""
+        """Return the array type when subscripted with an array type and a shape."""
 
         def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
             return item[0]
@@ -25,5 +25,5 @@ __all__ = ["Bool", "Float", "Float32", "Float64", "Int", "Int64", "UInt8", "is_f
 
 
 def is_float(array: np.ndarray) -> bool:
-    """Does it hold floating point numbers? bfloat16 counts, which is no kind of float to NumPy."""
+    """Whether an array has a floating point type. bfloat16 counts, although NumPy does not treat it as a float."""
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"

@@ -1,7 +1,4 @@
-"""load() and class Clip: the only file that knows checkpoints and engines. n items, L tokens, S pixels, E joint width.
-
-Refuses: pixels or ids that the towers were not made for; everything that checkpoints.py refuses.
-"""
+"""load() and class Clip: a checkpoint's parts and an engine. n, m inputs, L tokens, S pixels a side, E joint width."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -10,23 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
-from cjkclip import checkpoints, engines, gate, parameters, zeroshot
+from cjkclip import checkpoints, engines, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found, saving
 from cjkclip.checkpoints.formats import Facts
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError, WeightsError
+from cjkclip.fingerprint import fingerprint
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.image.batches import EncodedBatch, ahead, encode_batches, fill
 from cjkclip.machine.memory import halved
+from cjkclip.precision import half
 from cjkclip.text import Tokens, Truncate, check_texts
 from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
 
 Features = Float32[np.ndarray, "n E"]
-KEPT = 8  # sets of labels
-TEXTS = 256  # in the tower at once, unless it is said
-MOST_SCALE = 80.0  # of the logarithm: beyond it float32 overflows
+KEPT = 8  # sets of labels in the cache
+TEXTS = 256  # default batch size of texts
+MOST_SCALE = 80.0  # largest logarithm of the scale: beyond it float32 overflows
 
 
 def load(
@@ -40,24 +39,26 @@ def load(
     image_tower: str | Path | None = None,
     facts: Facts | None = None,
 ) -> "Clip":
-    """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local folder, or a weight file.
+    """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local directory, or a weights file.
 
-    facts states what a file cannot tell, by dotted config fields: {"vision.act": "quick_gelu", "vision.heads": 12}.
-    engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 where it is fast and close
-    enough, else fp32; see cjkclip.gate), "fp32", "bf16", "int8" (see Clip.quantize). device: "auto", "cpu",
-    "cuda", "mps". Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
+    engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 where it is fast and close enough, else
+    fp32; see cjkclip.precision), "fp32", "bf16", "int8" (see Clip.quantize). device: "auto", "cpu", "cuda" or "mps".
+    image_tower: use that model's image tower and logit_scale. facts: missing config values, as {"vision.heads": 12}.
+    Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
+
+    >>> load("moji").encode_text(["猫", "고양이"]).shape  # works offline
+    (2, 256)
     """
-    chosen = engines.choose(engine, precision, device)
+    names = engines.choose(engine, precision, device)
     source = checkpoints.resolve(name, checkpoints.Where(revision=revision), family=family)
-    tower = None if image_tower is None else str(image_tower)
-    return Clip(checkpoints.read(source, image_tower=tower, facts=facts), chosen)
+    return Clip(checkpoints.read(source, image_tower=image_tower, facts=facts), names)
 
 
 class Clip:
-    """A loaded model. Features are float32 NumPy arrays, one row per item, of unit length unless asked otherwise."""
+    """A loaded model. Features are float32 NumPy arrays (n, E), one row per input, by default of unit length."""
 
     def __init__(self, found: Found, engine: tuple[str, str, str]) -> None:
-        """Take the parts of a checkpoint and the chosen engine; `load` is the way to make one."""
+        """Combine the parts of a checkpoint and the names of engine, precision and device. Call `load` instead."""
         self.config, self.params, self.tokenizer = found.config, found.params, found.tokenizer
         self.family, self.release = found.family, found.release
         self.languages = found.release.languages if found.release else found.family.languages
@@ -65,74 +66,75 @@ class Clip:
         self.logit_scale = _scale(found)
         self._found, self._chosen, self._building = found, engine, threading.Lock()
         self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
-        self._kept: dict[tuple[tuple[str, ...], int], tuple[Features, Tokens]] = {}
+        self._label_features: dict[tuple[tuple[str, ...], int], tuple[Features, Tokens]] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        """For pickle and copy, which build an engine of their own."""
+        """Support pickle and copy: the copy builds its own engine."""
         return type(self), (self._found, self._chosen), {"_calibration": self._calibration}
 
     @cached_property
     def engine(self) -> engines.Engine:
-        """The engine, built once, when it is first needed."""
+        """The engine, built at its first use."""
         with self._building:
-            if "engine" not in self.__dict__:  # another thread may have asked for it first
+            if "engine" not in self.__dict__:  # another thread may have built it meanwhile
                 self.__dict__["engine"] = self._build()
         return self.__dict__["engine"]
 
     def _build(self) -> engines.Engine:
         name, precision, device = self._chosen
         if precision == "auto":
-            inputs = partial(gate.built_in, self.config, self.tokenizer)
-            precision = gate.precision(self.config, self.params, inputs, engine=name, device=device)
+            inputs = partial(half.built_in, self.config, self.tokenizer)
+            precision = half.precision(self.config, self.params, inputs, engine=name, device=device)
         if precision == "int8":
-            from cjkclip import int8
+            from cjkclip.precision import int8
 
-            source = int8.Source(self.tokenizer, self.languages, *self._calibration)
+            source = int8.CalibrationSource(self.tokenizer, self.languages, *self._calibration)
             return int8.engine(self.config, self.params, source)
         return engines.build(self.config, self.params, engine=name, precision=precision, device=device)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when a parameter or a config field does."""
-        return parameters.fingerprint(self.config, self.params)
+        """Sixteen hex digits that change with any parameter or config field."""
+        return fingerprint(self.config, self.params)
 
     def preprocess(
         self, images: Picture | Iterable[Picture], *, published: bool = False, on_error: OnError | None = None
     ) -> Float32[np.ndarray, "n 3 S S"]:
-        """Pictures to pixels. published=True: the original's own pipeline to the bit (no EXIF turn, its alpha rule)."""
+        """Preprocess images. published=True: pixels identical to the original's (no EXIF turn, its alpha rule)."""
         return load_pixels(listed(images), self._rules(), published=published, on_error=on_error)
 
     def tokenize(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
-        """Texts to ids and mask, (n, L); `truncated` lists the texts that were cut. Raises TextError."""
+        """Tokenize texts into ids and mask (n, L); `truncated` lists the texts that were cut. Raises TextError."""
         if self.tokenizer is None:
             raise FactsError("this checkpoint came without tokenizer files: put them beside the weights and load again")
         return self.tokenizer(texts, truncate=truncate)
 
     def encode_pixels(self, pixels: Float32[np.ndarray, "n 3 S S"], *, normalize: bool = True) -> Features:
-        """Features of prepared pixels."""
+        """Return features of preprocessed pixels, for example from `preprocess`. Raises InputError."""
         if self.config.vision is None:
-            raise InputError("this model has no image tower")
+            raise InputError("this model has no image tower. Add one: load(..., image_tower='NAME_OR_FOLDER')")
         size = self.config.vision.image_size
         if pixels.shape[2:] != (size, size):
-            raise InputError(f"got pixels of shape {pixels.shape}, expected (n, 3, {size}, {size})")
+            raise InputError(
+                f"got pixels of shape {pixels.shape}, expected (n, 3, {size}, {size}): use preprocess(images)"
+            )
         if len(pixels) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
         features = halved(self.engine.image, pixels)
         return _unit(features) if normalize else features
 
     def encode_tokens(self, tokens: Tokens, *, normalize: bool = True) -> Features:
-        """Features of prepared tokens."""
+        """Return features of tokens, for example from `tokenize`. Raises InputError."""
         if self.config.text is None:
-            raise InputError("this model has no text tower")
-        ids, vocab = tokens.ids, self.config.text.vocab
-        if ids.shape[1] > self.config.text.context or (ids.size and not 0 <= ids.min() <= ids.max() < vocab):
-            raise InputError(
-                f"got ids of shape {ids.shape}; expected up to {self.config.text.context} ids a text, below {vocab}"
-            )
+            raise InputError("this model has no text tower: load a checkpoint that contains one to encode texts")
+        ids, vocab, context = tokens.ids, self.config.text.vocab, self.config.text.context
+        if ids.shape[1] > context or (ids.size and not 0 <= ids.min() <= ids.max() < vocab):
+            accepted = f"up to {context} ids per text, each at least 0 and below {vocab}"
+            raise InputError(f"got ids of shape {ids.shape}, expected {accepted}: use tokenize(texts)")
         if len(ids) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
         columns = np.flatnonzero(tokens.mask.sum(axis=0))
-        used = int(columns[-1]) + 1 if len(columns) else 1  # what follows is pads alone, which say nothing
+        used = int(columns[-1]) + 1 if len(columns) else 1  # the columns after it contain only padding
         features = halved(self.engine.text, ids[:, :used], tokens.mask[:, :used])
         return _unit(features) if normalize else features
 
@@ -146,14 +148,14 @@ class Clip:
         on_error: OnError | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Features:
-        """Features of pictures: paths, bytes, PIL pictures or arrays, (n, E); one picture counts as a list of one.
+        """Return features (n, E) of images: paths, bytes, PIL images or arrays; one image counts as a list of one.
 
-        While one batch is encoded, the next is opened and resized on every core; `progress(n)` hears after
-        each how many pictures are done. exact=False decodes large JPEG files at a fraction of their size.
-        batch_size: pictures in the tower at once; 32 unless it is said, and 256 on a GPU.
+        While one batch is encoded, the next one is opened and resized on every core. progress(n) is called after each
+        batch with the number of finished images. exact=False decodes large JPEG files at a reduced size, which is
+        faster. batch_size: 32 by default, 256 on a GPU.
 
-        A bad picture: with `on_error` it is told by index, its row is NaN and the others are answered; without,
-        ImageError names every bad one when all have been tried.
+        If an image cannot be read, on_error(index, error) is called and its row is NaN. Without on_error, ImageError
+        is raised after all images were tried; it lists every image that failed.
         """
         pictures = listed(images)
         features = np.zeros((len(pictures), self.embed_dim), np.float32)
@@ -170,14 +172,14 @@ class Clip:
         batch_size: int | None = None,
         exact: bool = True,
     ) -> Generator[EncodedBatch]:
-        """The same a batch at a time, for more pictures than their features fit into memory.
+        """Yield features batch by batch, for images whose features do not all fit into memory.
 
-        Each has `start`, `features` (n, E) with NaN for a bad picture, `problems` as (index, why), and the seconds
-        that its pixels were `waited` for and that it was `encoded`. Close the generator to stop early.
+        A batch has `start`, `features` (n, E) with NaN for a failed image, `problems` as (index, message), and the
+        seconds `waited` for its pixels and `encoded` in the tower. Close the generator to stop early.
         """
-        at_once = _at_once(batch_size, 32 if self._chosen[2] == "cpu" else 256)
-        made = ahead(listed(images), self._rules(), at_once, exact)
-        return encode_batches(made, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
+        size = _checked_size(batch_size, 32 if self._chosen[2] == "cpu" else 256)
+        batches = ahead(listed(images), self._rules(), size, exact)
+        return encode_batches(batches, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
 
     def encode_text(
         self,
@@ -188,19 +190,19 @@ class Clip:
         truncate: Truncate = "cut",
         progress: Callable[[int], None] | None = None,
     ) -> Features:
-        """Features of texts, (n, E). A text that was cut is told by TruncatedTextWarning. Raises TextError.
+        """Return features (n, E) of texts. TruncatedTextWarning reports texts that were cut. Raises TextError.
 
-        Texts of a like length share a batch, 256 unless `batch_size` says how many, without padding to longer ones;
-        repeated texts are encoded once. `progress(n)` hears after each batch how many texts are done.
+        Texts of similar length share a batch (256 by default), so that short texts are not padded to long ones;
+        repeated texts are encoded once. progress(n) is called after each batch with the number of finished texts.
         """
-        at_once, texts = _at_once(batch_size, TEXTS), check_texts(texts)
+        size, texts = _checked_size(batch_size, TEXTS), check_texts(texts)
         tokens = self.tokenize(texts, truncate=truncate)
         tokens.tell_cut(stacklevel=2)
         encode = partial(self.encode_tokens, normalize=normalize)
-        return in_batches(texts, tokens, at_once, encode, progress)
+        return in_batches(texts, tokens, size, encode, progress)
 
     def logits(self, images: Picture | Iterable[Picture], texts: Iterable[str]) -> Float32[np.ndarray, "n m"]:
-        """Cosines of pictures and texts times the model's own scale, (n_images, n_texts)."""
+        """Return cosine similarities times logit_scale, (n, m) for n images and m texts."""
         self.engine.prepare()
         return np.float32(self.logit_scale) * (self.encode_image(images) @ self.encode_text(texts).T)
 
@@ -212,13 +214,17 @@ class Clip:
         language: str | None = None,
         templates: Iterable[str] | None = None,
     ) -> list[list[Prediction]]:
-        """Per picture, every label with its probability among the labels, best first.
+        """Return for each image every label with its probability among the labels, best first.
 
-        language puts the labels into the family's sentences of that language; templates are sentences of your own
-        with {} for the label; with neither, labels stand as they are. Raises ImageError, TextError, InputError.
+        language: fill the labels into the family's prompt templates of that language. templates: your own sentences
+        with {} for the label. By default the labels are used unchanged. Raises ImageError, TextError, InputError.
+
+        >>> from cjkclip import moji
+        >>> load("moji").classify(moji.pictures("noto")["1f431"], ["개", "고양이"], language="ko")[0][0].label
+        '고양이'
         """
         if language is not None and language not in self.languages:
-            raise InputError(f"language {language!r} is not one of this model's: {list(self.languages)}")
+            raise InputError(f"language {language!r} is not supported by this model: use one of {list(self.languages)}")
         if templates is None:
             templates = self.family.templates.get(language or "", zeroshot.BARE)
         labels, templates = check_texts(labels), check_texts(templates)
@@ -229,64 +235,64 @@ class Clip:
         return zeroshot.predictions(scores, labels)
 
     def quantize(self, images: Picture | Iterable[Picture] = (), texts: Iterable[str] = ()) -> "Clip":
-        """This model in int8, calibrated on pictures and texts like those to come (16 or more), or on built-in ones.
+        """Return this model in int8, calibrated on images and texts like yours (16 or more), or on built-in ones.
 
-        What `load(..., precision="int8")` gives, which knows the built-in ones alone; see `cjkclip.int8`.
-        Raises EngineError at its first use if int8 changes the model too much.
+        load(..., precision="int8") always calibrates on the built-in ones. The first use takes minutes and
+        raises EngineError if int8 changes the features too much.
         """
-        made = Clip(self._found, ("openvino", "int8", "cpu"))
-        made._calibration = tuple(listed(images)), tuple(check_texts(texts))
-        return made
+        clip = Clip(self._found, ("openvino", "int8", "cpu"))
+        clip._calibration = tuple(listed(images)), tuple(check_texts(texts))
+        return clip
 
     def save(self, folder: str | Path, layout: str = "cjkclip") -> Path:
-        """Write weights, tokenizer and preprocessing into `folder`; `load(folder)` gives the same towers, offline.
+        """Write weights, tokenizer and preprocessing into a directory; load(folder) then returns the same towers.
 
-        layout: "cjkclip", "transformers", "flax", "openai", "open_clip", "cn_clip" and what else the families have;
-        LayoutError lists them for an unknown one. Layout "cjkclip" gives the same vectors of every picture and text;
-        each other one crops pictures and cleans texts as its own package does, and LayoutWarning tells if that makes
-        other ids of some texts. Raises LayoutError if it cannot hold this model, InputError if `folder` holds weights
-        that would be read in the place of these.
+        layout: "cjkclip", "transformers", "flax", "openai", "open_clip", "cn_clip" or another of the families' layouts;
+        LayoutError lists them for an unknown one. Layout "cjkclip" keeps the features of every image and text. Others
+        crop images and clean texts as their own package does; LayoutWarning reports if this changes token ids.
+        Raises LayoutError if the layout cannot store this model, InputError if load(folder) would read other weights.
         """
         return saving.write(self._found, Path(folder), layout)
 
     def _classes(self, sentences: Sequence[str], templates: int) -> tuple[Features, Tokens]:
-        """One unit vector a label, and which labels were cut. The last few sets are kept: they come again."""
+        """One unit vector for each label, and the labels that were cut. The last sets of labels are cached."""
         key = (tuple(sentences), templates)
-        found = self._kept.get(key)
-        if found is None:
-            while len(self._kept) >= KEPT:
-                self._kept.pop(next(iter(tuple(self._kept))), None)  # another thread may have done so
+        classes = self._label_features.get(key)
+        if classes is None:
+            while len(self._label_features) >= KEPT:
+                self._label_features.pop(next(iter(tuple(self._label_features))), None)  # another thread may remove it
             tokens = self.tokenize(sentences)
-            which = tuple(sorted({index // templates for index in tokens.truncated}))
-            first = slice(None, None, templates)  # of each label's sentences; copied, not to keep those of all
-            cut = Tokens(ids=tokens.ids[first].copy(), mask=tokens.mask[first].copy(), truncated=which)
-            found = zeroshot.ensemble(in_batches(sentences, tokens, TEXTS, self.encode_tokens), templates), cut
-            self._kept[key] = found
-        return found
+            labels = tuple(sorted({index // templates for index in tokens.truncated}))
+            first = slice(
+                None, None, templates
+            )  # one sentence per label, copied so that the cache does not hold all of them
+            cut = Tokens(ids=tokens.ids[first].copy(), mask=tokens.mask[first].copy(), truncated=labels)
+            classes = zeroshot.ensemble(in_batches(sentences, tokens, TEXTS, self.encode_tokens), templates), cut
+            self._label_features[key] = classes
+        return classes
 
     def _rules(self) -> Image:
         if self.config.image is None:
             raise FactsError(
-                "no preprocessing is known for this checkpoint: put its preprocessor_config.json beside it"
+                "this checkpoint has no preprocessing: put its preprocessor_config.json beside the weights"
             )
         return self.config.image
 
 
-def _at_once(batch_size: int | None, usual: int) -> int:
+def _checked_size(batch_size: int | None, default: int) -> int:
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}, expected at least 1")
-    return batch_size or usual
+        raise InputError(f"batch_size is {batch_size}, expected at least 1: use for example batch_size={default}")
+    return batch_size or default
 
 
 def _scale(found: Found) -> float:
-    """What multiplies a cosine: the file's parameter, or the fact of a model without one, or 1 for a single tower."""
+    """The factor of cosine similarities: the parameter, or config.scale of a model without it, or 1 for one tower."""
     if "logit_scale" not in found.params:
         return found.config.scale or 1.0
     logarithm = float(found.params["logit_scale"].astype(np.float64).reshape(()))
     if not abs(logarithm) < MOST_SCALE:
-        raise WeightsError(
-            f"logit_scale is {logarithm:.4g}, expected the logarithm of a scale: training caps it at 4.61"
-        )
+        advice = "training caps it at 4.61. If the file contains the scale itself, replace it by log(scale)"
+        raise WeightsError(f"logit_scale is {logarithm:.4g}, expected the logarithm of a scale: {advice}")
     return float(np.exp(logarithm))
 
 

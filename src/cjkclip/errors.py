@@ -1,49 +1,49 @@
 """Every exception of cjkclip. Catch `CjkclipError` to catch them all.
 
     CjkclipError
-    ├── InputError (ValueError)            what the caller handed over does not fit
-    │   ├── ImageError                     a picture is missing, damaged, too large or no picture at all
+    ├── InputError (ValueError)            an argument does not fit
+    │   ├── ImageError                     an image is missing, damaged, too large, or not an image
     │   ├── TextError                      a text is empty, too long, or not valid Unicode
-    │   └── OptionError (TypeError)        an option that nobody reads, or that is given twice
-    ├── CheckpointError                    something about a model's files
-    │   ├── ModelNotFoundError (LookupError)   no such alias, release, folder or file
-    │   ├── WeightsError                   a weight file is corrupt, unsafe or of an unknown container
-    │   ├── LayoutError                    tensors without a place, parameters without a tensor, wrong shapes
-    │   ├── FactsError                     neither the file nor a release record tells a fact the arithmetic needs
-    │   └── HubError                       the hub cannot be reached, refuses, or does not hold the file
-    ├── EngineError                        no such engine, precision or device here
-    │   └── OutOfMemoryError (MemoryError) a batch takes more memory than there is
+    │   └── OptionError (TypeError)        an option that is unknown, or given twice
+    ├── CheckpointError                    a problem with a model's files
+    │   ├── ModelNotFoundError (LookupError)   no such alias, release, directory or file
+    │   ├── WeightsError                   a weight file is corrupt, unsafe or in an unknown format
+    │   ├── LayoutError                    unknown tensors, missing parameters, wrong shapes
+    │   ├── FactsError                     a config value is missing or invalid
+    │   └── HubError                       the hub is unreachable, denies access or lacks the file
+    ├── EngineError                        an engine, precision or device is not available here
+    │   └── OutOfMemoryError (MemoryError) a batch does not fit in memory
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
-A message says what came, what fits, and what to do. Warnings are UserWarnings of their own: TruncatedTextWarning,
-LayoutWarning, EngineWarning.
+A message says what was given, what is accepted and what to do. Warnings are subclasses of UserWarning:
+TruncatedTextWarning, LayoutWarning, EngineWarning.
 """
 
 from collections.abc import Sequence
 
-MESSAGE = 4000  # characters: what a damaged file holds in the place of a word may be of any length
+MESSAGE = 4000  # characters: a damaged file may contain a string of any length instead of a word
 
 
 class CjkclipError(Exception):
-    """Base of every error that cjkclip raises on purpose. A very long message loses its middle.
+    """Base class of every error that cjkclip raises on purpose. The middle of a very long message is cut out.
 
-    What it lists comes behind the message, a line each; `lines` holds them apart, since names may hold line feeds.
+    `listed` items follow the message, one per line. `lines` keeps them separate because names may contain line feeds.
     """
 
     def __init__(self, *args: object, listed: Sequence[str] = ()) -> None:
         args = tuple(_shortened(arg) for arg in args)
-        self.lines = (" ".join(map(str, args)), *_fitting([f"  {line}" for line in listed]))
+        self.lines = (" ".join(map(str, args)), *_first_lines([f"  {line}" for line in listed]))
         super().__init__(*(["\n".join(self.lines)] if listed else args))
 
 
 class InputError(CjkclipError, ValueError):
-    """What the caller handed over does not fit."""
+    """An argument does not fit."""
 
 
 class ImageError(InputError):
-    """A picture is missing, damaged, too large, or no picture at all.
+    """An image is missing, damaged, too large, or not an image.
 
-    `problems` holds (index, message) of every bad picture of a batch.
+    `problems` contains (index, message) of every bad image in a batch.
     """
 
     def __init__(self, message: str, problems: Sequence[tuple[int, str]] = (), *, listed: Sequence[str] = ()) -> None:
@@ -56,39 +56,39 @@ class TextError(InputError):
 
 
 class OptionError(InputError, TypeError):
-    """An option that nobody reads, or that is given twice."""
+    """An option is unknown, or is given twice."""
 
 
 class CheckpointError(CjkclipError):
-    """Something about a model's files."""
+    """A problem with a model's files."""
 
 
 class ModelNotFoundError(CheckpointError, LookupError):
-    """No such alias, release, folder or file."""
+    """No such alias, release, directory or file."""
 
 
 class WeightsError(CheckpointError):
-    """A weight file is corrupt, unsafe, or of an unknown container."""
+    """A weight file is corrupt, unsafe, or in an unknown format."""
 
 
 class LayoutError(CheckpointError):
-    """Tensors without a place, parameters without a tensor, or wrong shapes."""
+    """A checkpoint has unknown tensors, missing parameters or wrong shapes."""
 
 
 class FactsError(CheckpointError):
-    """Neither the file nor a release record tells a fact that the arithmetic needs."""
+    """A config value that the model needs is missing or invalid."""
 
 
 class HubError(CheckpointError):
-    """The hub cannot be reached, refuses, or does not hold the file."""
+    """The hub is unreachable, denies access, or does not have the file."""
 
 
 class EngineError(CjkclipError):
-    """No such engine, precision or device here."""
+    """An engine, precision or device is not available here."""
 
 
 class OutOfMemoryError(EngineError, MemoryError):
-    """A batch takes more memory than there is, of the computer or of its GPU."""
+    """A batch does not fit in the memory of the computer or of its GPU."""
 
 
 class MissingDependencyError(CjkclipError, ImportError):
@@ -96,15 +96,15 @@ class MissingDependencyError(CjkclipError, ImportError):
 
 
 class TruncatedTextWarning(UserWarning):
-    """A text was longer than the model reads and was cut; the message says which."""
+    """A text was longer than the context length and was cut; the message names it."""
 
 
 class LayoutWarning(UserWarning):
-    """A model was saved in a layout that reads some texts by other rules; the message says which rules."""
+    """A model was saved in a layout that tokenizes some texts differently; the message names the rules."""
 
 
 class EngineWarning(UserWarning):
-    """The best engine for this machine cannot be used; the message says why, and which one is."""
+    """The best engine for this machine cannot be used; the message gives the reason and the engine used instead."""
 
 
 def _shortened(arg: object) -> object:
@@ -113,8 +113,8 @@ def _shortened(arg: object) -> object:
     return f"{arg[: MESSAGE - 1010]} [...] {arg[-1000:]}"
 
 
-def _fitting(lines: Sequence[str]) -> Sequence[str]:
-    """The first lines, as many as a message has room for, and how many more there are."""
+def _first_lines(lines: Sequence[str]) -> Sequence[str]:
+    """Return the first lines that fit in a message, and the number of those left out."""
     room = MESSAGE
     for at, line in enumerate(lines):
         room -= len(line) + 1

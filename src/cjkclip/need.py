@@ -1,4 +1,4 @@
-"""The one place where optional dependencies are asked for."""
+"""Import optional dependencies, in one place."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from cjkclip.errors import MissingDependencyError
 
 
 def need(module: str, *, extra: str) -> ModuleType:
-    """Import `module`, or say which extra of cjkclip brings it.
+    """Import `module`. Raises MissingDependencyError that names the extra which installs it.
 
     >>> need("math", extra="none").sqrt(4.0)
     2.0

@@ -1,9 +1,8 @@
-"""The canonical parameters of a model: every name and shape, from its config alone.
+"""Names and shapes of every parameter of a model, from its config alone.
 
-engines/torch gives the same list by building modules; a test holds the two together.
+engines/torch derives the same list by building modules; a test compares the two.
 """
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,39 +10,29 @@ import numpy as np
 from cjkclip.arrays import is_float
 from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
 from cjkclip.errors import LayoutError
-from cjkclip.machine.mapped import let_go_of
-from cjkclip.machine.threads import on_every_core
 
 Shapes = dict[str, tuple[int, ...]]
-ENDS = 64  # numbers
-PART = 8 << 20  # bytes that are read at once
-EXPANSION = 4  # a bottleneck's output channels over its inner ones
+EXPANSION = 4  # ratio of a bottleneck's output channels to its inner channels
 
 
 def shapes(config: Model) -> Shapes:
-    """Name -> shape of every parameter and buffer, in the order of the towers.
+    """Return name -> shape of every parameter and buffer, in the order of the towers.
 
     >>> from cjkclip.config import Model
     >>> shapes(Model(vision=None, text=None, image=None, embed=8, scale=None))
     {}
     """
     both = config.vision is not None and config.text is not None
-    found: Shapes = {"logit_scale": ()} if both and config.scale is None else {}
+    result: Shapes = {"logit_scale": ()} if both and config.scale is None else {}
     if isinstance(config.vision, Vit):
-        found |= _vit(config.vision, config.embed)
+        result |= _vit(config.vision, config.embed)
     elif isinstance(config.vision, ResNet):
-        found |= _resnet(config.vision, config.embed)
+        result |= _resnet(config.vision, config.embed)
     if isinstance(config.text, Text):
-        found |= _text(config.text, config.embed)
+        result |= _text(config.text, config.embed)
     elif isinstance(config.text, Bert):
-        found |= _bert(config.text, config.embed)
-    return found
-
-
-def ends(array: np.ndarray) -> bytes:
-    """The first and the last numbers of a parameter as its file lays them: what tells two apart at no cost."""
-    flat = array.ravel(order="K")  # a view, in the order of the file
-    return flat[:ENDS].tobytes() + flat[max(0, flat.size - ENDS) :].tobytes()
+        result |= _bert(config.text, config.embed)
+    return result
 
 
 def _linear(name: str, out: int, width: int) -> Shapes:
@@ -55,16 +44,16 @@ def _norm(name: str, width: int) -> Shapes:
 
 
 def _blocks(tower: str, config: Encoder) -> Shapes:
-    found: Shapes = {}
+    result: Shapes = {}
     for i in range(config.depth):
         block, width = f"{tower}.blocks.{i}", config.width
-        found |= _norm(f"{block}.ln1", width)
+        result |= _norm(f"{block}.ln1", width)
         for name in ("q", "k", "v", "out"):
-            found |= _linear(f"{block}.attn.{name}", width, width)
-        found |= _norm(f"{block}.ln2", width)
-        found |= _linear(f"{block}.mlp.fc1", config.mlp, width)
-        found |= _linear(f"{block}.mlp.fc2", width, config.mlp)
-    return found
+            result |= _linear(f"{block}.attn.{name}", width, width)
+        result |= _norm(f"{block}.ln2", width)
+        result |= _linear(f"{block}.mlp.fc1", config.mlp, width)
+        result |= _linear(f"{block}.mlp.fc2", width, config.mlp)
+    return result
 
 
 def _vit(config: Vit, embed: int) -> Shapes:
@@ -93,7 +82,7 @@ def _text(config: Text, embed: int) -> Shapes:
 
 def _bert(config: Bert, embed: int) -> Shapes:
     width = config.width
-    found: Shapes = {
+    result: Shapes = {
         "text.token.weight": (config.vocab, width),
         "text.position.weight": (config.context, width),
         "text.segment.weight": (config.types, width),
@@ -101,22 +90,22 @@ def _bert(config: Bert, embed: int) -> Shapes:
         **_blocks("text", config),
     }
     if config.head == "project":
-        return found | {"text.proj.weight": (embed, width)}
-    found |= _linear("text.pooler", width, width)
+        return result | {"text.proj.weight": (embed, width)}
+    result |= _linear("text.pooler", width, width)
     if config.head == "pooler-project":
-        found["text.proj.weight"] = (embed, width)
-    return found | (_linear("text.proj", embed, width) if config.head == "classify" else {})
+        result["text.proj.weight"] = (embed, width)
+    return result | (_linear("text.proj", embed, width) if config.head == "classify" else {})
 
 
 def spare(config: Model) -> Shapes:
-    """Parameters that a file may hold and no tower reads: they are kept, so that saving loses nothing.
+    """Return shapes of parameters that a file may contain but no tower reads; kept so that saving loses nothing.
 
-    The pooler of a BERT that is read without it, and the scale of a checkpoint of which one tower is read.
+    These are the pooler of a BERT that does not use it, and the scale of a checkpoint of which one tower is used.
     """
-    found: Shapes = {} if config.vision is not None and config.text is not None else {"logit_scale": ()}
+    result: Shapes = {} if config.vision is not None and config.text is not None else {"logit_scale": ()}
     if isinstance(config.text, Bert) and config.text.head == "project":
-        found |= _linear("text.pooler", config.text.width, config.text.width)
-    return found
+        result |= _linear("text.pooler", config.text.width, config.text.width)
+    return result
 
 
 def _conv_bn(name: str, out: int, channels: int, kernel: int) -> Shapes:
@@ -129,48 +118,23 @@ def _conv_bn(name: str, out: int, channels: int, kernel: int) -> Shapes:
 
 def _resnet(config: ResNet, embed: int) -> Shapes:
     width, half = config.width, config.width // 2
-    found = _conv_bn("vision.stem1", half, 3, 3) | _conv_bn("vision.stem2", half, half, 3)
-    found |= _conv_bn("vision.stem3", width, half, 3)
+    result = _conv_bn("vision.stem1", half, 3, 3) | _conv_bn("vision.stem2", half, half, 3)
+    result |= _conv_bn("vision.stem3", width, half, 3)
     channels = width
     for stage, blocks in enumerate(config.stages):
         inner = width * 2**stage
         for block in range(blocks):
             name = f"vision.stage{stage + 1}.{block}"
-            found |= _conv_bn(f"{name}.reduce", inner, channels, 1)
-            found |= _conv_bn(f"{name}.spatial", inner, inner, 3)
-            found |= _conv_bn(f"{name}.expand", inner * EXPANSION, inner, 1)
+            result |= _conv_bn(f"{name}.reduce", inner, channels, 1)
+            result |= _conv_bn(f"{name}.spatial", inner, inner, 3)
+            result |= _conv_bn(f"{name}.expand", inner * EXPANSION, inner, 1)
             if block == 0 and (stage > 0 or channels != inner * EXPANSION):
-                found |= _conv_bn(f"{name}.down", inner * EXPANSION, channels, 1)
+                result |= _conv_bn(f"{name}.down", inner * EXPANSION, channels, 1)
             channels = inner * EXPANSION
-    found["vision.pool.position.weight"] = ((config.image_size // 32) ** 2 + 1, channels)
+    result["vision.pool.position.weight"] = ((config.image_size // 32) ** 2 + 1, channels)
     for name in "qkv":
-        found |= _linear(f"vision.pool.{name}", channels, channels)
-    return found | _linear("vision.pool.out", embed, channels)
-
-
-def fingerprint(config: Model, params: Mapping[str, np.ndarray]) -> str:
-    """Sixteen hex digits that change when a parameter or a config field does."""
-    return digest(config, params)[:16]
-
-
-def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
-    """Every bit of a model in 64 hex digits. On every core: SHA-256 takes longer than reading.
-
-    What it reads of a mapped file does not stay in memory.
-    """
-
-    def one(name: str) -> bytes:
-        array = np.ascontiguousarray(params[name])
-        values, flat = hashlib.sha256(), array.reshape(-1).view(np.uint8)
-        for start in range(0, flat.size, PART):
-            part = flat[start : start + PART]
-            values.update(part.data)
-            let_go_of(part)
-        let_go_of(params[name])  # of which `array` may be a copy
-        return hashlib.sha256(repr((name, array.dtype.str, array.shape)).encode() + values.digest()).digest()
-
-    digests = on_every_core(one, sorted(params), "cjkclip-digest")
-    return hashlib.sha256(b"".join([repr(config).encode(), *digests])).hexdigest()
+        result |= _linear(f"vision.pool.{name}", channels, channels)
+    return result | _linear("vision.pool.out", embed, channels)
 
 
 def check(
@@ -179,25 +143,28 @@ def check(
     source: str,
     spare: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Every parameter of the towers is there in its shape, and nothing else but `spare`. Raises LayoutError.
+    """Raise LayoutError unless `params` has every expected parameter in its shape, and no other but those of `spare`.
 
-    They are floats, but for scalars: a counter is among them, which no tower reads.
+    All are floats, except scalars: one of them is a counter, which no tower reads.
     """
     missing = [name for name in expected if name not in params]
     surplus = [name for name in params if name not in expected and name not in (spare or {})]
     if missing or surplus:
         raise LayoutError(
-            f"{source}: the config asks for {len(missing)} parameters that the file lacks ({some_of(missing)}); "
-            f"the file holds {len(surplus)} that the config does not know ({some_of(surplus)}). "
-            "Config and weights do not belong together, or a fact (depth, kind of tower) is wrong"
+            f"{source}: the config needs {len(missing)} parameters that the file lacks ({some_of(missing)}); "
+            f"the file has {len(surplus)} that the config does not need ({some_of(surplus)}). "
+            "Use the config.json of these weights, or correct a wrong fact: load(..., facts={'text.depth': 12})"
         )
     for name, shape in expected.items():
         if params[name].shape != shape:
-            raise LayoutError(f"{source}: {name} has shape {params[name].shape}, the config says {shape}")
+            raise LayoutError(
+                f"{source}: {name} has shape {params[name].shape}, the config needs {shape}. Use the config.json of "
+                "these weights"
+            )
         if shape and not is_float(params[name]):
             raise LayoutError(
-                f"{source}: {name} holds {params[name].dtype}, expected floats of 16, 32 or 64 bits. Take the "
-                "checkpoint as it was before it was quantised; precision='int8' makes int8 of that"
+                f"{source}: {name} has type {params[name].dtype}, expected floats of 16, 32 or 64 bits. Load the "
+                "checkpoint from before it was quantised: load(..., precision='int8') quantises it"
             )
 
 

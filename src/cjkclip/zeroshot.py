@@ -1,6 +1,6 @@
-"""Zero-shot classification as arithmetic: sentences for labels, their ensembles, probabilities.
+"""Zero-shot classification as pure functions: prompts from templates, their ensembles, probabilities.
 
-T templates, C labels, n pictures, E joint width. Refuses: no labels, templates without {}.
+T templates, C labels, n images, E joint width.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ BARE = ("{}",)
 
 
 class Prediction(NamedTuple):
-    """A label and its probability among the labels that were offered."""
+    """A label and its probability among the given labels."""
 
     label: str
     score: float
 
 
 def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Every template filled with every label, label by label.
+    """Return every template filled with every label, label by label.
+
+    Raises InputError without labels or templates, TextError for a template without {} or a label without words.
 
     >>> sentences(["猫", "犬"], ["{}", "{}の写真"])
     ['猫', '猫の写真', '犬', '犬の写真']
@@ -32,19 +34,21 @@ def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
         raise InputError(f"got {len(labels)} labels and {len(templates)} templates, expected at least one of each")
     for template in templates:
         if "{}" not in template:
-            raise TextError(f"template {template!r} has no place for the label: write {{}} where it belongs")
-    words = [require_words(label, f"label {index}") for index, label in enumerate(labels)]
-    return [template.replace("{}", label) for label in words for template in templates]
+            raise TextError(
+                f"template {template!r} has no place for the label: write {{}} there, as in 'a photo of {{}}'"
+            )
+    names = [require_words(label, f"label {index}") for index, label in enumerate(labels)]
+    return [template.replace("{}", label) for label in names for template in templates]
 
 
 def ensemble(features: Float[np.ndarray, "CT E"], templates: int) -> Float[np.ndarray, "C E"]:
-    """The mean direction of each label's unit vectors, as a unit vector."""
+    """Return the normalised mean of each label's unit vectors."""
     mean = features.reshape(-1, templates, features.shape[1]).mean(axis=1)
     return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
 
 def softmax(logits: Float[np.ndarray, "n C"]) -> Float[np.ndarray, "n C"]:
-    """Rows to probabilities.
+    """Return the softmax of every row.
 
     >>> softmax(np.array([[1000.0, 1000.0]]))
     array([[0.5, 0.5]])
@@ -54,7 +58,7 @@ def softmax(logits: Float[np.ndarray, "n C"]) -> Float[np.ndarray, "n C"]:
 
 
 def predictions(logits: Float[np.ndarray, "n C"], labels: Sequence[str]) -> list[list[Prediction]]:
-    """Per picture every label with its probability, best first; equal ones stay in the caller's order."""
+    """Return all labels with their probabilities for each image, best first; ties keep the order of `labels`."""
     scores = softmax(logits)
     order: list[list[int]] = np.argsort(-scores, axis=1, kind="stable").tolist()
     return [[Prediction(labels[c], float(row[c])) for c in best] for row, best in zip(scores, order, strict=True)]

@@ -51,7 +51,7 @@ class Found:
     )
 
 
-def read(source: Source, *, image_tower: str | None = None, facts: Facts | None = None) -> Found:
+def read(source: Source, *, image_tower: str | Path | None = None, facts: Facts | None = None) -> Found:
     """Read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
     facts = facts or {}
     tower = image_tower or (source.release.image_tower if source.release else None)
@@ -61,7 +61,7 @@ def read(source: Source, *, image_tower: str | None = None, facts: Facts | None 
     text_facts = {fact: value for fact, value in facts.items() if fact not in image_facts}
     text = _read(source, facts=text_facts, without="vision")
     where = replace(source.where, revision=None, small=False)  # the revision belongs to the text's repository
-    return _joined(text, _read(resolve(tower, where), facts=image_facts, without="text"), tower)
+    return _joined(text, _read(resolve(tower, where), facts=image_facts, without="text"), str(tower))
 
 
 def _read(source: Source, *, facts: Facts, without: str) -> Found:

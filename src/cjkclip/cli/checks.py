@@ -9,8 +9,7 @@ from typing import Literal
 import cjkclip
 from cjkclip import engines
 from cjkclip.engines import ENGINES
-from cjkclip.gallery.fontfile import Face
-from cjkclip.gallery.fonts import ADVICE, find_fonts
+from cjkclip.gallery.sheet.fonts import ADVICE, Face, find_fonts
 from cjkclip.machine.processor import cpu_text
 from cjkclip.machine.processor import name as processor_name
 from cjkclip.machine.threads import cores

@@ -18,8 +18,8 @@ from cjkclip.cli.checks import SAMPLES, Result
 from cjkclip.config import Bert, Text, Vit
 from cjkclip.engines import ROUNDED
 from cjkclip.errors import CheckpointError, EngineError
-from cjkclip.gate import LEAST_COSINE
-from cjkclip.int8 import LEAST_CENTRED
+from cjkclip.precision.half import LEAST_COSINE
+from cjkclip.precision.int8 import LEAST_CENTRED
 
 Check = Callable[[], Result]
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from cjkclip.cli.screen import Report, safe
 from cjkclip.errors import ImageError, InputError
-from cjkclip.gallery.fonts import ADVICE, find_fonts
-from cjkclip.gallery.sheet import LANGUAGES, PICTURE, TALLEST, Found, Row, draw_sheet
+from cjkclip.gallery.sheet import LANGUAGES, PICTURE, TALLEST, SheetImage, SheetRow, draw_sheet
+from cjkclip.gallery.sheet.fonts import ADVICE, find_fonts
 from cjkclip.image.picture import decode, named
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -58,9 +58,9 @@ def _row(
     pictures: Sequence[bytes] | None,
     *,
     number: int,
-) -> Row:
+) -> SheetRow:
     found = [
-        Found(
+        SheetImage(
             picture=_open(report, hit["path"]) if pictures is None else Image.open(io.BytesIO(pictures[place])),
             name=hit["name"],
             score=hit["score"],
@@ -71,7 +71,7 @@ def _row(
     language = result["language"]
     is_picture = result["kind"] == "picture"
     name = Path(result["query"]).name if is_picture else result["query"]
-    return Row(
+    return SheetRow(
         query=safe(name),
         language=language,
         found=found,

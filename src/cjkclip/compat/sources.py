@@ -40,8 +40,8 @@ def loaded(
     device: Any = None,
 ) -> Clip:
     """The model of a name or source, as `cjkclip.load` makes it. device: None, a name, a torch device, or a number."""
-    source, tower = name if isinstance(name, Source) else resolved(name, options), options.get("image_tower")
-    found = checkpoints.read(source, image_tower=None if tower is None else str(tower), facts=options.get("facts"))
+    source = name if isinstance(name, Source) else resolved(name, options)
+    found = checkpoints.read(source, image_tower=options.get("image_tower"), facts=options.get("facts"))
     return Clip(found, engines.choose(engine, precision, _device(device)))
 
 

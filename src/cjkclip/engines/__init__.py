@@ -1,7 +1,7 @@
-"""Engines: the same towers on different machinery, behind one protocol.
+"""Engines: the same towers on different backends, behind one protocol.
 
-n items, S pixels a side, L tokens, E joint width. An engine is built from a config and canonical arrays; it knows
-no family. `numpy` is the oracle, `openvino` the default on a CPU, `torch` the one for GPUs and training.
+n items, S pixels a side, L tokens, E joint width. An engine is built from a config and canonical arrays and knows no
+family. `numpy` is the reference, `openvino` the default on a CPU, `torch` the engine for GPUs and training.
 """
 
 import re
@@ -28,34 +28,34 @@ Features = Float[np.ndarray, "n E"]
 
 @runtime_checkable
 class Engine(Protocol):
-    """Two towers that run. Features are float32 and not normalised."""
+    """An image tower and a text tower, ready to compute. Features are float32 and not normalised."""
 
     name: str
     precision: str
     device: str
 
     def prepare(self) -> None:
-        """Make both towers ready: what a caller says that will ask both. Without it each is made at its first use."""
+        """Compile both towers now, for a caller that needs both. Otherwise each tower is compiled at its first use."""
         ...
 
     def image(self, pixels: Pixels) -> Features:
-        """Image features of prepared pixels."""
+        """Return the image features of preprocessed pixels."""
         ...
 
     def text(self, ids: Ids, mask: Ids) -> Features:
-        """Text features of token ids; mask is 1 where a token is kept."""
+        """Return the text features of token ids; mask is 1 for tokens and 0 for padding."""
         ...
 
     def image_stages(self, pixels: Pixels) -> Stages:
-        """Every stage on the way: image_embeddings, image_block_0, ..., image_pooled, image_features."""
+        """Return every stage: image_embeddings, image_block_0, ..., image_pooled, image_features."""
         ...
 
     def text_stages(self, ids: Ids, mask: Ids) -> Stages:
-        """Every stage on the way: text_embeddings, text_block_0, ..., text_pooled, text_features."""
+        """Return every stage: text_embeddings, text_block_0, ..., text_pooled, text_features."""
         ...
 
 
-# fp32 arithmetic on weights rounded to fp16, as cn_clip's own loader has them on a CPU
+# fp32 arithmetic on weights rounded to fp16: cn_clip's own loader computes so on a CPU
 ROUNDED = "fp16-weights"
 
 # name -> (module that defines `build(config, params, precision, device)`, precisions, devices)
@@ -64,22 +64,22 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "openvino": ("cjkclip.engines.openvino.ops", ("fp32", "bf16", "int8", ROUNDED), ("cpu",)),
     "torch": ("cjkclip.engines.torch", ("fp32", "bf16", ROUNDED), ("cpu", "cuda", "mps")),
 }
-GATED = {"openvino": "cpu", "torch": "cuda"}  # engine -> where its "auto" precision is decided model by model
-# what that loader rounds: convolutions, linear layers with their biases, projections, and all of a BERT
+GATED = {"openvino": "cpu", "torch": "cuda"}  # engine -> kind of device on which "auto" is decided for each model
+# cn_clip's loader rounds convolutions, linear layers with their biases, projections, and every parameter of a BERT
 _ROUNDED = re.compile(r"\.conv\.|\.patch\.|\.attn\.|\.mlp\.|\.proj\.|\.pool\.(q|k|v|out)\.")
 
 
 def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") -> tuple[str, str, str]:
-    """Turn "auto" into names. Raises EngineError for a name or a combination that does not exist.
+    """Resolve "auto" into names. Raises EngineError for an unknown name or combination.
 
-    engine: torch where a GPU is asked for or a CUDA device found, else openvino, else numpy. precision: "auto" is fp32,
-    or stays as it is where a model has to be looked at first (see cjkclip.gate). device: cpu, or the CUDA device that
-    torch finds and computes on; an Apple GPU, which no test has seen yet, has to be asked for.
+    engine: torch if a GPU is requested or a CUDA device found, else openvino, else numpy. precision: "auto" becomes
+    fp32, or remains "auto" where it is decided for each model (see cjkclip.precision). device: cpu, or the CUDA device
+    that torch can compute on; an Apple GPU has to be requested by name, since no test has run on one.
     """
     if engine == "auto":
         engine = _best_engine(device)
     if engine not in ENGINES:
-        raise EngineError(f"engine {engine!r} does not exist; choose 'auto' or one of {sorted(ENGINES)}")
+        raise EngineError(f"engine {engine!r} does not exist: use engine='auto' or one of {sorted(ENGINES)}")
     _, precisions, devices = ENGINES[engine]
     here.require_installed(engine)
     if device == "auto":
@@ -87,35 +87,37 @@ def choose(engine: str = "auto", precision: str = "auto", device: str = "auto") 
     if precision == "auto" and not _gated(engine, device):
         precision = precisions[0]
     if precision not in (*precisions, "auto"):
-        raise EngineError(f"engine {engine!r} has no precision {precision!r}; it has {list(precisions)}")
+        accepted = f"use precision='auto' or one of {list(precisions)}"
+        raise EngineError(f"engine {engine!r} does not support precision {precision!r}: {accepted}")
     if kind(device) not in devices:
-        raise EngineError(f"engine {engine!r} has no device {device!r}; it has {list(devices)}")
+        accepted = f"use device='auto' or one of {list(devices)}"
+        raise EngineError(f"engine {engine!r} does not support device {device!r}: {accepted}")
     return engine, precision, device
 
 
 def build(config: Model, params: Params, *, engine: str, precision: str, device: str) -> Engine:
-    """An engine by its chosen names (see `choose`). `params` holds every canonical parameter."""
-    read = {name: params[name] for name in shapes(config)}
+    """Build an engine from the names that `choose` returned. `params` holds every canonical parameter."""
+    arrays = {name: params[name] for name in shapes(config)}
     if precision == ROUNDED:
         bert = isinstance(config.text, Bert)
-        read = {n: a.astype(np.float16) if _rounds(n, bert) else a for n, a in read.items()}
+        arrays = {n: a.astype(np.float16) if _rounds(n, bert) else a for n, a in arrays.items()}
         precision = "fp32"
     with short_of_memory():
-        return cast(Engine, _module(engine).build(config, read, precision, device))
+        return cast(Engine, _module(engine).build(config, arrays, precision, device))
 
 
 def fast(engine: str, device: str = "cpu") -> str | None:
-    """The precision below fp32 that an engine computes in hardware on this machine, or None."""
+    """Return the precision below fp32 that an engine computes in hardware on this machine, or None."""
     return _module(engine).fast(device) if _gated(engine, device) else None
 
 
 def machine(engine: str, device: str = "cpu") -> str:
-    """What an engine's numbers depend on besides the model: its version and the processor."""
+    """Return everything besides the model that an engine's numbers depend on: its version and the processor."""
     return _module(engine).machine(device)
 
 
 def kind(device: str) -> str:
-    """A device without its number.
+    """Return the kind of a device: its name without the number.
 
     >>> kind("cuda:1")
     'cuda'
@@ -128,7 +130,7 @@ def _gated(engine: str, device: str) -> bool:
 
 
 def _rounds(name: str, bert: bool) -> bool:
-    """Does the loader that ROUNDED imitates round this parameter?"""
+    """Whether the loader that ROUNDED imitates rounds this parameter."""
     return (bert and name.startswith("text.")) or _ROUNDED.search(name) is not None
 
 
@@ -139,9 +141,9 @@ def _best_engine(device: str) -> str:
         here.require_installed("openvino")
         _module("openvino")
     except (EngineError, MissingDependencyError) as error:
-        instead = "torch" if here.installed("torch") else "numpy"
-        warnings.warn(f"{error}. Until then everything runs on {instead}, more slowly", EngineWarning, stacklevel=4)
-        return instead
+        slower = "torch" if here.installed("torch") else "numpy"
+        warnings.warn(f"{error}. Until then cjkclip uses {slower}, which is slower", EngineWarning, stacklevel=4)
+        return slower
     return "openvino"
 
 

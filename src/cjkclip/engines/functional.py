@@ -1,9 +1,8 @@
 """The towers as pure functions over a small Ops protocol. B batch, L tokens, D width, H heads, K head width.
 
-This is the second definition of the arithmetic (the first is engines/torch) and their parity is a test. An engine
-that executes it needs only an ops file: NumPy computes, OpenVINO's ops emit graph nodes.
-
-A transformer's head reads one token. Where nobody asks for the stages, the last block computes that token alone.
+engines/torch defines the same arithmetic independently, and tests compare the two: a mistake in a single definition
+would agree with itself in every engine. An engine that uses this one needs only an ops file: NumPy's ops compute,
+OpenVINO's emit graph nodes.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,107 +13,107 @@ import numpy as np
 
 from cjkclip.config import Act, Bert, Encoder, Model, ResNet, Text, TextTower, Vit
 
-T = Any  # a tensor of whatever the ops compute with: an array, or a node of a graph
+T = Any  # a tensor of the ops: an array, or a node of a graph
 Params = Mapping[str, np.ndarray]
-Tap = Callable[[str, T], None]  # is shown every stage by its name
-Hide = Literal["nothing", "later"] | T  # for attention; a T is a mask (B, L), 1 = keep
+Tap = Callable[[str, T], None]  # receives the name and the tensor of every stage
+Hide = Literal["nothing", "later"] | T  # tokens that attention ignores; a T is a mask (B, L), 0 = ignore
 
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """The one token that the head reads."""
+    """How to select the one token that the head reads."""
 
     pick: Callable[[T], T]  # (B, L, D) -> (B, 1, D)
-    hide: Hide  # from its attention
+    hide: Hide  # tokens that its attention ignores
 
 
 @runtime_checkable
 class Ops(Protocol):
-    """What a tower is made of. Weights are arrays; everything else is a T."""
+    """The operations of a tower. Weights are arrays; every other tensor is a T."""
 
     def add(self, a: T, b: T | np.ndarray) -> T:
-        """a + b with broadcasting."""
+        """Return a + b with broadcasting."""
         ...
 
     def linear(self, x: T, weight: np.ndarray, bias: np.ndarray | None) -> T:
-        """X @ weight.T + bias; weight is (out, in)."""
+        """Return x @ weight.T + bias; weight is (out, in)."""
         ...
 
     def layer_norm(self, x: T, weight: np.ndarray, bias: np.ndarray, eps: float) -> T:
-        """Over the last axis, variance without Bessel's correction."""
+        """Normalise over the last axis; the variance has no Bessel's correction."""
         ...
 
     def attention(self, q: T, k: T, v: T, hide: Hide) -> T:
-        """softmax(q k^T / sqrt(K)) v; q is (B, H, L or 1, K). `hide`: nothing, every later token, or a mask's 0."""
+        """Return softmax(q k^T / sqrt(K)) v; q is (B, H, L or 1, K). `hide`: no token, later tokens, or mask == 0."""
         ...
 
     def split_heads(self, x: T, heads: int) -> T:
-        """(B, L, D) -> (B, H, L, K)."""
+        """Reshape (B, L, D) to (B, H, L, K)."""
         ...
 
     def join_heads(self, x: T) -> T:
-        """(B, H, L, K) -> (B, L, D)."""
+        """Reshape (B, H, L, K) to (B, L, D)."""
         ...
 
     def activation(self, x: T, act: Act) -> T:
-        """gelu in its exact form, or quick_gelu."""
+        """Apply gelu in its exact form, or quick_gelu."""
         ...
 
     def relu(self, x: T) -> T:
-        """max(x, 0)."""
+        """Return max(x, 0)."""
         ...
 
     def tanh(self, x: T) -> T:
-        """Hyperbolic tangent."""
+        """Return the hyperbolic tangent."""
         ...
 
     def embedding(self, table: np.ndarray, ids: T) -> T:
-        """Rows of a table."""
+        """Return the rows of a table at ids."""
         ...
 
     def positions(self, table: np.ndarray, ids: T) -> T:
-        """The first L rows of a position table, L being the length of ids."""
+        """Return the first L rows of a position table; L is the length of ids."""
         ...
 
     def conv(self, x: T, weight: np.ndarray, bias: np.ndarray | None, stride: int, pad: int) -> T:
-        """Convolution of (B, C, h, w); weight is (out, in, k, k), bias (out)."""
+        """Convolve (B, C, h, w); weight is (out, in, k, k), bias (out)."""
         ...
 
     def avg_pool(self, x: T, size: int) -> T:
-        """Average pooling with stride = size."""
+        """Average windows of size x size, with stride = size."""
         ...
 
     def to_tokens(self, x: T) -> T:
-        """(B, D, h, w) -> (B, h w, D), row by row."""
+        """Reshape (B, D, h, w) to (B, h w, D), row by row."""
         ...
 
     def mean_token(self, x: T) -> T:
-        """(B, L, D) -> (B, 1, D)."""
+        """Average (B, L, D) over L to (B, 1, D)."""
         ...
 
     def prepend(self, first: T | np.ndarray, x: T) -> T:
-        """(1 or B, 1, D) before (B, L, D), along L."""
+        """Concatenate (1 or B, 1, D) and (B, L, D) along L."""
         ...
 
     def first(self, x: T, keep: bool) -> T:
-        """Token 0: (B, D), or (B, 1, D) if `keep`."""
+        """Return token 0: (B, D), or (B, 1, D) if `keep`."""
         ...
 
     def find(self, ids: T, value: int | None) -> T:
-        """Where in (B, L) the first largest id is, or the first id equal to `value` (0 if there is none): (B)."""
+        """Return the index (B) of the first id equal to `value` (0 if none is), or of the first largest id if None."""
         ...
 
     def row(self, x: T, index: T) -> T:
-        """Token `index` of each text, (B, 1, D)."""
+        """Return token `index` of each text, (B, 1, D)."""
         ...
 
     def until(self, ids: T, index: T) -> T:
-        """A mask like ids: 1 up to and including `index`."""
+        """Return a mask of the shape of ids: 1 up to and including `index`."""
         ...
 
 
 def image_tower(ops: Ops, params: Params, config: Model, pixels: T, tap: Tap | None = None) -> T:
-    """Pixels (B, 3, S, S) to un-normalised image features (B, E). `tap` is shown the stages."""
+    """Compute un-normalised image features (B, E) of pixels (B, 3, S, S). `tap` receives the stages."""
     if isinstance(config.vision, Vit):
         x = _vit(ops, params, config.vision, pixels, tap)
     else:
@@ -125,7 +124,7 @@ def image_tower(ops: Ops, params: Params, config: Model, pixels: T, tap: Tap | N
 
 
 def text_tower(ops: Ops, params: Params, config: TextTower, ids: T, mask: T, tap: Tap | None = None) -> T:
-    """Ids and mask (B, L) to un-normalised text features (B, E). `tap` is shown the stages."""
+    """Compute un-normalised text features (B, E) of ids and mask (B, L). `tap` receives the stages."""
     x = _bert(ops, params, config, ids, mask, tap) if isinstance(config, Bert) else _clip(ops, params, config, ids, tap)
     _show(tap, "text_features", x)
     return x
@@ -137,11 +136,13 @@ def _show(tap: Tap | None, stage: str, x: T) -> None:
 
 
 def _clip(ops: Ops, params: Params, config: Text, ids: T, tap: Tap | None) -> T:
-    """Causal, so pads need no mask: they follow the token that is read."""
+    """Causal transformer. Padding needs no mask, since it follows the token that the head reads."""
     positions = ops.positions(params["text.position.weight"], ids)
     x = ops.add(ops.embedding(params["text.token.weight"], ids), positions)
     _show(tap, "text_embeddings", x)
     end = ops.find(ids, None if config.pool == "largest-id" else config.eot)
+    # "later" compares positions of rows with positions of columns, and the picked query is row 0 of 1. So the last
+    # block gets the same causal limit as a mask: every token up to the one that is read.
     read = Read(pick=lambda x: ops.row(x, end), hide=ops.until(ids, end))
     x = _blocks(ops, params, "text", config, x, "later", read, tap)
     x = _norm(ops, params, "text.ln_final", x, config.eps)
@@ -152,15 +153,16 @@ def _clip(ops: Ops, params: Params, config: Text, ids: T, tap: Tap | None) -> T:
 
 
 def _bert(ops: Ops, params: Params, config: Bert, ids: T, mask: T, tap: Tap | None) -> T:
+    # Every text is one segment, so the row of segment 0 is added to the table once, not to every token.
     positions = ops.positions(params["text.position.weight"] + params["text.segment.weight"][:1], ids)
     x = ops.add(ops.embedding(params["text.token.weight"], ids), positions)
     x = _norm(ops, params, "text.ln_embed", x, config.eps)
     _show(tap, "text_embeddings", x)
     for i in range(config.depth):
         block = f"text.blocks.{i}"
-        asking = ops.first(x, keep=True) if tap is None and i == config.depth - 1 else x
-        y = _attend(ops, params, f"{block}.attn", config.heads, asking, x, mask)
-        x = _norm(ops, params, f"{block}.ln1", ops.add(asking, y), config.eps)
+        queries = ops.first(x, keep=True) if tap is None and i == config.depth - 1 else x  # as in _blocks
+        y = _attend(ops, params, f"{block}.attn", config.heads, queries, x, mask)
+        x = _norm(ops, params, f"{block}.ln1", ops.add(queries, y), config.eps)
         x = _norm(ops, params, f"{block}.ln2", ops.add(x, _mlp(ops, params, block, config, x)), config.eps)
         _show(tap, f"text_block_{i}", x)
     x = ops.first(x, keep=False)
@@ -193,10 +195,10 @@ def _linear(ops: Ops, params: Params, name: str, x: T) -> T:
     return ops.linear(x, params[f"{name}.weight"], params[f"{name}.bias"])
 
 
-def _attend(ops: Ops, params: Params, name: str, heads: int, asking: T, x: T, hide: Hide) -> T:
-    """The tokens `asking` attend to the tokens of x."""
+def _attend(ops: Ops, params: Params, name: str, heads: int, queries: T, x: T, hide: Hide) -> T:
+    """Attention in which the tokens `queries` attend to the tokens of x."""
     q, k, v = (
-        ops.split_heads(_linear(ops, params, f"{name}.{n}", y), heads) for n, y in (("q", asking), ("k", x), ("v", x))
+        ops.split_heads(_linear(ops, params, f"{name}.{n}", y), heads) for n, y in (("q", queries), ("k", x), ("v", x))
     )
     return _linear(ops, params, f"{name}.out", ops.join_heads(ops.attention(q, k, v, hide)))
 
@@ -207,14 +209,16 @@ def _mlp(ops: Ops, params: Params, block: str, config: Encoder, x: T) -> T:
 
 
 def _blocks(ops: Ops, params: Params, tower: str, config: Encoder, x: T, hide: Hide, read: Read, tap: Tap | None) -> T:
-    """Pre-norm blocks: (B, L, D), or (B, 1, D) for the token that is read if nobody taps."""
+    """Pre-norm blocks: (B, L, D), or without a tap (B, 1, D), the token that the head reads."""
     stage = "image" if tower == "vision" else tower
     for i in range(config.depth):
         block = f"{tower}.blocks.{i}"
-        asking = y = _norm(ops, params, f"{block}.ln1", x, config.eps)
+        queries = y = _norm(ops, params, f"{block}.ln1", x, config.eps)
+        # The head reads one token, so the last block needs one query, residual and MLP row; keys and values still
+        # come from all tokens. A tap compares the whole block with the original's, so it gets every token.
         if tap is None and i == config.depth - 1:
-            x, asking, hide = read.pick(x), read.pick(y), read.hide
-        x = ops.add(x, _attend(ops, params, f"{block}.attn", config.heads, asking, y, hide))
+            x, queries, hide = read.pick(x), read.pick(y), read.hide
+        x = ops.add(x, _attend(ops, params, f"{block}.attn", config.heads, queries, y, hide))
         y = _norm(ops, params, f"{block}.ln2", x, config.eps)
         x = ops.add(x, _mlp(ops, params, block, config, y))
         _show(tap, f"{stage}_block_{i}", x)
@@ -225,7 +229,7 @@ BN_EPS = 1e-5
 
 
 def _conv_bn(ops: Ops, params: Params, name: str, x: T, stride: int = 1) -> T:
-    """Batch normalisation is linear in evaluation mode: fold it into the convolution."""
+    """Convolution with batch normalisation folded into it, which is possible since in evaluation mode it is linear."""
     weight = params[f"{name}.conv.weight"]
     scale = params[f"{name}.bn.weight"] / np.sqrt(params[f"{name}.bn.running_var"] + BN_EPS)
     shift = params[f"{name}.bn.bias"] - params[f"{name}.bn.running_mean"] * scale

@@ -1,4 +1,4 @@
-"""What this machine can run: engines whose package is installed and starts, and the GPU that torch would use."""
+"""Engines and GPUs that this machine can use: packages that are installed and import, and torch's CUDA device."""
 
 import importlib
 import re
@@ -8,74 +8,78 @@ from types import ModuleType
 
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 
-INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # what pip is asked for, by engine
-_STOPPED = set[str]()  # engines whose import was interrupted: what is in C++ cannot be imported twice
+INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # engine -> arguments of pip install
+_STOPPED = set[str]()  # engines whose import was interrupted; C++ modules cannot be imported twice
 
 
 def installed(engine: str) -> bool:
-    """Whether the package of an engine is there to be imported. It has the engine's name."""
+    """Whether the package of an engine, which has the engine's name, can be found."""
     return find_spec(engine) is not None
 
 
 def require_installed(engine: str) -> None:
-    """Raise MissingDependencyError, with the command that installs it, if the package of an engine is not there."""
+    """Raise MissingDependencyError, with the command that installs it, if the package of an engine is missing."""
     if engine in INSTALL and not installed(engine):
-        raise MissingDependencyError(f"engine {engine!r} is not installed: pip install {INSTALL[engine]}")
+        raise MissingDependencyError(f"engine {engine!r} is not installed. Install it: pip install {INSTALL[engine]}")
 
 
 def started(engine: str, module: str) -> ModuleType:
-    """The engine's own module. Raises EngineError if its package is there but does not start."""
+    """Import the module of an engine. Raises EngineError if its package is installed but cannot be imported."""
     try:
         return importlib.import_module(module)
     except (KeyboardInterrupt, SystemExit):
         _STOPPED.add(engine)
         raise
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # what halves of packages raise
-        if (stopped := _interruption(error)) is not None:
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # incomplete packages raise all of these
+        if (interruption := _interruption(error)) is not None:
             _STOPPED.add(engine)
-            raise stopped from None
+            raise interruption from None
         why = str(error).strip().partition("\n")[0][:200]
-        again = f"pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
+        advice = f"Reinstall it: pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
         if engine in _STOPPED:
-            again = "its import was interrupted, start Python again"
-        raise EngineError(f"engine {engine!r} is installed but does not start ({why}): {again}") from error
+            advice = "Its import was interrupted: restart Python"
+        raise EngineError(f"engine {engine!r} is installed but cannot be imported ({why}). {advice}") from error
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
-    """What stopped an import: C++ modules make an ImportError of Ctrl-C, with the interruption as its cause."""
+    """The Ctrl-C or exit that stopped an import. C++ modules raise ImportError instead and attach it as the cause."""
     while isinstance(error, Exception):
         error = error.__cause__
     return error
 
 
 def gpu() -> str | None:
-    """The CUDA device that torch would use. torch is imported only where a driver shows that there may be one."""
+    """Return "cuda" if torch can compute on such a device, else None. Imports torch only if a GPU driver is present."""
     if not installed("torch") or not _driver():
         return None
     torch = importlib.import_module("torch")
     try:
         return "cuda" if torch.cuda.is_available() and _has_kernels(torch.cuda) else None
-    except RuntimeError as error:  # another program has it for itself, or this process is a fork of one that used it
+    except (
+        RuntimeError
+    ) as error:  # another program uses it exclusively, or this process was forked from one that used it
         why = str(error).strip().partition("\n")[0][:200]
-        warnings.warn(f"the GPU cannot be used ({why}): everything runs on the CPU", EngineWarning, stacklevel=4)
+        advice = "so cjkclip runs on the CPU. Pass device='cpu' to choose that without this warning"
+        warnings.warn(f"the GPU cannot be used ({why}), {advice}", EngineWarning, stacklevel=4)
         return None
 
 
 def _has_kernels(cuda: ModuleType) -> bool:
-    """Was torch built for this card? A driver also counts cards that are too old for it: every call would fail.
+    """Whether torch was built for this card. A driver also lists older cards, on which every call would fail.
 
-    sm_XY runs on cards X.Y and later ones of X, compute_XY is compiled for any later card. AMD's have other names.
+    Kernels named sm_XY run on cards X.Y and later cards of generation X; compute_XY is compiled for any later card.
+    AMD's kernels have other names.
     """
     card: tuple[int, int] = cuda.get_device_capability()
     names: list[str] = cuda.get_arch_list()
-    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in names]
-    known = [(found[1], int(found[2]), int(found[3])) for found in built if found]
-    runs = ((major, minor) <= card and (code == "compute" or major == card[0]) for code, major, minor in known)
-    return not known or any(runs)
+    matches = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in names]
+    kernels = [(match[1], int(match[2]), int(match[3])) for match in matches if match]
+    runs = ((major, minor) <= card and (code == "compute" or major == card[0]) for code, major, minor in kernels)
+    return not kernels or any(runs)
 
 
 def _driver() -> bool:
-    """Is there a sign of a GPU? Looking at files costs nothing; importing torch costs a second."""
+    """Whether a GPU driver seems to be present. Looking for its files costs nothing; importing torch costs a second."""
     import platform
     from pathlib import Path
 

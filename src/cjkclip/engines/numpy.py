@@ -1,4 +1,4 @@
-"""The NumPy engine: the oracle. Slow and plain; every operation computes at once, in its inputs' type: float32."""
+"""The NumPy engine: the slow, plain reference. Every operation computes immediately, in float32 as its inputs are."""
 
 import math
 
@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 class NumpyOps:
-    """Operations on float32 arrays. See `functional.Ops` for what each one means."""
+    """Operations on float32 arrays. `functional.Ops` defines each of them."""
 
     def add(self, a: Array, b: Array) -> Array:
         return a + b
@@ -94,17 +94,17 @@ class NumpyOps:
 
 
 class NumpyEngine:
-    """Runs the functional towers on arrays."""
+    """Run the functional towers on arrays."""
 
     name, precision, device = "numpy", "fp32", "cpu"
 
     def __init__(self, config: Model, params: Params) -> None:
         self._config = config
-        # rows one behind the other, however a file had them: a BLAS sums in another order where they are not
+        # Weights become contiguous, whatever their order in the file: a BLAS sums others in a different order.
         self._params = {k: np.require(v, np.float32, ["C", "A"]) for k, v in params.items() if is_float(v)}
 
     def prepare(self) -> None:
-        """Nothing is made later."""
+        """Do nothing: this engine compiles nothing."""
 
     def image(self, pixels: Pixels) -> Features:
         return self.image_stages(pixels)["image_features"]
@@ -125,7 +125,7 @@ class NumpyEngine:
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> NumpyEngine:
-    """The oracle knows one precision and one device."""
+    """Build the reference engine, which has one precision and one device."""
     assert (precision, device) == ("fp32", "cpu")
     return NumpyEngine(config, params)
 
@@ -136,5 +136,5 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _erf(x: Array) -> Array:
-    """The error function: NumPy has none. math.erf value by value, in double precision."""
+    """The error function, which NumPy lacks: math.erf of each value, in double precision."""
     return np.array([math.erf(value) for value in x.ravel()], x.dtype).reshape(x.shape)

@@ -1,1 +1,1 @@
-"""Evaluation: measures of retrieval in plain NumPy, and the tests of the bundled model."""
+"""Evaluation: retrieval metrics in plain NumPy, and the tests of the bundled model."""

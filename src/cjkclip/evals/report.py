@@ -1,13 +1,13 @@
-"""The figures of `cjkclip.evals.moji` for people and machines: table, markdown, JSON; beside reference figures."""
+"""Results of `cjkclip.evals.moji` beside reference figures, as terminal table, markdown and JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cjkclip.evals.moji import LANGUAGES, Measured, Row, gap
+from cjkclip.evals.moji import LANGUAGES, Estimate, EvalRow, gap
 
-# What simpler methods reach on the same tests, text to image, names as queries, R@1 / R@10 in %, zh to en; measured
-# before this model was made, one run each.
+# Results of simpler methods on the same tests: text to image, names as queries, R@1 / R@10 in %, zh to en; measured
+# before this model was trained, one run each.
 REFERENCES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("A", "chance", ("0.1 / 0.9",) * 5),
     (
@@ -38,30 +38,33 @@ Line = tuple[str, ...]
 HEAD: Line = ("test", "direction", "figure", *LANGUAGES)
 
 
-def lines(rows: Sequence[Row]) -> list[Line]:
-    """One line per test, direction and figure, the five languages side by side, then test E."""
-    found: list[Line] = []
+def lines(rows: Sequence[EvalRow]) -> list[Line]:
+    """Return one line per test, direction and figure, with the five languages side by side, then test E."""
+    table_lines: list[Line] = []
     order = dict.fromkeys((row.test, row.direction, name) for row in rows for name in row.figures)
     for test, direction, name in order:
         here = {r.language: r for r in rows if (r.test, r.direction) == (test, direction)}
         cells = (_cell(name, here[lang].figures[name]) if lang in here else "-" for lang in LANGUAGES)
-        found.append((test, direction, f"{name} (n = {_count(list(here.values()))})", *cells))
+        table_lines.append((test, direction, f"{name} (n = {_count(list(here.values()))})", *cells))
     between, best, worst = gap(rows)
-    return [*found, ("E", "text to image", "R@1, best - worst", f"{100 * between:.1f} ({best} - {worst})", *4 * ("",))]
+    return [
+        *table_lines,
+        ("E", "text to image", "R@1, best - worst", f"{100 * between:.1f} ({best} - {worst})", *4 * ("",)),
+    ]
 
 
 def references(test: str) -> list[Line]:
-    """The lines of other methods on a test."""
+    """Return the lines of other methods on a test."""
     return [(test, "text to image", f"R@1 / R@10: {name}", *cells) for t, name, cells in REFERENCES if t == test]
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The whole table for the model card."""
+def markdown(rows: Sequence[EvalRow]) -> str:
+    """Return the whole table for the model card."""
     table = [HEAD, ("---",) * len(HEAD), *lines(rows), *references("A"), *references("B")]
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n"
 
 
-def show(rows: Sequence[Row]) -> None:
+def show(rows: Sequence[EvalRow]) -> None:
     """Print the table to the terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -72,19 +75,19 @@ def show(rows: Sequence[Row]) -> None:
     Console().print(table)
 
 
-def record(rows: Sequence[Row], **facts: Any) -> dict[str, Any]:
-    """Plain JSON data: the facts of the run, every row, test E."""
+def record(rows: Sequence[EvalRow], **facts: Any) -> dict[str, Any]:
+    """Return plain JSON data: the facts of the run, every row, test E."""
     between, best, worst = gap(rows)
     test_e = {"gap": between, "best": best, "worst": worst}
     return {**facts, "rows": [asdict(row) for row in rows], "E": test_e}
 
 
-def _cell(name: str, figure: Measured) -> str:
+def _cell(name: str, figure: Estimate) -> str:
     factor, digits = (1, 0) if name == "median rank" else (100, 1)
     value, low, high = (f"{factor * number:.{digits}f}" for number in (figure.value, figure.low, figure.high))
     return f"{value} ({low}-{high})"
 
 
-def _count(rows: Sequence[Row]) -> str:
+def _count(rows: Sequence[EvalRow]) -> str:
     counts = sorted({row.n for row in rows})
     return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"

@@ -8,20 +8,20 @@
 
 from cjkclip.gallery.bundled import Bundled, bundled, guess_language
 from cjkclip.gallery.files import find_pictures
-from cjkclip.gallery.fonts import Fonts, find_fonts
 from cjkclip.gallery.rows import Rows
-from cjkclip.gallery.sheet import Found, Row, Sheet, draw_sheet
+from cjkclip.gallery.sheet import Sheet, SheetImage, SheetRow, draw_sheet
+from cjkclip.gallery.sheet.fonts import Fonts, find_fonts
 from cjkclip.gallery.store import Gallery, Hit
 
 __all__ = [
     "Bundled",
     "Fonts",
-    "Found",
     "Gallery",
     "Hit",
-    "Row",
     "Rows",
     "Sheet",
+    "SheetImage",
+    "SheetRow",
     "bundled",
     "draw_sheet",
     "find_fonts",

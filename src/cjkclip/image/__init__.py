@@ -1,7 +1,7 @@
-"""A picture, from wherever it comes, made into the pixels that a vision tower reads.
+"""Pictures from files, bytes, PIL images or arrays to the pixels that an image tower reads.
 
-`open_picture` decodes one picture, `load_pixels` makes a batch. Refuses damaged, missing and oversized
-pictures, as ImageErrors that name them.
+`open_picture` decodes one picture, `load_pixels` makes a batch. A damaged, missing or oversized picture raises an
+ImageError that names it.
 """
 
 from cjkclip.image.picture import Picture, listed, open_picture

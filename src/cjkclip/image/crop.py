@@ -18,7 +18,7 @@ def random_box(
     uniform: Callable[[float, float], float],
     below: Callable[[int], int],
 ) -> Box:
-    """A box that covers a share of the picture within `scale`; the middle if none of ten fits.
+    """Return a box that covers a share of the picture within `scale`; the middle if none of ten fits.
 
     uniform(a, b): a number between; below(n): a whole number from 0.
     """

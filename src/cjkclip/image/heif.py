@@ -9,7 +9,7 @@ import PIL.Image
 
 
 def open_file(source: Path | io.BytesIO) -> PIL.Image.Image:
-    """What Pillow opens, by itself or with pillow-heif, which is asked only where it is needed."""
+    """Open a picture with Pillow; pillow-heif is imported only if Pillow alone does not know the format."""
     try:
         return PIL.Image.open(source)
     except PIL.UnidentifiedImageError:
@@ -20,7 +20,7 @@ def open_file(source: Path | io.BytesIO) -> PIL.Image.Image:
 
 @functools.cache
 def _registered() -> bool:
-    """Have Pillow ask pillow-heif from now on; False where that is not there or does not start."""
+    """Register pillow-heif with Pillow; False if it is not installed or cannot be imported."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     try:

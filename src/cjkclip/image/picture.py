@@ -1,11 +1,11 @@
-"""A picture opened and decoded: from a path, a file's bytes, a PIL image or an array to a PIL image.
+"""Open and decode a picture: from a path, a file's bytes, a PIL image or an array to a PIL image.
 
-Two ways to see a picture. The default is made for people's files: turned as its EXIF says, transparency on
-white, 16 bits scaled to 8. `published=True` is made for parity: the picture as Pillow opens it.
+There are two ways. The default is for people's files: turned as EXIF says, transparency on white, 16 bits scaled to 8.
+`published=True` is for parity: the picture as Pillow opens it.
 
-Refuses, always as an ImageError that names the picture: missing, empty, damaged or cut-off files, what is no
-picture, PostScript (Pillow would start Ghostscript), sides over 65 535 pixels, and more pixels than
-`PIL.Image.MAX_IMAGE_PIXELS` (stricter than Pillow, which refuses twice that); both before decoding.
+Every error is an ImageError that names the picture. Rejected are missing, empty, damaged or cut-off files, files that
+are not pictures, PostScript (Pillow would start Ghostscript), sides over 65 535 pixels, and more pixels than
+`PIL.Image.MAX_IMAGE_PIXELS` (stricter than Pillow, which rejects twice that); both before decoding.
 """
 
 import io
@@ -42,13 +42,18 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_TELL_TURNS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow looks for the orientation
+_ORIENTATION_KEYS = (
+    "exif",
+    "Raw profile type exif",
+    "XML:com.adobe.xmp",
+    "xmp",
+)  # where Pillow looks for the orientation
 _ONE = (str, bytes, os.PathLike, PIL.Image.Image, np.ndarray, io.IOBase)  # the last is none, though it has lines
 LONGEST_NAME = 400  # of a picture, in messages
 _ONE_BY_ONE = tuple(threading.Lock() for _ in range(64))  # a PIL image is read when it is first looked at
 
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
-# What Pillow's readers raise on damaged files, which is much. Caught around Pillow's own code only.
+# Exceptions that Pillow's decoders raise on damaged files. Caught around Pillow's own code only.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -70,8 +75,8 @@ def open_picture(picture: Picture, *, published: bool = False) -> PIL.Image.Imag
 
     The default result has mode RGB: EXIF orientation applied (EXIF that cannot be read counts as none),
     transparency of any kind on white, 16 bits scaled to 8 (x / 257, rounded), an animation's first frame.
-    `published=True` gives the picture as Pillow opens it, in its own mode. What needs nothing done to it is
-    returned as it is, so do not draw on the result.
+    `published=True` gives the picture as Pillow opens it, in its own mode. A picture that needs no change is
+    returned itself, so do not draw on the result.
 
     Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8; uint16, scaled to 8 bits; or floating point
     in [0, 1], rounded to 255 levels. No original reads arrays, so both ways treat them alike. PIL images of
@@ -84,7 +89,7 @@ def open_picture(picture: Picture, *, published: bool = False) -> PIL.Image.Imag
 
 
 def listed(pictures: Picture | Iterable[Picture]) -> list[Picture]:
-    """One picture is a list of one. What is neither a picture nor several is taken for one, and refused as such."""
+    """Return a list of pictures. A single object, picture or not, becomes a list of one and is checked when opened."""
     if isinstance(pictures, Iterable) and not isinstance(pictures, _ONE):
         return list(pictures)
     return [cast(Picture, pictures)]
@@ -92,7 +97,7 @@ def listed(pictures: Picture | Iterable[Picture]) -> list[Picture]:
 
 @contextmanager
 def named(picture: Any) -> Generator[None]:
-    """Every refusal inside says which picture it is about."""
+    """Make every error raised inside name the picture."""
     match picture:
         case bytes():
             name = f"picture of {len(picture)} bytes"
@@ -120,17 +125,17 @@ def named(picture: Any) -> Generator[None]:
 def _why(error: BaseException) -> str:
     match error:
         case PIL.UnidentifiedImageError():
-            return "no picture format that Pillow knows (HEIC needs the package pillow-heif)"
+            return "no picture format that Pillow reads: convert it to PNG (HEIC needs the package pillow-heif)"
         case PIL.Image.DecompressionBombError() | PIL.Image.DecompressionBombWarning():
-            return f"too large to decode safely. {error}"
+            return f"too large to decode safely ({error}): make it smaller"
         case MemoryError():
-            return "does not fit in memory; make it smaller"
+            return "out of memory: make it smaller"
         case _:
-            return f"damaged, cut off or of an unknown kind ({type(error).__name__}: {error})"
+            return f"damaged, cut off or of an unknown kind ({type(error).__name__}: {error}): save it again"
 
 
 def decode(picture: Any, published: bool, least: int = 0) -> PIL.Image.Image:
-    """`open_picture`, but errors do not yet name the picture.
+    """Do what `open_picture` does, with errors that do not yet name the picture.
 
     least: a JPEG file may be decoded at a half, a quarter or an eighth of its size if both sides keep so many pixels;
     0: never.
@@ -143,29 +148,29 @@ def decode(picture: Any, published: bool, least: int = 0) -> PIL.Image.Image:
             _turn(image)
     elif isinstance(picture, bytes):
         if not picture:
-            raise ImageError("zero bytes, expected the content of a picture file")
+            raise ImageError("zero bytes; expected the content of a picture file")
         return _read(io.BytesIO(picture), published, least)
     elif isinstance(picture, str | os.PathLike):
         return _read(_file(Path(os.fsdecode(cast(str, picture)))), published, least)
     else:
-        raise ImageError("no picture; expected a path, the bytes of a file, a PIL image or a NumPy array")
+        raise ImageError("not a picture; expected a path, the bytes of a file, a PIL image or a NumPy array")
     return image if published else _plain(image)
 
 
 def _file(path: Path) -> Path:
-    """The path, if a picture can be read there. Pipes and devices are refused: they may never end."""
+    """Return the path if it is a regular file with content. Pipes and devices may never end."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as missing:
-        raise ImageError("no such file (addresses are not fetched)") from missing
+        raise ImageError("no such file (URLs are not downloaded)") from missing
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot be opened ({error})") from error
-    if stat.S_ISDIR(found.st_mode):
-        raise ImageError("is a folder, expected a picture: list its files")
-    if not stat.S_ISREG(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("is a directory; expected a picture: pass its files one by one")
+    if not stat.S_ISREG(status.st_mode):
         raise ImageError("is not a regular file: pass its bytes")
-    if found.st_size == 0:
-        raise ImageError("the file has zero bytes")
+    if status.st_size == 0:
+        raise ImageError("the file has zero bytes; expected the content of a picture")
     return path
 
 
@@ -178,7 +183,7 @@ def _read(source: Path | io.BytesIO, published: bool, least: int) -> PIL.Image.I
         raise ImageError(_why(error)) from error
     with opened:
         if opened.format == "EPS":
-            raise ImageError("is PostScript, a program and not a picture: convert it to PNG")
+            raise ImageError("is PostScript, which is a program: convert it to PNG")
         if least and opened.format == "JPEG":
             _check_size(*opened.size)
             opened.draft(opened.mode, (least, least))
@@ -197,9 +202,9 @@ def _decoded(image: PIL.Image.Image) -> PIL.Image.Image:
 def _check_size(width: int, height: int) -> None:
     most = PIL.Image.MAX_IMAGE_PIXELS
     if min(width, height) < 1:
-        raise ImageError(f"{width} x {height} holds no pixels")
+        raise ImageError(f"{width} x {height} contains no pixels; expected at least 1 x 1")
     if max(width, height) > LONGEST:
-        raise ImageError(f"{width} x {height} is too long; expected sides of at most {LONGEST} pixels: cut it")
+        raise ImageError(f"{width} x {height} is too long; expected sides of at most {LONGEST} pixels: crop it first")
     if most is not None and width * height > most:
         raise ImageError(
             f"{width} x {height} is too large; expected at most {most} pixels: "
@@ -219,33 +224,33 @@ def _from_array(array: np.ndarray) -> PIL.Image.Image:
 
 
 def _levels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
-    """8-bit levels of an array, by its type."""
+    """Return the 8-bit levels of an array, by its type."""
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if array.dtype.kind != "f":
-        raise ImageError(f"got values of type {array.dtype}, expected uint8, uint16 or floating point in [0, 1]")
+        raise ImageError(f"got values of type {array.dtype}; expected uint8, uint16 or floating point in [0, 1]")
     if not np.isfinite(array).all():
-        raise ImageError("holds NaN or infinite values")
+        raise ImageError("contains NaN or infinite values; expected values in [0, 1]")
     if array.min() < 0 or array.max() > 1:
         got = f"[{array.min():g}, {array.max():g}]"
-        raise ImageError(f"got floating point values in {got}, expected [0, 1]: divide by 255, or pass uint8")
+        raise ImageError(f"got floating point values in {got}; expected [0, 1]: divide by 255, or pass uint8")
     return np.rint(np.multiply(array, 255, dtype=np.float32)).astype(np.uint8)
 
 
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture turned as its EXIF says, which the result no longer says: it may be opened again."""
+    """Return the picture turned as EXIF says, without that EXIF entry, so that it can be opened again."""
     if (turn := _turn(image)) is None:
         return image
     image = image.transpose(turn)
-    for told in _TELL_TURNS:
-        image.info.pop(told, None)
+    for key in _ORIENTATION_KEYS:
+        image.info.pop(key, None)
     return image
 
 
 def _turn(image: PIL.Image.Image) -> Transpose | None:
-    """What EXIF says; as in viewers, EXIF that cannot be read says nothing."""
+    """Return the turn that EXIF asks for; as in viewers, none if EXIF cannot be read."""
     try:
         return _TURNS.get(cast(int, image.getexif().get(_ORIENTATION)))
     except _DAMAGE:
@@ -253,7 +258,7 @@ def _turn(image: PIL.Image.Image) -> Transpose | None:
 
 
 def _plain(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture as a person sees it: upright, 8 bits, on white, RGB."""
+    """Return the picture as a person sees it: upright, 8 bits, on white, RGB."""
     image = upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _eight_bits(image)
@@ -265,7 +270,7 @@ def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode == "I":
         if values.min() < 0 or values.max() > 65_535:
             got = f"[{values.min()}, {values.max()}]"
-            raise ImageError(f"got integers in {got}, expected 16 bits: scale them to 0..255 and pass uint8")
+            raise ImageError(f"got integers in {got}; expected 16 bits: scale them to 0..255 and pass uint8")
         values = values.astype(np.uint16)
     grey = PIL.Image.fromarray(_levels(values))
     if isinstance(clear := image.info.get("transparency"), int):  # a PNG's one level that is seen through
@@ -274,11 +279,11 @@ def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def to_rgb(image: PIL.Image.Image, *, white: bool) -> PIL.Image.Image:
-    """The picture in RGB, on white or with its alpha dropped. A colour that is seen through stays told in `info`."""
+    """Return the picture in RGB, on white or with alpha dropped. A transparent colour stays recorded in `info`."""
     if white:
-        seen = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        layers = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         paper = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return PIL.Image.alpha_composite(paper, seen).convert("RGB")
+        return PIL.Image.alpha_composite(paper, layers).convert("RGB")
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.copy()
         del image.info["transparency"]  # the same colours, without Pillow's warning that it is lost

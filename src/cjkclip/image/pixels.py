@@ -1,11 +1,11 @@
-"""Pictures made into the pixels that a vision tower reads. n pictures, S pixels a side.
+"""Turn pictures into the pixels that an image tower reads. n pictures, S pixels a side.
 
-Each family resizes, crops and rounds in its own way: `config.Image` says how. The order of the steps is the
-originals' own, and so are the bits. Refuses what `cjkclip.image.picture` refuses.
+Each family resizes, crops and rounds in its own way: `config.Image` says how. The order of the steps is that of the
+original code, and so are the bits.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import PIL.Image
@@ -14,20 +14,28 @@ from PIL.Image import Resampling
 from cjkclip import config
 from cjkclip.arrays import Float32
 from cjkclip.errors import ImageError, InputError
-from cjkclip.image import strip
 from cjkclip.image.picture import Picture, decode, named, to_rgb
-from cjkclip.image.shrink import Frame, shrink
 from cjkclip.machine.threads import on_every_core
 
 OnError = Callable[[int, ImageError], None]
 Filter = Literal["bicubic", "bilinear"]
-SPARE = 2  # times the tower's side that a hasty decoding keeps
-WHOLE = 1 << 24  # resized pixels (64 MiB) up to which a picture is enlarged whole, then cropped
+SPARE = 2  # times the tower's side that fast decoding keeps
+GAP = 1.5  # times the tower's side that fast mode keeps when it averages whole blocks of pixels first
+WHOLE = 1 << 24  # resized pixels (64 MiB) that a picture may have before it is cropped
 
 FILTERS: dict[Filter, Resampling] = {
     "bicubic": Resampling.BICUBIC,
     "bilinear": Resampling.BILINEAR,
 }
+
+
+class Frame(NamedTuple):
+    """The square that is kept of a resized picture: at (left, top) of one of width x height."""
+
+    width: int
+    height: int
+    left: int
+    top: int
 
 
 def load_pixels(
@@ -38,13 +46,13 @@ def load_pixels(
     exact: bool = True,
     on_error: OnError | None = None,
 ) -> Float32[np.ndarray, "n 3 S S"]:
-    """Normalised pixels of every picture, ready for a vision tower: C-contiguous, RGB, channels first.
+    """Return the normalised pixels of every picture, ready for an image tower: C-contiguous, RGB, channels first.
 
-    `published=True` gives what the original code gives, to the bit, for every file that Pillow opens. Where
-    the original fails (transformers 4 on a picture of one pixel), the same rules are applied all the same.
+    `published=True` gives the bits of the original code for every file that Pillow opens. If the original fails
+    (transformers 4 on a picture of one pixel), the same rules are applied.
 
-    `exact=False` shrinks pictures in single precision, off by about one grey level, and decodes large JPEG files at a
-    fraction of their size, never below `SPARE` times the side that the tower sees: off by a few.
+    `exact=False` decodes large JPEG files at a fraction of their size, never below `SPARE` times the side that the
+    tower sees, and averages blocks of pixels before it resizes: up to about 3 grey levels off, 0.5 on average.
 
     With `on_error`, a bad picture becomes a row of NaN and is reported as `on_error(index, error)`. Without it every
     picture is tried, then one ImageError names all the bad ones (`problems`).
@@ -57,27 +65,27 @@ def load_pixels(
         try:
             with named(pictures[index]):
                 image = decode(pictures[index], published, least)
-                if exact or not _haste(image, rules, pixels[index]):
-                    _normalise(_square(image, rules), rules, pixels[index])
+                to_square = _square if exact or min(image.size) < rules.size else _shrunk
+                _normalise(to_square(image, rules), rules, pixels[index])
         except ImageError as error:
             pixels[index] = np.nan
             return str(error)
         return None
 
-    found = enumerate(on_every_core(load, range(len(pictures)), "cjkclip-pictures"))
-    tell([(index, why) for index, why in found if why is not None], len(pictures), on_error)
+    reasons = enumerate(on_every_core(load, range(len(pictures)), "cjkclip-pictures"))
+    tell([(index, why) for index, why in reasons if why is not None], len(pictures), on_error)
     return pixels
 
 
 def _require_sense(pictures: Sequence[Picture], published: bool, exact: bool) -> None:
     if isinstance(pictures, str | bytes):
-        raise ImageError("got one picture, expected a sequence of pictures: put it in a list")
+        raise ImageError("got one picture; expected a sequence of pictures: put it in a list")
     if published and not exact:
-        raise InputError("published=True is the original's pixels to the bit: it goes with exact=True only")
+        raise InputError("published=True with exact=False: the original's bits need exact=True, so drop one of the two")
 
 
 def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | None) -> None:
-    """Each bad picture to `on_error`; without it, one ImageError that names every one of `total`."""
+    """Report each bad picture to `on_error`; without it, raise one ImageError that names all of them."""
     if problems and on_error is None:
         listed = [f"picture {index}: {problem}" for index, problem in problems]
         raise ImageError(f"{len(problems)} of {total} pictures cannot be used:", problems, listed=listed)
@@ -85,41 +93,47 @@ def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | No
         cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
 
 
-def _haste(image: PIL.Image.Image, rules: config.Image, out: Float32[np.ndarray, "3 S S"]) -> bool:
-    """Resize, crop and normalise in single precision, if this is a picture in colour that has to shrink."""
-    if image.mode != "RGB" or min(image.size) < rules.size:
-        return False
-    frame = Frame(rules.size, rules.size, 0, 0) if rules.resize == "squash" else _frame(image.size, rules)
-    std = np.array(rules.std, np.float32)[:, None, None]
-    np.multiply(shrink(np.asarray(image), frame, rules.size, rules.filter), 1 / (255 * std), out=out)
-    out -= np.array(rules.mean, np.float32)[:, None, None] / std
-    return True
-
-
 def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
-    """Resized and cropped: RGB, S x S."""
+    """Resize and crop: RGB, S x S."""
     if rules.rgb == "first":
         image = _rgb(image, rules)
     side, how = rules.size, FILTERS[rules.filter]
     if rules.resize == "squash":
         return _rgb(image.resize((side, side), how), rules)
     width, height, left, top = _frame(image.size, rules)
-    if min(image.size) >= side or width * height <= WHOLE:
-        resized = image.resize((width, height), how)
-        return _rgb(resized.crop((left, top, left + side, top + side)), rules)
-    if image.mode not in strip.MODES:
-        image = _rgb(image, rules)
-    return _rgb(strip.middle(image, max(width, height), max(left, top), side, rules.filter), rules)
+    resized = image.resize((width, height), how)
+    return _rgb(resized.crop((left, top, left + side, top + side)), rules)
+
+
+def _shrunk(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
+    """Do the same in fast mode: reduce by a whole factor if possible, and resize only the part that is kept."""
+    side, how, box = rules.size, FILTERS[rules.filter], (0.0, 0.0, *image.size)
+    if rules.resize != "squash":
+        width, height, left, top = _frame(image.size, rules)
+        across, down = image.width / width, image.height / height
+        right, bottom = min((left + side) * across, image.width), min((top + side) * down, image.height)
+        box = (left * across, top * down, right, bottom)
+    return image.resize((side, side), how, box, reducing_gap=GAP)
 
 
 def _frame(size: tuple[int, int], rules: config.Image) -> Frame:
-    """Where the tower's square lies in a picture of `size` whose shorter side was made as long."""
+    """Return the tower's square in a picture of `size` whose shorter side is resized to the tower's side."""
     width, height = (rules.size * length // min(size) for length in size)
+    check_resized(size, (width, height))
     return Frame(width, height, _halve(width - rules.size, rules), _halve(height - rules.size, rules))
 
 
+def check_resized(before: tuple[int, int], after: tuple[int, int]) -> None:
+    """Raise ImageError if a picture of width x height `before` would take too much memory resized to `after`."""
+    if after[0] * after[1] > WHOLE:
+        raise ImageError(
+            f"{before[0]} x {before[1]} would be resized to {after[0]} x {after[1]} pixels; "
+            f"expected at most {WHOLE} in all: crop it first"
+        )
+
+
 def _halve(surplus: int, rules: config.Image) -> int:
-    """Half of what the crop cuts off: torchvision rounds it to the even neighbour, transformers down."""
+    """Return half of the part that is cropped: torchvision rounds it to the even neighbour, transformers down."""
     return round(surplus / 2) if rules.crop == "half-even" else surplus // 2
 
 
@@ -128,7 +142,7 @@ def _rgb(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def is_clear(image: PIL.Image.Image) -> bool:
-    """Can a picture be seen through? transformers 5 asks just this; a palette with alpha of its own is left out."""
+    """Whether a picture is transparent, as transformers 5 decides it: a palette with its own alpha does not count."""
     return "A" in image.getbands() or image.info.get("transparency") is not None
 
 

@@ -1,8 +1,7 @@
-"""transformers' image processing with every step optional, as its PIL back end does it. C channels, H x W pixels.
+"""Process images like transformers' PIL back end, with every step optional. C channels, H x W pixels.
 
-`config.Image` is the whole of these steps in the forms that models were published with; this is for programs that
-leave steps out or change their numbers. Facts: transformers 5.23.0, image_processing_backends and image_transforms.
-Refuses: arrays that are no picture, resizes to more than `pixels.WHOLE` pixels, means that do not fit the channels.
+`config.Image` covers all steps in the forms that models were published with; this module is for programs that leave
+steps out or change their numbers. Facts: transformers 5.23.0, image_processing_backends and image_transforms.
 """
 
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ import PIL.Image
 from cjkclip import config
 from cjkclip.errors import ImageError
 from cjkclip.image.picture import named, open_picture, to_rgb
-from cjkclip.image.pixels import FILTERS, WHOLE, Filter, is_clear, load_pixels
+from cjkclip.image.pixels import FILTERS, Filter, check_resized, is_clear, load_pixels
 
 Levels = np.ndarray  # (C, H, W), of any number type
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """What is done to a picture, in this order; None leaves a step out."""
+    """The steps in this order; None leaves a step out."""
 
     rgb: bool
     size: int | tuple[int, int] | None  # of the short side, or (height, width)
@@ -33,7 +32,7 @@ class Steps:
 
 
 def prepare(picture: Any, steps: Steps, axis: Literal[0, -1] | None = None) -> Levels:
-    """One picture, (C, H, W): float32, or as it was if neither `scale` nor `mean` is asked for.
+    """Return one picture, (C, H, W): float32, or its own type if `scale` and `mean` are both None.
 
     Arrays hold their channels along `axis` (None: the first one if it has 1, 3 or 4 of them, else the last). Raises
     ImageError, naming the picture.
@@ -53,7 +52,7 @@ def prepare(picture: Any, steps: Steps, axis: Literal[0, -1] | None = None) -> L
 
 
 def _rules(steps: Steps) -> config.Image | None:
-    """The same steps as a record that `load_pixels` knows, which also spares long strips; None if it has none."""
+    """Return the same steps as a record for `load_pixels`, or None if no record expresses them."""
     names: dict[int, Filter] = {int(number): name for name, number in FILTERS.items()}
     side = steps.size if isinstance(steps.size, int) else steps.size[0] if steps.size else 0
     short = steps.size == side and steps.crop == (side, side)
@@ -75,7 +74,7 @@ def _rules(steps: Steps) -> config.Image | None:
 
 
 def _levels(picture: Any, steps: Steps, axis: Literal[0, -1] | None) -> Levels:
-    """A picture or an array as channels of levels."""
+    """Return a picture or an array as channels of levels."""
     if isinstance(picture, np.ndarray):
         return _from_array(cast(np.ndarray, picture), steps.rgb, axis)
     image = open_picture(picture, published=True)
@@ -89,13 +88,13 @@ def _from_array(array: np.ndarray, rgb: bool, axis: Literal[0, -1] | None) -> Le
     if array.ndim == 2:
         array, axis = array[None], 0
     if array.ndim != 3 or array.size == 0:
-        raise ImageError("expected a picture of shape (H, W), (C, H, W) or (H, W, C)")
+        raise ImageError(f"got shape {array.shape}; expected (H, W), (C, H, W) or (H, W, C), with at least one pixel")
     if axis is None:
         axis = 0 if array.shape[0] in (1, 3, 4) else -1
     array = np.moveaxis(array, axis, 0)
     if len(array) not in (1, 3, 4):
         raise ImageError(
-            f"has {len(array)} channels along axis {axis}, expected 1, 3 or 4; input_data_format says where"
+            f"has {len(array)} channels along axis {axis}; expected 1, 3 or 4: pass input_data_format='channels_last'"
         )
     if not rgb or len(array) == 3:
         return array
@@ -103,47 +102,46 @@ def _from_array(array: np.ndarray, rgb: bool, axis: Literal[0, -1] | None) -> Le
 
 
 def _on_white(array: Levels) -> Levels:
-    """Four channels, the last of them how much is seen, as three on white."""
+    """Lay three channels on white by the fourth, which is alpha."""
     whole = np.issubdtype(array.dtype, np.integer)
     white = 255 if whole else 1.0
-    seen = array[3:] / white
-    laid = seen * array[:3] + (1 - seen) * white
-    return (np.round(laid) if whole else laid).astype(array.dtype)
+    alpha = array[3:] / white
+    blended = alpha * array[:3] + (1 - alpha) * white
+    return (np.round(blended) if whole else blended).astype(array.dtype)
 
 
 def _resized(levels: Levels, size: int | tuple[int, int], resample: int) -> Levels:
-    """Through Pillow, in 8 bits. Values in [0, 1] are taken times 255 and back."""
+    """Resize with Pillow, in 8 bits. Values in [0, 1] are multiplied by 255, and divided again afterwards."""
     height, width = levels.shape[1:]
     if isinstance(size, int):
         short, long = min(height, width), int(size * max(height, width) / min(height, width))
         size = (size, long) if height == short else (long, size)
-    if size[0] * size[1] > WHOLE:
-        raise ImageError(f"resized it would have {size[0]} x {size[1]} pixels, more than {WHOLE}: cut it first")
+    check_resized((width, height), (size[1], size[0]))
     unit = _is_unit(levels)
     levels = (levels.astype(np.float64) * 255).astype(np.float32) if unit else levels
     small = levels.astype(np.uint8).transpose(1, 2, 0)
     image = PIL.Image.fromarray(small[:, :, 0] if small.shape[2] == 1 else small)
-    found = np.asarray(image.resize((size[1], size[0]), PIL.Image.Resampling(resample)))
-    found = found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
-    return (found.astype(np.float64) * (1 / 255)).astype(np.float32) if unit else found
+    resized = np.asarray(image.resize((size[1], size[0]), PIL.Image.Resampling(resample)))
+    resized = resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
+    return (resized.astype(np.float64) * (1 / 255)).astype(np.float32) if unit else resized
 
 
 def _is_unit(levels: Levels) -> bool:
-    """Are these values in [0, 1], and not levels up to 255?"""
+    """Whether values are in [0, 1], and not levels up to 255."""
     if levels.dtype == np.uint8:
         return False
     if np.issubdtype(levels.dtype, np.floating) and not np.isfinite(levels).all():
-        raise ImageError("holds NaN or infinite values")
+        raise ImageError("contains NaN or infinite values; expected levels up to 255, or values in [0, 1]")
     low, high = levels.min(), levels.max()
     if np.array_equal(levels, levels.astype(np.int64)) and low >= 0 and high <= 255:
         return False
     if low >= 0 and high <= 1:
         return True
-    raise ImageError(f"holds values in [{low:g}, {high:g}], expected whole ones in [0, 255] or others in [0, 1]")
+    raise ImageError(f"contains values in [{low:g}, {high:g}]; expected integers in [0, 255] or values in [0, 1]")
 
 
 def _cropped(levels: Levels, height: int, width: int) -> Levels:
-    """The middle, by half of the surplus rounded down; zeros around what is smaller, half of them rounded up."""
+    """Crop the middle, half of the surplus rounded down; pad smaller pictures with zeros, half of them rounded up."""
     channels, rows, columns = levels.shape
     lacks = max(height - rows, 0), max(width - columns, 0)
     wide = np.zeros((channels, rows + lacks[0], columns + lacks[1]), levels.dtype)
@@ -155,7 +153,10 @@ def _cropped(levels: Levels, height: int, width: int) -> Levels:
 
 def _normalised(levels: Levels, mean: tuple[float, ...], std: tuple[float, ...]) -> Levels:
     if len(mean) not in (1, len(levels)) or len(std) not in (1, len(levels)):
-        raise ImageError(f"has {len(levels)} channels, but there are {len(mean)} means and {len(std)} deviations")
+        raise ImageError(
+            f"has {len(levels)} channels, {len(mean)} means and {len(std)} deviations; "
+            "expected one of each per channel, or one for all: change image_mean and image_std"
+        )
     values = levels if np.issubdtype(levels.dtype, np.floating) else levels.astype(np.float32)
     centre, spread = (np.array(numbers, values.dtype)[:, None, None] for numbers in (mean, std))
     return (values - centre) / spread

@@ -1,6 +1,6 @@
-"""Where cjkclip keeps what it can make again: safe to delete at any time.
+"""The cache of cjkclip on disk. Its files can be computed again, so it is safe to delete at any time.
 
-Hugging Face's downloads lie in huggingface_hub's own cache, not here.
+Downloads from Hugging Face are in huggingface_hub's own cache, not here.
 """
 
 import contextlib
@@ -14,37 +14,37 @@ DAY = 86_400  # seconds
 
 
 def folder(*parts: str) -> Path:
-    """A folder of the cache, `~/.cache/cjkclip` or `$XDG_CACHE_HOME/cjkclip`; it need not exist.
+    """Return a directory of the cache, `~/.cache/cjkclip` or `$XDG_CACHE_HOME/cjkclip`; it need not exist.
 
-    For a user without a home it is a path at which nothing can be made, so that each use is an OSError.
+    For a user without a home directory it is a path that cannot be created, so that each use raises OSError.
     """
-    place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     try:
-        return place.expanduser().joinpath("cjkclip", *parts)
-    except RuntimeError:  # no home folder can be told
+        return root.expanduser().joinpath("cjkclip", *parts)
+    except RuntimeError:  # the home directory is unknown
         return Path(os.devnull, "cjkclip", *parts)
 
 
 def remembered(file: Path) -> bytes | None:
-    """What `remember` wrote, or None. Using it keeps it from being forgotten."""
+    """Return the content that `remember` wrote, or None, and mark the file as used."""
     try:
-        found = file.read_bytes()
+        content = file.read_bytes()
     except OSError:
         return None
     used(file)
-    return found
+    return content
 
 
 def used(entry: Path) -> None:
-    """Keep a file or folder from being forgotten, if the cache can be written."""
+    """Mark a file or directory as used now, so that others are deleted first. Does nothing in a read-only cache."""
     with contextlib.suppress(OSError):
         os.utime(entry)
 
 
 def remember(file: Path, content: bytes, most: int) -> None:
-    """Write whole or not at all, then forget the files of this kind that were not used for longest, all but `most`.
+    """Write a file completely or not at all, then delete the least recently used files of its kind, down to `most`.
 
-    A cache that cannot be written costs time and nothing else.
+    If the cache cannot be written, the content is computed again next time.
     """
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,19 +53,19 @@ def remember(file: Path, content: bytes, most: int) -> None:
             fresh.write_bytes(content)
             fresh.replace(file)
         finally:
-            fresh.unlink(missing_ok=True)  # half of a file, if the disk is full
-        forget(file.parent.glob(f"*{file.suffix}*"), most)  # what a program that was killed left, too
+            fresh.unlink(missing_ok=True)  # an incomplete file, if the disk is full
+        forget(file.parent.glob(f"*{file.suffix}*"), most)  # files of killed programs too
 
 
 def forget(entries: Iterable[Path], most: int) -> None:
-    """Delete the files and folders that were not used for longest, all but `most`. Raises OSError.
+    """Delete the least recently used files and directories, down to `most`. Raises OSError.
 
-    Hidden ones are unfinished: those of a day ago are of programs that were killed, and go too.
+    Hidden ones are unfinished; if they are older than a day, their program was killed, and they are deleted too.
     """
     oldest_first = sorted((path.stat().st_mtime, path) for path in entries)
-    kept = [path for _, path in oldest_first if not path.name.startswith(".")]
-    left = [path for age, path in oldest_first if path.name.startswith(".") and age < time.time() - DAY]
-    for old in [*kept[:-most], *left]:
+    finished = [path for _, path in oldest_first if not path.name.startswith(".")]
+    abandoned = [path for age, path in oldest_first if path.name.startswith(".") and age < time.time() - DAY]
+    for old in [*finished[:-most], *abandoned]:
         if old.is_dir():
             shutil.rmtree(old)
         else:

@@ -1,25 +1,18 @@
-"""Weight files in memory: which file an array is a view of, and pages handed back to the system.
+"""Memory-mapped weight files: which file an array is a view of, and pages handed back to the system.
 
-What a program reads of a mapped file counts as its memory until it is handed back, although the file is still there.
+Pages that a program reads count as resident until they are handed back, although the file still contains them.
 """
 
-import ctypes
-import gc
 import mmap
 import os
-import threading
-from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-_MAPS = Path("/proc/self/maps")
-OURS = "cjkclip-"  # how the names of our threads begin
-
 
 class MappedFile(mmap.mmap):
-    """A whole file, mapped read-only. `MappedFile.of` makes one."""
+    """A whole file, memory-mapped read-only. Made by `MappedFile.of`."""
 
     path: Path
     _mark: tuple[int, ...]
@@ -33,7 +26,7 @@ class MappedFile(mmap.mmap):
         return mapped
 
     def unchanged(self) -> bool:
-        """Is the file that its path leads to the one that was mapped, and not written since?"""
+        """Whether the path still leads to the file that was mapped, not written since."""
         try:
             return _mark(self.path.stat()) == self._mark
         except OSError:
@@ -41,66 +34,31 @@ class MappedFile(mmap.mmap):
 
 
 def root(array: np.ndarray) -> object:
-    """What an array is a view of."""
-    found: object = array
-    while (base := getattr(found, "base", None)) is not None:
-        found = base
-    return found
+    """Return the object that an array is a view of."""
+    owner: object = array
+    while (base := getattr(owner, "base", None)) is not None:
+        owner = base
+    return owner
 
 
 def offset(array: np.ndarray, file: mmap.mmap) -> int:
-    """Where in a mapped file its first number lies, in bytes."""
+    """Return the place of its first number in a mapped file, in bytes."""
     start, begin = (cast(int, each.__array_interface__["data"][0]) for each in (array, bytes_of(file)))
     return start - begin
 
 
 def bytes_of(file: mmap.mmap) -> np.ndarray:
-    """The whole file as an array of bytes, read-only."""
+    """Return the whole file as an array of bytes, read-only."""
     return np.frombuffer(file, np.uint8)
 
 
 def let_go_of(array: np.ndarray) -> None:
-    """Hand back the pages that an array lies on, if it is a view of a mapped file, in whatever order of its axes."""
+    """Hand back the pages of an array if it is a view of a `MappedFile`; the order of its axes does not matter."""
     file = root(array)
     if array.size and isinstance(file, MappedFile) and hasattr(mmap, "MADV_DONTNEED"):
         start = offset(array, file)
         first = start // mmap.PAGESIZE * mmap.PAGESIZE
         file.madvise(mmap.MADV_DONTNEED, first, start + array.nbytes - first)
-
-
-def let_go(files: Collection[mmap.mmap], caller: threading.Thread) -> None:
-    """Hand the pages of mapped files back to the system, which reads them again should anybody look.
-
-    On Linux also those that a library mapped from the same files on its own account for `caller`, who waits for it.
-    That goes by their addresses, so it is done only while nobody else is there who could unmap them and have the
-    addresses given to other memory, which would be lost: no thread but ours, and no garbage collector.
-    """
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    for file in files:
-        file.madvise(mmap.MADV_DONTNEED)
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        if all(thread is caller or thread.name.startswith(OURS) for thread in threading.enumerate()):
-            for start, size in _mappings({str(file.path) for file in files if isinstance(file, MappedFile)}):
-                ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
-    finally:
-        if collects:
-            gc.enable()
-
-
-def _mappings(paths: set[str]) -> list[tuple[int, int]]:
-    """Address and size of every part of these files that is mapped to be read only: such pages cannot be lost."""
-    if not paths or not _MAPS.exists():
-        return []
-    found: list[tuple[int, int]] = []
-    for line in _MAPS.read_text("utf-8", "surrogateescape").splitlines():
-        words = line.split(maxsplit=5)
-        if len(words) == 6 and words[1].startswith("r--") and words[5] in paths:
-            start, end = (int(word, 16) for word in words[0].split("-"))
-            found.append((start, end - start))
-    return found
 
 
 def _mark(stat: os.stat_result) -> tuple[int, ...]:

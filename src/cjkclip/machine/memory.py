@@ -1,4 +1,4 @@
-"""Too little memory: errors of allocators made OutOfMemoryError, and a batch tried again in two halves.
+"""Out of memory: allocators' errors become OutOfMemoryError, and a batch is tried again in two halves.
 
 n rows of a batch, E joint width.
 """
@@ -15,7 +15,7 @@ from cjkclip.errors import OutOfMemoryError
 
 @contextmanager
 def short_of_memory(*signs: str) -> Generator[None]:
-    """Raise OutOfMemoryError for a MemoryError, and for a RuntimeError whose text has one of `signs`, patterns."""
+    """Raise OutOfMemoryError for a MemoryError, and for a RuntimeError whose message matches a pattern of `signs`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -27,14 +27,15 @@ def short_of_memory(*signs: str) -> Generator[None]:
 
 
 def halved(run: Callable[..., Float[np.ndarray, "n E"]], *arrays: np.ndarray) -> Float[np.ndarray, "n E"]:
-    """`run` over rows; if they take more memory than there is, once more over each half. Raises OutOfMemoryError."""
+    """Call `run` with all rows, or, if that is out of memory, with each half. Raises OutOfMemoryError."""
     rows = len(arrays[0])
     try:
         return run(*arrays)
     except MemoryError as error:
         if rows < 2:
             raise too_large(rows, error) from error
-    middle = (rows + 1) // 2  # tried only here: while an exception is handled, it keeps what had been allocated
+    # Outside the handler, since an exception that is being handled keeps the memory of the failed call allocated.
+    middle = (rows + 1) // 2
     try:
         return np.concatenate([run(*(a[:middle] for a in arrays)), run(*(a[middle:] for a in arrays))])
     except MemoryError as error:
@@ -42,14 +43,12 @@ def halved(run: Callable[..., Float[np.ndarray, "n E"]], *arrays: np.ndarray) ->
 
 
 def too_large(rows: int, error: MemoryError) -> OutOfMemoryError:
-    """The error for a batch of so many rows."""
+    """Return the error for a batch with this number of rows."""
     why = f" ({error})" if str(error) else ""
     if rows < 2:
-        return OutOfMemoryError(
-            f"there is not enough memory for one item{why}: close other programs, or take a smaller model"
-        )
+        return OutOfMemoryError(f"out of memory with a single input{why}: close other programs or load a smaller model")
     smaller = max(1, rows // 4)
     return OutOfMemoryError(
-        f"there is not enough memory for a batch of {rows}, nor for half of it{why}: pass batch_size={smaller} (on the "
-        f"command line: cjkclip embed --batch-size {smaller}), or close other programs"
+        f"out of memory with batch size {rows} and with {(rows + 1) // 2}{why}: use batch_size={smaller} "
+        f"(on the command line: cjkclip embed --batch-size {smaller}) or close other programs"
     )

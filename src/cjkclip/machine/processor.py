@@ -1,4 +1,4 @@
-"""What this machine is, in words: nothing in them tells whose it is or where its files lie."""
+"""A description of this machine, without any information about its owner or the location of its files."""
 
 import platform
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from cjkclip.machine.threads import cores
 
-# names for people, and the flags of Linux and macOS, of which one is enough
+# name and flags of Linux and macOS; one of the flags is enough
 INT8 = (
     ("AVX-512 VNNI", {"avx512_vnni"}),
     ("AVX VNNI", {"avx_vnni"}),
@@ -21,11 +21,11 @@ PACKAGES = ("cjkclip", "openvino", "torch", "numpy", "pillow", "tokenizers")
 
 
 def describe(packages: tuple[str, ...] = PACKAGES) -> dict[str, Any]:
-    """Processor, what it multiplies, cores that this process may use, system, Python, and installed packages."""
-    found: dict[str, str] = {}
+    """Return the processor, its fast number formats, the cores of this process, system, Python and package versions."""
+    versions: dict[str, str] = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
     return {
@@ -34,34 +34,34 @@ def describe(packages: tuple[str, ...] = PACKAGES) -> dict[str, Any]:
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": found,
+        "packages": versions,
     }
 
 
 def sentence(machine: dict[str, Any]) -> str:
-    """What `describe` found, in one line."""
+    """Return the result of `describe` in one line."""
     return f"{hardware(machine)}; {software(machine)}"
 
 
 def hardware(machine: dict[str, Any]) -> str:
-    """Of what `describe` found, what does not change when a package does."""
+    """Return the part of `describe` about hardware, in one line."""
     cores = f"{machine['cores']} core{'' if machine['cores'] == 1 else 's'}"
     return ", ".join((machine["processor"], cores, *machine["multiplies"]))
 
 
 def software(machine: dict[str, Any]) -> str:
-    """Of what `describe` found, the rest."""
+    """Return the part of `describe` about software, in one line."""
     return "; ".join((f"Python {machine['python']}", ", ".join(f"{n} {v}" for n, v in machine["packages"].items())))
 
 
 def name() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, or its architecture if the system does not report a name."""
     match = re.search(r"^(?:model name\s*:|machdep\.cpu\.brand_string:)\s*(.+)$", cpu_text(), re.MULTILINE)
     return match[1] if match else platform.processor() or platform.machine()
 
 
 def multiplies(text: str) -> list[str]:
-    """What a processor multiplies faster than float32, and whether bfloat16 is; nothing if `text` has no flags.
+    """Return the int8 instructions of a processor, and whether it multiplies bf16; [] if `text` has no flags.
 
     >>> multiplies("flags : avx2 avx512_vnni")
     ['AVX-512 VNNI', 'no bf16']
@@ -74,13 +74,13 @@ def multiplies(text: str) -> list[str]:
 
 
 def cpu_text() -> str:
-    """What the system says of its processor, unread: /proc/cpuinfo, or sysctl's lines, or nothing."""
+    """Return the system's description of its processor: /proc/cpuinfo, or the output of sysctl, or an empty text."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         return path.read_text(encoding="utf-8", errors="replace")
     try:
         command = ["/usr/sbin/sysctl", "machdep.cpu.brand_string", "hw.optional"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout
+    return process.stdout

@@ -1,4 +1,4 @@
-"""Threads of this process: how many cores it may use, work spread over them, and a wait that Ctrl-C can end."""
+"""Threads: the number of cores that this process may use, work on all of them, and a wait that Ctrl-C can end."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ _B = TypeVar("_B")
 
 
 def cores() -> int:
-    """How many cores this process may use, which can be fewer than the machine has."""
+    """Return the number of cores that this process may use, which can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def on_every_core(run: Callable[[_A], _B], items: Sequence[_A], name: str) -> list[_B]:
-    """`run` of every item, in order, in as many threads as there are cores to use; `name` begins the threads' names.
+    """Return `run` of every item, in order, computed in one thread for each core. `name` is the threads' name prefix.
 
-    For work outside Python's lock: decoding images, computing digests.
+    For work that releases Python's global lock: decoding images, computing digests.
     """
     workers = min(len(items), cores())
     if workers < 2:
@@ -29,7 +29,7 @@ def on_every_core(run: Callable[[_A], _B], items: Sequence[_A], name: str) -> li
 
 
 def result(work: Future[_A]) -> _A:
-    """The result of a thread's work. On Windows nothing interrupts a wait, so this one ends five times a second."""
+    """Return the result of a thread. Windows cannot interrupt a wait, so each wait ends after a fifth of a second."""
     while not work.done():
         wait([work], timeout=0.2)
     return work.result()

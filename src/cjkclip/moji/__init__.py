@@ -1,12 +1,12 @@
-"""The bundled picture gallery: 1,379 concepts, drawn in two designs, named in five languages.
+"""The bundled picture gallery: 1,379 concepts, drawn in two designs, with names in five languages.
 
     from cjkclip import moji
 
     for concept, picture in moji.gallery("noto"):    # picture: a WebP file of 64 x 64 pixels, as bytes
         concept.char, concept.names["ja"], concept.keywords["ko"]
 
-The files lie beside this module and are read at the first call, with the standard library alone. Who drew and
-wrote what, and under which licence, is in THIRD_PARTY_LICENSES. Refuses: a design that is not in the package.
+The files are beside this module and are read at the first call, with the standard library alone. Their authors and
+licences are in THIRD_PARTY_LICENSES.
 """
 
 import json
@@ -28,7 +28,7 @@ DESIGNS = ("noto", "fluent")
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
-    """One thing that the gallery shows, with its words from Unicode's CLDR."""
+    """One subject of the gallery, with its names and keywords from Unicode's CLDR."""
 
     cp: str  # lower-case hexadecimal code points joined by "-", without fe0f: "2764-200d-1f525"
     char: str  # the emoji itself
@@ -36,13 +36,13 @@ class Concept:
     split: Literal["train", "valid", "test"]  # by int(sha256(cp), 16) % 10: 0 test, 1 valid, the others train
     # language -> name; no two concepts share a name in a language
     names: Mapping[str, str] = field(hash=False)
-    # language -> further words, never the name; other concepts may have them too
+    # language -> keywords without the name; other concepts may have the same
     keywords: Mapping[str, tuple[str, ...]] = field(hash=False)
 
 
 @cache
 def concepts() -> tuple[Concept, ...]:
-    """All 1,379 concepts in Unicode's order; every one is drawn in every design.
+    """Return all 1,379 concepts in Unicode's order; every design has an image of each.
 
     >>> [concept.names["zh"] for concept in concepts() if concept.char == "🐼"]
     ['熊猫']
@@ -53,7 +53,7 @@ def concepts() -> tuple[Concept, ...]:
 
 @cache
 def pictures(design: str = "noto") -> Mapping[str, bytes]:
-    """The pictures of one of `DESIGNS`: code points -> a WebP file, 64 x 64 pixels, on white.
+    """Return the images of one of `DESIGNS`: code points -> a WebP file, 64 x 64 pixels, on white.
 
     Raises InputError for another design.
 
@@ -61,21 +61,21 @@ def pictures(design: str = "noto") -> Mapping[str, bytes]:
     b'RIFF'
     """
     if design not in DESIGNS:
-        raise InputError(f"no design {design!r} in the package: expected one of {', '.join(DESIGNS)}")
+        raise InputError(f"design {design!r} is not in the package: expected one of {', '.join(DESIGNS)}")
     with (files(__name__) / f"{design}.zip").open("rb") as file, ZipFile(file) as archive:
-        drawn = {name.removesuffix(".webp"): archive.read(name) for name in archive.namelist()}
-    return MappingProxyType(drawn)
+        images = {name.removesuffix(".webp"): archive.read(name) for name in archive.namelist()}
+    return MappingProxyType(images)
 
 
 def gallery(design: str = "noto") -> tuple[tuple[Concept, bytes], ...]:
-    """Every concept with its picture in one of `DESIGNS`, in Unicode's order. See `Concept` and `pictures`.
+    """Return every concept with its image in one of `DESIGNS`, in Unicode's order. See `Concept` and `pictures`.
 
     >>> concept, picture = gallery("noto")[0]
     >>> concept.names["ko"], len(gallery("noto"))
     ('활짝 웃는 얼굴', 1379)
     """
-    drawn = pictures(design)
-    return tuple((concept, drawn[concept.cp]) for concept in concepts())
+    images = pictures(design)
+    return tuple((concept, images[concept.cp]) for concept in concepts())
 
 
 def _concept(record: Mapping[str, Any], languages: list[str]) -> Concept:

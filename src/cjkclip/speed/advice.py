@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cjkclip.gate import LEAST_COSINE
+from cjkclip.precision.half import LEAST_COSINE
 from cjkclip.speed.jobs import EXACT, MEGAPIXELS, PICTURES, Line, Measured, Setting
 
 NOISE = 1.05  # two medians that are nearer than this are alike, and the earlier setting is the better one

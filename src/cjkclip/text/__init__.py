@@ -1,7 +1,6 @@
-"""From texts to token ids: what every tokenizer shares. n texts, L tokens (the context length).
+"""The interface of every tokenizer, and checks of its inputs. n texts, L tokens (the context length).
 
-Refuses: one string where a list is meant, anything that is not a string, lone surrogates; a query without a
-word. Control characters are legal: each tokenizer cleans them by its own rule.
+Control characters are legal: each tokenizer cleans them by its own rule.
 """
 
 import unicodedata
@@ -18,8 +17,8 @@ from cjkclip.errors import TextError, TruncatedTextWarning
 
 Truncate = Literal["cut", "error"]
 
-_SILENT = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})  # controls, joiners and marks of direction, spaces
-_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters by category that draw nothing: Hangul fillers, Braille
+_SILENT = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})  # control characters, joiners, direction marks, spaces
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # invisible letters: Hangul fillers, blank Braille pattern
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,11 +26,11 @@ class Tokens:
     """Token ids of n texts, padded to the context length."""
 
     ids: Int64[np.ndarray, "n L"]
-    mask: Int64[np.ndarray, "n L"]  # 1 = keep, 0 = padding
+    mask: Int64[np.ndarray, "n L"]  # 1 = token, 0 = padding
     truncated: tuple[int, ...]  # indices of the texts that were cut
 
     def tell_cut(self, stacklevel: int = 1) -> None:
-        """Warn with TruncatedTextWarning, if a text was cut, at the caller that `stacklevel` says, as `warn` does."""
+        """Issue a TruncatedTextWarning if a text was cut. `stacklevel` selects the caller, as in `warnings.warn`."""
         if self.truncated:
             which = ", ".join(map(str, self.truncated[:10])) + (", ..." if len(self.truncated) > 10 else "")
             warnings.warn(
@@ -44,38 +43,38 @@ class Tokens:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What a family hands to the text tower."""
+    """Turns texts into inputs of a text tower."""
 
     context: int
     vocab_size: int
     pad: int  # the id of padding
 
     def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
-        """Ids of `texts` in rows of length `context` (None: the model's); long ones are cut and listed, or refused."""
+        """Return rows of ids of length `context` (None: the model's). Long texts are cut and listed, or an error."""
         ...
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of `texts` alone, however many: nothing in front or behind, nothing cut."""
+        """Return the ids of `texts` without start, end and padding, uncut."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that `ids` stand for, as far as it can be known."""
+        """Return the text of `ids`, as far as it can be recovered."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the files that this tokenizer can be loaded from again."""
+        """Write the files from which this tokenizer can be loaded."""
         ...
 
 
 def check_texts(texts: Any) -> list[str]:
-    """What the caller handed over, as a list of plain strings. TextError names the first bad one."""
+    """Return `texts` as a list of plain strings. Raises TextError that names the first bad one."""
     if isinstance(texts, str | bytes):
         raise TextError(f"got one {type(texts).__name__}, expected a list of strings: pass [text]")
     try:
-        found = list(texts)
+        items = list(texts)
     except TypeError as error:
         raise TextError(f"got {type(texts).__name__}, expected a list of strings") from error
-    for index, text in enumerate(found):
+    for index, text in enumerate(items):
         if not isinstance(text, str):
             raise TextError(f"text {index} is {type(text).__name__}, expected a string")
         if not _encodes(text):
@@ -84,28 +83,28 @@ def check_texts(texts: Any) -> list[str]:
                 f"text {index} is not valid Unicode: a lone surrogate {text[at]!a} at character {at}. "
                 "Decode the bytes it came from as UTF-8, or replace it"
             )
-    return [str(text) for text in found]
+    return [str(text) for text in items]
 
 
 def require_words(text: str, name: str = "the query") -> str:
-    """`text` itself if it holds anything to look for; `name` says in the error what it is.
+    """Return `text` if it contains anything visible; `name` describes it in the error message.
 
-    Raises TextError if it is empty, or only white space, control characters and letters that draw nothing.
+    Raises TextError if it is empty, or only white space, control characters and invisible letters.
 
     >>> require_words("고양이")
     '고양이'
     """
     [text] = check_texts([text])
     if all(unicodedata.category(c) in _SILENT or c in _BLANK for c in text):
-        raise TextError(f"{name} {text[:20]!a} has no words: write what to look for")
+        raise TextError(f"{name} {text[:20]!a} has no words: give a text with at least one visible character")
     return text
 
 
 def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: str, ends: bool = True) -> Tokens:
-    """Rows of ids, each with its start and end token, as arrays of length `context`.
+    """Return rows of ids, each with its start and end token, as arrays of length `context`.
 
-    A row that is too long keeps its end token as the last one if it `ends` with one, or TextError names it
-    (truncate="error").
+    With truncate="cut", a row that is too long keeps its end token if it `ends` with one. With truncate="error",
+    raises TextError that names it.
     """
     if truncate not in ("cut", "error"):
         raise TextError(f"truncate is {truncate!r}, expected 'cut' or 'error'")
@@ -113,18 +112,18 @@ def pack(rows: Sequence[Sequence[int]], *, context: int, pad: int, truncate: str
     if long and truncate == "error":
         lengths = ", ".join(f"text {i} has {len(rows[i])}" for i in long[:10])
         raise TextError(
-            f"{len(long)} of {len(rows)} texts are longer than the {context} tokens this model reads, start "
-            f"and end counted: {lengths}{', ...' if len(long) > 10 else ''}. Shorten them, or have them cut: "
+            f"{len(long)} of {len(rows)} texts are longer than {context} tokens, the context length including start "
+            f"and end: {lengths}{', ...' if len(long) > 10 else ''}. Shorten them, or pass "
             "truncate='cut'"
         )
     ids = np.full((len(rows), context), pad, dtype=np.int64)
     mask = np.zeros((len(rows), context), dtype=np.int64)
     for i, row in enumerate(rows):
-        kept = row[:context]
+        part = row[:context]
         if ends and len(row) > context:
-            kept = [*row[: context - 1], row[-1]]
-        ids[i, : len(kept)] = kept
-        mask[i, : len(kept)] = 1
+            part = [*row[: context - 1], row[-1]]
+        ids[i, : len(part)] = part
+        mask[i, : len(part)] = 1
     return Tokens(ids=ids, mask=mask, truncated=long)
 
 

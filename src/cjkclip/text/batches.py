@@ -1,7 +1,4 @@
-"""Texts grouped by length, so that short ones do not wait for long ones. n texts, L tokens, E features.
-
-Refuses: nothing.
-"""
+"""Batches of texts of similar length, so that short texts need little padding. n texts, L tokens, E features."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,11 +7,11 @@ import numpy as np
 from cjkclip.arrays import Float32, Int
 from cjkclip.text import Tokens
 
-STEP = 4  # lengths within one step share a batch
+STEP = 4  # texts whose lengths lie within one step share a batch
 
 
 def by_length(mask: Int[np.ndarray, "n L"], batch_size: int) -> Iterator[np.ndarray]:
-    """Row numbers, batch by batch, shortest texts first: at most `batch_size` rows, lengths within one step.
+    """Yield the row numbers of each batch, shortest texts first: at most `batch_size` rows, lengths within one step.
 
     >>> [rows.tolist() for rows in by_length(np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]), 8)]
     [[1, 2], [0]]
@@ -34,17 +31,17 @@ def in_batches(
     encode: Callable[[Tokens], Float32[np.ndarray, "b E"]],
     progress: Callable[[int], None] | None = None,
 ) -> Float32[np.ndarray, "n E"]:
-    """What `encode` makes of the texts' tokens, batch by batch, in the caller's order; repeated texts are encoded once.
+    """Return the features of all texts in their order, encoded in batches; repeated texts are encoded once.
 
-    `progress(n)` hears after each batch how many texts are done.
+    `progress(n)` is called after each batch with the number of texts done.
     """
     first: dict[str, int] = {}
     places = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.intp)
-    wanted, times = np.array(list(first.values()), np.intp), np.bincount(places)
-    none = encode(Tokens(ids=tokens.ids[:0], mask=tokens.mask[:0], truncated=()))
-    features, done = np.zeros((len(places), none.shape[1]), np.float32), 0
-    for rows in by_length(tokens.mask[wanted], batch_size):
-        part = wanted[rows]
+    unique, times = np.array(list(first.values()), np.intp), np.bincount(places)
+    empty = encode(Tokens(ids=tokens.ids[:0], mask=tokens.mask[:0], truncated=()))
+    features, done = np.zeros((len(places), empty.shape[1]), np.float32), 0
+    for rows in by_length(tokens.mask[unique], batch_size):
+        part = unique[rows]
         features[part] = encode(Tokens(ids=tokens.ids[part], mask=tokens.mask[part], truncated=()))
         done += int(times[part].sum())
         if progress is not None:

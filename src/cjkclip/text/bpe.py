@@ -1,11 +1,8 @@
-"""CLIP's byte-pair tokenizer, by OpenAI's, open_clip's or transformers' rules. The merging is done in Rust.
+"""CLIP's byte-pair tokenizer with OpenAI's, open_clip's or transformers' rules. The merging is done in Rust.
 
-One class reads every published vocabulary; what differs stands in `BpeRules`, as data. The merge table that
-ships in clip_merges.txt.gz is OpenAI's (github.com/openai/CLIP, MIT licence, copyright (c) 2021 OpenAI; the
+One class reads every published vocabulary; `BpeRules` contains the differences as data. The merge table in
+clip_merges.txt.gz is OpenAI's (github.com/openai/CLIP, MIT licence, copyright (c) 2021 OpenAI; the
 licence text is in THIRD_PARTY_LICENSES); tools/clip_merges.py rebuilds it.
-
-Refuses: vocabularies without the special tokens that the rules name; vocabularies that lack bytes, unless the
-rules name a token for the unknown; damaged files.
 """
 
 import functools
@@ -25,14 +22,17 @@ __all__ = ["HF", "OPENAI", "OPEN_CLIP", "Bpe", "BpeRules", "clip_bpe"]
 
 
 class Bpe:
-    """A byte-pair vocabulary and the rules to apply it. Calling it gives `Tokens`.
+    """A byte-pair vocabulary and the rules to apply it. Calling it returns `Tokens`.
 
-    `sot`, `eot` and `pad` are ids. `lacking` are the byte symbols without an id: where there are any (a
-    vocabulary retrained on one language), a text may hold unknown bytes, and their id may well be `eot`.
+    `sot`, `eot` and `pad` are ids. `lacking` are the byte symbols without an id. If there are any (a vocabulary
+    retrained on one language), a text may contain unknown bytes, and the id for them may be `eot`.
     """
 
     def __init__(self, vocab: Mapping[str, int], merges: Sequence[files.Merge], rules: BpeRules) -> None:
-        """Symbols with their ids, and merges by rank. Raises CheckpointError if the rules do not fit."""
+        """Take symbols with their ids, and merges by rank.
+
+        Raises CheckpointError if a special token, or a byte without a token for unknown bytes, is missing.
+        """
         self.rules = rules
         self.vocab = dict(vocab)
         self.merges = list(merges)
@@ -44,22 +44,22 @@ class Bpe:
             self._special(rules.unk)
         elif self.lacking:
             raise CheckpointError(
-                f"the vocabulary lacks {len(self.lacking)} of the 512 byte symbols, and its rules name no "
-                "token for the unknown: give `unk`"
+                f"the vocabulary lacks {len(self.lacking)} of the 512 byte symbols, and the rules have no "
+                "token for unknown bytes: set `unk` in the rules"
             )
 
     @classmethod
     def from_merges(cls, path: Path, rules: BpeRules) -> "Bpe":
-        """Read a merge table in the layout of bpe_simple_vocab_16e6.txt.gz; its ids are positions."""
+        """Read a merge table in the format of bpe_simple_vocab_16e6.txt.gz; ids are positions."""
         merges = files.read_merges(path)
         return cls(files.openai_vocab(merges, rules.sot, rules.eot), merges, rules)
 
     @classmethod
     def from_transformers(cls, folder: Path, *, cleaning: Cleaning = "hf", context: int | None = None) -> "Bpe":
-        """Read a transformers folder: tokenizer.json, or vocab.json and merges.txt, and what names specials.
+        """Read a transformers folder: tokenizer.json, or vocab.json and merges.txt, and the files of special tokens.
 
-        `cleaning="hf"` gives transformers' own ids, but where `save_transformers` was asked to keep other rules.
-        Raises FactsError if nothing tells the context length.
+        `cleaning="hf"` gives the same ids as transformers, unless the folder contains other rules of ours
+        (`save_transformers(keep=True)`). Raises FactsError if the files do not state the context length.
         """
         vocab, merges = files.read_vocab(folder)
         own = stated_rules(folder)
@@ -69,25 +69,30 @@ class Bpe:
         specials = files.read_specials(folder, vocab)
         context = context or specials.context
         if context is None:
-            raise FactsError(f"{folder}: no model_max_length in tokenizer_config.json: give `context`")
-        named = {name: getattr(specials, name) for name in ("sot", "eot", "pad", "unk", "folded")}
-        return cls(vocab, merges, BpeRules(cleaning=cleaning, context=context, **named))
+            raise FactsError(
+                f"{folder}: tokenizer_config.json has no valid model_max_length: pass the context length, "
+                "for example context=77"
+            )
+        tokens = {name: getattr(specials, name) for name in ("sot", "eot", "pad", "unk", "folded")}
+        return cls(vocab, merges, BpeRules(cleaning=cleaning, context=context, **tokens))
 
     @classmethod
     def load(cls, folder: Path, rules: BpeRules) -> "Bpe":
-        """Read what `save` wrote."""
+        """Read the files that `save` writes."""
         return cls(*files.read_vocab(folder), rules)
 
     def under(self, rules: BpeRules) -> "Bpe":
-        """The same vocabulary under other rules, which may spell start and end differently; ids stay."""
+        """Return the same vocabulary and ids with other rules, which may spell start and end differently."""
         names = {self.rules.sot: rules.sot, self.rules.eot: rules.eot}
         vocab = {names.get(symbol, symbol): i for symbol, i in self.vocab.items()}
         if len(vocab) != len(self.vocab):
-            raise CheckpointError(f"{rules.sot!r} or {rules.eot!r} is another symbol in this vocabulary")
+            raise CheckpointError(
+                f"{rules.sot!r} or {rules.eot!r} already is another symbol of this vocabulary: choose other spellings"
+            )
         return Bpe(vocab, self.merges, rules)
 
     def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
-        """Ids of n texts as `Tokens` of length `context` (None: the rules'): start, the text, end, padding.
+        """Return ids of n texts as `Tokens` of length `context` (None: the rules'): start, text, end, padding.
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
@@ -95,7 +100,7 @@ class Bpe:
         return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate)
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts between start and end, uncut. Raises TextError if one is not a valid string."""
+        """Return ids of texts without start and end, uncut. Raises TextError if one is not a valid string."""
         texts = check_texts(texts)
         if self.rules.cleaning == "hf":
             return [row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
@@ -103,12 +108,12 @@ class Bpe:
         rows = self._rust.encode_batch_fast(texts, add_special_tokens=False)
         names = (self.rules.sot, self.rules.eot)
         return [
-            self._spelled(text) if any(name in text for name in names) else row.ids
+            self._encode_spelled(text) if any(name in text for name in names) else row.ids
             for text, row in zip(texts, rows, strict=True)
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The cleaned text of `ids`: a space follows every word, special tokens appear as spelled.
+        """Return the cleaned text of `ids`: a space follows every word, special tokens appear as spelled.
 
         >>> clip_bpe().decode([3306, 1002, 256])
         'hello world ! '
@@ -124,17 +129,17 @@ class Bpe:
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, which `load` reads together with the rules.
 
-        The file states transformers' cleaning and words, so that the tokenizers library can use it alone.
+        The file describes transformers' cleaning and words, so the tokenizers library can use it alone.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        data = build(self.vocab, self.merges, self._stated).to_str(pretty=False)
+        data = build(self.vocab, self.merges, self._transformers_rules).to_str(pretty=False)
         files.write_text(folder / "tokenizer.json", data)
 
     def save_transformers(self, folder: Path, *, keep: bool = False) -> None:
-        """Write what transformers reads: tokenizer.json, vocab.json, merges.txt and tokenizer_config.json.
+        """Write transformers' files: tokenizer.json, vocab.json, merges.txt and tokenizer_config.json.
 
-        OpenAI's and open_clip's rules become transformers' own: its spelling of start and end, its padding. With
-        `keep` they stand beside these, where `from_transformers` finds them and transformers looks for nothing.
+        OpenAI's and open_clip's rules are replaced by transformers' own spelling of start and end, and padding. With
+        `keep`, an extra key contains them, which `from_transformers` reads and transformers ignores.
         """
         own = self.rules.cleaning == "openai"
         if own and not keep:
@@ -142,20 +147,20 @@ class Bpe:
             return
         self.save(folder)
         files.write_vocab(folder, self.vocab, self.merges)
-        rules = self._stated if own else self.rules
+        rules = self._transformers_rules if own else self.rules
         roles = {"bos": rules.sot, "eos": rules.eot, "pad": rules.pad, "unk": rules.unk}
-        named = {role: name for role, name in roles.items() if name is not None}
-        files.write_config(folder, named, rules.folded, self.context, self.rules.to_dict() if own else None)
+        tokens = {role: name for role, name in roles.items() if name is not None}
+        files.write_config(folder, tokens, rules.folded, self.context, self.rules.to_dict() if own else None)
 
     @property
-    def _stated(self) -> BpeRules:
-        """The rules as far as files of transformers can say them."""
-        # as padding "!" is an ordinary word: it must not be cut out of texts like a special token
+    def _transformers_rules(self) -> BpeRules:
+        """The rules as far as transformers' files can express them."""
+        # The padding "!" is an ordinary word too, so it must not be treated as a special token in texts.
         pad = self.rules.pad if self.rules.cleaning == "hf" else self.rules.eot
         return replace(self.rules, cleaning="hf", pad=pad, unk=self.rules.unk or self.rules.eot)
 
-    def _spelled(self, text: str) -> list[int]:
-        """Ids of a cleaned text that spells a special token, which counts only where it is a whole word."""
+    def _encode_spelled(self, text: str) -> list[int]:
+        """Return ids of a cleaned text that spells a special token, which counts only as a whole word."""
         from tokenizers import Regex, pre_tokenizers
 
         words = pre_tokenizers.Split(Regex(word_pattern(self.rules)), behavior="removed", invert=True)
@@ -177,12 +182,15 @@ class Bpe:
 
     def _special(self, name: str) -> int:
         if name not in self.vocab:
-            raise CheckpointError(f"the vocabulary of {len(self.vocab)} symbols does not hold the special {name!r}")
+            raise CheckpointError(
+                f"the vocabulary of {len(self.vocab)} symbols does not contain the special token {name!r}: "
+                "use rules whose special tokens it contains"
+            )
         return self.vocab[name]
 
 
 @functools.cache
 def clip_bpe(rules: BpeRules = OPENAI) -> Bpe:
-    """The published CLIP vocabulary (49,408 ids), which comes with the package, under `rules`."""
+    """Return the bundled CLIP vocabulary (49,408 ids) with `rules`."""
     bpe = Bpe.from_merges(Path(__file__).with_name("clip_merges.txt.gz"), replace(OPENAI, context=rules.context))
     return bpe.under(rules)

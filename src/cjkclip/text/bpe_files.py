@@ -1,8 +1,7 @@
-"""Reading byte-pair vocabularies from files: OpenAI's merge table, and the tokenizer files of transformers.
+"""Read and write byte-pair vocabularies: OpenAI's merge table, and the tokenizer files of transformers.
 
 A vocabulary maps symbols to ids; a symbol is a run of byte symbols, with '</w>' where a word ends. Merges
-stand in order of rank. Refuses: damaged files, merges that make no symbol of the vocabulary, other kinds of
-tokenizer.
+are in order of rank. Readers raise CheckpointError for damaged files and for other kinds of tokenizer.
 """
 
 import functools
@@ -28,7 +27,7 @@ from cjkclip.text.files import (
 )
 
 END = "</w>"
-CLIP_MERGES = 48_894  # OpenAI reads this many and leaves the rest of its file: 49,408 ids in all
+CLIP_MERGES = 48_894  # OpenAI reads this many and ignores the rest of its file: 49,408 ids in total
 
 Merge = tuple[str, str]
 
@@ -37,26 +36,26 @@ _FOREIGN = (
     "continuing_subword_prefix",
     "byte_fallback",
     "ignore_merges",
-)  # options CLIP does not use
+)  # options that CLIP does not use
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specials:
-    """The special tokens that a transformers folder names, as spelled."""
+    """The special tokens of a transformers folder, as strings."""
 
     sot: str
     eot: str
     pad: str
     unk: str
-    folded: tuple[str, ...]  # found in a text in any case, not only as spelled ("normalized" tokens)
+    folded: tuple[str, ...]  # matched in any case, not only as spelled ("normalized" tokens)
     context: int | None
 
 
 @functools.cache
 def byte_symbols() -> tuple[str, ...]:
-    """The 256 characters that stand for bytes, in the order of their ids; `byte_of` is the way back.
+    """Return the 256 characters that represent bytes, in the order of their ids; `byte_of` is the inverse.
 
-    Printable Latin-1 bytes stand for themselves and come first; the others are numbered from U+0100.
+    Printable Latin-1 bytes represent themselves and come first; the others are numbered from U+0100.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return tuple(map(chr, printable)) + tuple(chr(0x100 + n) for n in range(256 - len(printable)))
@@ -64,19 +63,19 @@ def byte_symbols() -> tuple[str, ...]:
 
 @functools.cache
 def byte_of() -> dict[str, int]:
-    """Which byte each of `byte_symbols()` stands for."""
+    """Return the byte of each of `byte_symbols()`."""
     printable = [b for b in range(256) if chr(b) in byte_symbols()]
     rest = [b for b in range(256) if b not in printable]
     return dict(zip(byte_symbols(), printable + rest, strict=True))
 
 
 def base_symbols() -> list[str]:
-    """The 512 symbols that come before any merge: bytes, and bytes that end a word."""
+    """Return the 512 symbols that come before any merge: bytes, and bytes that end a word."""
     return [*byte_symbols(), *(symbol + END for symbol in byte_symbols())]
 
 
 def read_merges(path: Path, *, at_most: int = CLIP_MERGES) -> list[Merge]:
-    """Merges of OpenAI's table or of a merges.txt: one header line, then pairs; gzipped or not."""
+    """Read the merges of OpenAI's table or of a merges.txt: one header line, then pairs; gzipped or not."""
     lines = read_lines(path, "merge table")[1 : at_most + 1]
     if lines and not lines[-1].strip():
         lines.pop()
@@ -91,17 +90,17 @@ def read_merges(path: Path, *, at_most: int = CLIP_MERGES) -> list[Merge]:
 
 
 def openai_vocab(merges: Sequence[Merge], *specials: str) -> dict[str, int]:
-    """Ids as OpenAI counts them: bytes, bytes that end a word, one per merge, then the special tokens."""
+    """Return ids in OpenAI's order: bytes, bytes that end a word, one per merge, then the special tokens."""
     symbols = [*base_symbols(), *(a + b for a, b in merges), *specials]
     vocab = {symbol: i for i, symbol in enumerate(symbols)}
     if len(vocab) != len(symbols):
-        twice = next(s for i, s in enumerate(symbols) if vocab[s] != i)
-        raise CheckpointError(f"the merge table makes {twice!r} twice: it would have two ids")
+        repeated = next(s for i, s in enumerate(symbols) if vocab[s] != i)
+        raise CheckpointError(f"the merge table gives {repeated!r} two ids, expected each symbol once")
     return vocab
 
 
 def read_vocab(folder: Path) -> tuple[dict[str, int], list[Merge]]:
-    """Vocabulary and merges of a folder, from tokenizer.json, or else vocab.json and merges.txt."""
+    """Read vocabulary and merges of a folder, from tokenizer.json, or else vocab.json and merges.txt."""
     whole = folder / "tokenizer.json"
     if whole.exists():
         vocab, merges = _from_tokenizer_json(whole)
@@ -109,7 +108,7 @@ def read_vocab(folder: Path) -> tuple[dict[str, int], list[Merge]]:
         vocab = read_json(folder / "vocab.json")
         merges = read_merges(folder / "merges.txt", at_most=10**9)
     else:
-        raise CheckpointError(f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.json and merges.txt")
+        raise CheckpointError(f"{folder}: contains no tokenizer: expected tokenizer.json, or vocab.json and merges.txt")
     for symbol, i in vocab.items():
         if type(i) is not int or not 0 <= i < 2**31 or not symbol.isprintable():
             raise CheckpointError(f"{folder}: {symbol!r} with id {i!r} is not an entry of a byte-level vocabulary")
@@ -117,48 +116,48 @@ def read_vocab(folder: Path) -> tuple[dict[str, int], list[Merge]]:
         raise CheckpointError(f"{folder}: two symbols of the vocabulary have the same id")
     for merge in merges:
         if any(symbol not in vocab for symbol in (*merge, "".join(merge))):
-            raise CheckpointError(f"{folder}: merge {merge} needs a symbol that the vocabulary does not hold")
+            raise CheckpointError(f"{folder}: merge {merge} needs a symbol that the vocabulary does not contain")
     return vocab, merges
 
 
 def read_specials(folder: Path, vocab: dict[str, int]) -> Specials:
-    """What tokenizer_config.json, special_tokens_map.json and tokenizer.json say of the special tokens.
+    """Read the special tokens from tokenizer_config.json, special_tokens_map.json and tokenizer.json.
 
-    Raises CheckpointError for one that has none of the four roles: in a text it would be one id there, and words here.
+    Raises CheckpointError for a token outside the four roles: transformers gives it one id, cjkclip several.
     """
     config = read_config(folder)
     eot = spelling(config.get("eos_token", "<|endoftext|>"), folder)
-    found = {
+    tokens = {
         "sot": spelling(config.get("bos_token", "<|startoftext|>"), folder),
         "eot": eot,
         "unk": spelling(config.get("unk_token", eot), folder),
         "pad": spelling(config.get("pad_token", eot), folder),
     }
     require_options(folder, config, SIDES)
-    require_specials(folder, config, {*found.values()}, vocab)
-    return Specials(**found, folded=_folded(folder, config, found), context=stated_length(config))
+    require_specials(folder, config, {*tokens.values()}, vocab)
+    return Specials(**tokens, folded=_folded(folder, config, tokens), context=stated_length(config))
 
 
 def _from_tokenizer_json(path: Path) -> tuple[dict[str, Any], list[Merge]]:
     data = read_json(path)
     model: dict[str, Any] = data["model"] if isinstance(data.get("model"), dict) else {}
     if model.get("end_of_word_suffix") != END or any(model.get(option) for option in _FOREIGN):
-        raise CheckpointError(f"{path}: not CLIP's kind of model (byte pairs, words ending in {END!r})")
+        raise CheckpointError(f"{path}: not a CLIP tokenizer (byte pairs, words ending in {END!r})")
     steps = json.dumps([data.get("normalizer"), data.get("pre_tokenizer")])
     if not all(f'"{step}"' in steps for step in ("NFC", "Lowercase", "Split", "ByteLevel")):
         raise CheckpointError(
             f"{path}: its normaliser and word pattern are not CLIP's: {steps[:200]}. If vocab.json and "
-            "merges.txt are beside it, they are read once it is gone"
+            "merges.txt are beside it, delete or rename it to read those"
         )
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
-        raise CheckpointError(f"{path}: holds no vocabulary and merges")
+        raise CheckpointError(f"{path}: contains no vocabulary and merges")
     added = {token["content"]: token.get("id") for token in added_tokens(path, data)}
     return {**cast(dict[str, Any], vocab), **added}, [_pair(m, path) for m in cast(list[Any], merges)]
 
 
 def _pair(entry: Any, path: Path) -> Merge:
-    """A merge is written as two strings, or in older files as one with a space between."""
+    """Return a merge; files contain two strings or, if older, one string with a space between."""
     match entry.split(" ") if isinstance(entry, str) else entry:
         case [str(a), str(b)]:
             return a, b
@@ -166,16 +165,16 @@ def _pair(entry: Any, path: Path) -> Merge:
             raise CheckpointError(f"{path}: {entry!r} is not a merge of two symbols")
 
 
-def _folded(folder: Path, config: dict[str, Any], found: dict[str, str]) -> tuple[str, ...]:
-    """Which specials are "normalized": tokenizer.json says it, else the last entry of the same spelling."""
+def _folded(folder: Path, config: dict[str, Any], tokens: dict[str, str]) -> tuple[str, ...]:
+    """Return the "normalized" special tokens, by tokenizer.json or else by the last entry of the same spelling."""
     flags: dict[str, bool] = {}
     for role, key in (("sot", "bos_token"), ("eot", "eos_token"), ("unk", "unk_token"), ("pad", "pad_token")):
         entry = config.get(key)
-        flags[found[role]] = isinstance(entry, dict) and bool(cast(Any, entry).get("normalized"))
+        flags[tokens[role]] = isinstance(entry, dict) and bool(cast(Any, entry).get("normalized"))
     if (folder / "tokenizer.json").exists():
         for token in added_tokens(folder / "tokenizer.json", read_json(folder / "tokenizer.json")):
             flags[token["content"]] = bool(token.get("normalized"))
-    return tuple(sorted(name for name in set(found.values()) if flags[name]))
+    return tuple(sorted(name for name in set(tokens.values()) if flags[name]))
 
 
 def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge], *, prefix: str = "") -> tuple[Path, Path]:
@@ -190,7 +189,7 @@ def write_vocab(folder: Path, vocab: dict[str, int], merges: Sequence[Merge], *,
 def write_config(
     folder: Path, roles: dict[str, str], folded: Sequence[str], context: int, own: dict[str, Any] | None
 ) -> None:
-    """Write tokenizer_config.json: which token is "bos", "eos", "pad", "unk", how long a row may be, our own rules."""
+    """Write tokenizer_config.json: the "bos", "eos", "pad" and "unk" tokens, the context length, our own rules."""
     record = {"__type": "AddedToken", "normalized": True} | dict.fromkeys(("lstrip", "rstrip", "single_word"), False)
     config = {
         f"{role}_token": {"content": name, **record} if name in folded else name for role, name in roles.items()

@@ -1,60 +1,46 @@
-"""The rules of a byte-pair tokenizer as data, and the Rust tokenizer built from them.
-
-Refuses: rule records with a missing, unknown or unfit field.
-"""
+"""The rules of a byte-pair tokenizer as data, and the Rust tokenizer built from them."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
-from cjkclip.errors import FactsError
+from cjkclip import records
+from cjkclip.records import Limit
 
 Cleaning = Literal["openai", "hf"]
 
-# transformers spells the specials in its pattern as OpenAI does, whatever they are
+# transformers always uses OpenAI's spelling of the special tokens in its pattern, whatever their real spelling
 _HF_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BpeRules:
-    """How a family turns a text into ids. Special tokens are given as spelled: the vocabulary has the ids.
+    """Rules that turn a text into ids. Special tokens are given as strings: the vocabulary has their ids.
 
-    Cleaning "openai" mends the text with ftfy, resolves HTML entities and lower-cases; "hf" composes (NFC)
+    Cleaning "openai" repairs the text with ftfy, resolves HTML entities and lower-cases; "hf" composes (NFC)
     and lower-cases. open_clip cleans as OpenAI does and differs only in the spelling of start and end.
     """
 
     cleaning: Cleaning
-    context: int  # length of a row, start and end counted
+    context: Annotated[int, Limit("at least", 2)]  # length of a row, including start and end
     sot: str
     eot: str
     pad: str
-    unk: str | None  # stands for bytes the vocabulary lacks; None: it must lack none
-    folded: tuple[str, ...]  # "hf" only: specials that a text may spell in any case
+    unk: str | None  # replaces bytes that the vocabulary lacks; None: it must lack none
+    folded: tuple[str, ...]  # "hf" only: special tokens that a text may spell in any case
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; `from_dict` reads it back."""
+        """Return plain JSON data; `from_dict` reads it."""
         return asdict(self) | {"folded": list(self.folded)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "BpeRules":
-        """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or unfit field."""
-        known = {f.name for f in fields(cls)}
-        if known != set(data):
-            raise FactsError(f"tokenizer rules lack {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
-        fits = {
-            "cleaning": data["cleaning"] in ("openai", "hf"),
-            "context": type(data["context"]) is int and data["context"] >= 2,
-            "unk": data["unk"] is None or isinstance(data["unk"], str),
-            "folded": isinstance(data["folded"], list | tuple),
-        } | {name: isinstance(data[name], str) for name in ("sot", "eot", "pad")}
-        if not all(fits.values()):
-            raise FactsError(f"tokenizer rules: {[f'{k}: {data[k]!r}' for k, fit in fits.items() if not fit]} unfit")
-        record: dict[str, Any] = {**data, "folded": tuple(data["folded"])}
-        return cls(**record)
+        """Read data of `to_dict`. Raises FactsError for a field that is missing, unknown or does not fit."""
+        return records.read(cls, data, "tokenizer rules")
 
 
-# OpenAI and open_clip leave zeros behind the end token, and id 0 of their vocabulary is "!"
+# OpenAI and open_clip put zeros after the end token, and id 0 of their vocabulary is "!"
 OPENAI = BpeRules(
     cleaning="openai", context=77, sot="<|startoftext|>", eot="<|endoftext|>", pad="!", unk=None, folded=()
 )
@@ -73,10 +59,10 @@ HF = BpeRules(
 
 
 def word_pattern(rules: BpeRules) -> str:
-    """The regular expression of one word, for Oniguruma.
+    """Return the regular expression of one word, for Oniguruma.
 
-    OpenAI's and open_clip's ignore case. In lower-cased text two characters show it: the long s (ſ) passes
-    for an s, and U+0345, a mark kin to iota, is in no class and so dropped.
+    OpenAI's and open_clip's patterns ignore case. In lower-cased text this changes two characters: the long s (ſ)
+    matches s, and U+0345, a mark related to iota, is in no class and so dropped.
     """
     if rules.cleaning == "hf":
         return _HF_WORDS
@@ -85,7 +71,7 @@ def word_pattern(rules: BpeRules) -> str:
 
 
 def build(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], rules: BpeRules) -> Any:
-    """A `tokenizers.Tokenizer` that turns text into ids, without start and end unless asked for.
+    """Return a `tokenizers.Tokenizer` that turns text into ids; it adds start and end only if requested.
 
     With cleaning "openai" it expects cleaned text, and splits but does not recognise the special tokens.
     """
@@ -101,7 +87,7 @@ def build(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], rules: Bp
     )
     rust = Tokenizer(model)
     split = pre_tokenizers.Split(Regex(word_pattern(rules)), behavior="removed", invert=True)
-    # transformers lets ByteLevel split the words once more
+    # In transformers, ByteLevel splits the words a second time.
     rust.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=hf)]
     )

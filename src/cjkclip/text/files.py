@@ -1,7 +1,4 @@
-"""What the files of every kind of tokenizer share: texts gzipped or not, JSON objects, special tokens.
-
-Refuses: files that cannot be read or unpacked, or are larger than any vocabulary; JSON that holds no object.
-"""
+"""Read parts common to all tokenizer files: texts gzipped or not, JSON objects, special tokens."""
 
 import gzip
 import json
@@ -12,14 +9,14 @@ from typing import Any, cast
 
 from cjkclip.errors import CheckpointError
 
-OWN = "cjkclip"  # the key of a tokenizer_config.json under which rules stand that transformers has no words for
+OWN = "cjkclip"  # key in tokenizer_config.json for rules that transformers cannot express
 SIDES = {"split_special_tokens": (False,), "padding_side": ("right",), "truncation_side": ("right",)}
-_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # what transformers names a special token by
-_MOST = 1 << 26  # bytes of a vocabulary: the whole of OpenAI's merge table has 3 million
+_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # transformers' names of the roles of special tokens
+_MOST = 1 << 26  # bytes of a vocabulary file: OpenAI's whole merge table has 3 million
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file, gzipped or not, without line ends; `what` names it in the error."""
+    """Return the lines of a text file, gzipped or not; `what` describes it in the error message."""
     try:
         with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
             data = (unpacked if file.peek(2)[:2] == b"\x1f\x8b" else file).read(_MOST + 1)
@@ -30,7 +27,7 @@ def read_lines(path: Path, what: str) -> list[str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file; CheckpointError if it cannot be read or is larger than any vocabulary."""
+    """Return the bytes of a file. Raises CheckpointError if it cannot be read or is larger than any vocabulary."""
     try:
         with path.open("rb") as file:
             data = file.read(_MOST + 1)
@@ -40,36 +37,36 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object a JSON file holds; CheckpointError if it is damaged or no object."""
+    """Return the object in a JSON file. Raises CheckpointError if it is damaged or not an object."""
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
+        raise CheckpointError(f"{path}: contains a {type(data).__name__}, expected an object")
     return cast(dict[str, Any], data)
 
 
 def spelling(entry: Any, folder: Path) -> str:
-    """A special token is written as a string, or as a record with its `content`."""
+    """Return the spelling of a special token, which is written as a string or as a record with its `content`."""
     name = cast(dict[str, Any], entry).get("content") if isinstance(entry, dict) else entry
     if not isinstance(name, str) or not name:
-        raise CheckpointError(f"{folder}: a special token is given as {entry!r}, expected its spelling")
+        raise CheckpointError(f"{folder}: a special token is {entry!r}, expected its spelling")
     return name
 
 
 def added_tokens(path: Path, data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entries of a tokenizer.json that stand beside the model's vocabulary."""
+    """Return the entries of a tokenizer.json that are outside the model's vocabulary."""
     added: Any = data.get("added_tokens") or []
     if not isinstance(added, list) or not all(
         isinstance(token, dict) and isinstance(cast(Any, token).get("content"), str) for token in cast(Any, added)
     ):
-        raise CheckpointError(f"{path}: added_tokens is not a list of tokens with their spelling")
+        raise CheckpointError(f"{path}: added_tokens is not a list of tokens with their content")
     return cast(list[dict[str, Any]], added)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What special_tokens_map.json and tokenizer_config.json say, of which the latter wins; nulls say nothing."""
+    """Merge special_tokens_map.json and tokenizer_config.json; the latter wins, and nulls are ignored."""
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).exists():
@@ -80,43 +77,43 @@ def read_config(folder: Path) -> dict[str, Any]:
 def require_specials(
     folder: Path, config: dict[str, Any], names: set[str], vocab: Mapping[str, int], flags: Sequence[str] = ()
 ) -> None:
-    """Raise CheckpointError unless all special tokens that the files name are `names`, with the vocabulary's ids.
+    """Raise CheckpointError unless all special tokens of the files are in `names` with the vocabulary's ids.
 
-    flags: of an entry, each of which changes where the token is found, and so is not read.
+    `flags` are options of an entry that change where the token matches, and so are not supported.
     """
     entries, added = _special_entries(folder, config)
     for entry in entries:
-        raised = [flag for flag in flags if isinstance(entry, dict) and cast(Any, entry).get(flag)]
-        if spelling(entry, folder) not in names or raised:
+        active = [flag for flag in flags if isinstance(entry, dict) and cast(Any, entry).get(flag)]
+        if spelling(entry, folder) not in names or active:
             raise CheckpointError(
-                f"{folder}: the special token {spelling(entry, folder)!r} {raised or ''} is not read here and would "
-                f"change ids: expected {sorted(names)}, each found as spelled"
+                f"{folder}: the special token {spelling(entry, folder)!r} {active or ''} is not supported and would "
+                f"change ids: expected {sorted(names)}, each matched as spelled"
             )
     moved = [name for name, i in added.items() if vocab.get(name) != i]
     if moved:
         raise CheckpointError(
-            f"{folder}: {moved[0]!r} is added with id {added[moved[0]]}, the vocabulary says otherwise"
+            f"{folder}: {moved[0]!r} is added with id {added[moved[0]]}, but the vocabulary has {vocab.get(moved[0])}"
         )
 
 
 def require_options(folder: Path, config: dict[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise CheckpointError for an option of a tokenizer_config.json that has another value than those allowed."""
-    odd = [f"{key} = {config[key]!r}" for key in allowed if key in config and config[key] not in allowed[key]]
-    if odd:
+    """Raise CheckpointError for an option of a tokenizer_config.json with a value that is not allowed."""
+    wrong = [f"{key} = {config[key]!r}" for key in allowed if key in config and config[key] not in allowed[key]]
+    if wrong:
         raise CheckpointError(
-            f"{folder}: its tokenizer files ask for what is not read here and would change ids: {', '.join(odd)}"
+            f"{folder}: its tokenizer files have unsupported options that would change ids: {', '.join(wrong)}"
         )
 
 
 def stated_length(config: dict[str, Any]) -> int | None:
-    """How long a row may be, as a tokenizer_config.json says; None if it does not."""
+    """Return the context length in a tokenizer_config.json; None if it has none."""
     length = config.get("model_max_length")
-    # transformers writes 10**30 where nobody said a length
+    # transformers writes 10**30 if no length was given
     return int(length) if isinstance(length, int | float) and 2 <= length < 10**6 else None
 
 
 def stated_rules(folder: Path) -> dict[str, Any] | None:
-    """The rules under `OWN` in a tokenizer_config.json; None in a folder that states none of ours."""
+    """Return the rules under `OWN` in a tokenizer_config.json; None if it has none."""
     path = folder / "tokenizer_config.json"
     rules: Any = read_json(path).get(OWN) if path.exists() else None
     if rules is not None and not isinstance(rules, dict):
@@ -125,12 +122,12 @@ def stated_rules(folder: Path) -> dict[str, Any] | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` and a line feed, the same bytes on every system."""
+    """Write `text` and a line feed, the same bytes on every operating system."""
     path.write_text(text + "\n", "utf-8", newline="\n")
 
 
 def _special_entries(folder: Path, config: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Every special token that a folder's files name, and the ids of those that stand beside the vocabulary."""
+    """Return every special token in a folder's files, and the ids of those outside the vocabulary."""
     path, whole = folder / "added_tokens.json", folder / "tokenizer.json"
     added: dict[str, Any] = read_json(path) if path.exists() else {}
     entries: list[Any] = [config[f"{role}_token"] for role in _SPECIAL if f"{role}_token" in config]
@@ -151,5 +148,5 @@ def _listed(entries: Any) -> list[Any]:
 
 def _bounded(path: Path, data: bytes) -> bytes:
     if len(data) > _MOST:
-        raise CheckpointError(f"{path}: has more than {_MOST:,} bytes, which no vocabulary has")
+        raise CheckpointError(f"{path}: has more than {_MOST:,} bytes; no vocabulary is that large")
     return data

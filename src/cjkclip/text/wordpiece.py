@@ -1,10 +1,8 @@
-"""BERT's WordPiece tokenizer, by cn_clip's or transformers' rules. The pieces are matched in Rust.
+"""BERT's WordPiece tokenizer with cn_clip's or transformers' rules. The pieces are matched in Rust.
 
-One class reads every published vocabulary; what differs stands in `WordPieceRules`, as data. The vocabulary that
-ships in bert_vocab_zh.txt.gz is that of Google's bert-base-chinese (github.com/google-research/bert, Apache-2.0,
+One class reads every published vocabulary; `WordPieceRules` contains the differences as data. The vocabulary in
+bert_vocab_zh.txt.gz is that of Google's bert-base-chinese (github.com/google-research/bert, Apache-2.0,
 see THIRD_PARTY_LICENSES), which Chinese-CLIP and Taiyi-CLIP use; tools/bert_vocab.py rebuilds it.
-
-Refuses: vocabularies without the special tokens that the rules name; damaged files.
 """
 
 import functools
@@ -24,13 +22,13 @@ __all__ = ["CN_CLIP", "HF", "WordPiece", "WordPieceRules", "chinese_bert"]
 
 
 class WordPiece:
-    """A WordPiece vocabulary and the rules to apply it. Calling it gives `Tokens`.
+    """A WordPiece vocabulary and the rules to apply it. Calling it returns `Tokens`.
 
     `cls`, `sep`, `pad` and `unk` are ids.
     """
 
     def __init__(self, vocab: Mapping[str, int], rules: WordPieceRules) -> None:
-        """Pieces with their ids. Raises CheckpointError if the rules name a token that is not among them."""
+        """Take pieces with their ids. Raises CheckpointError if a special token of the rules is missing."""
         self.rules = rules
         self.vocab = dict(vocab)
         self.context = rules.context
@@ -38,7 +36,7 @@ class WordPiece:
         missing = [name for name in rules.specials if name not in self.vocab]
         if missing:
             raise CheckpointError(
-                f"the vocabulary of {len(self.vocab)} pieces does not hold the special {missing[0]!r}"
+                f"the vocabulary of {len(self.vocab)} pieces does not contain the special token {missing[0]!r}"
             )
         self.cls, self.sep, self.pad, self.unk = (
             self.vocab[name] for name in (rules.cls, rules.sep, rules.pad, rules.unk)
@@ -46,16 +44,16 @@ class WordPiece:
 
     @classmethod
     def from_vocab(cls, path: Path, rules: WordPieceRules) -> "WordPiece":
-        """Read a vocab.txt: one piece a line, gzipped or not."""
+        """Read a vocab.txt: one piece per line, gzipped or not."""
         return cls(files.read_vocab_txt(path), rules)
 
     @classmethod
     def from_transformers(cls, folder: Path, *, context: int | None = None) -> "WordPiece":
-        """Read a transformers folder: tokenizer.json, or vocab.txt, and what tokenizer_config.json says.
+        """Read a transformers folder: tokenizer.json, or vocab.txt, and tokenizer_config.json.
 
-        Gives BertTokenizer's own ids, but where `save_transformers` was asked to keep other rules. Raises
-        CheckpointError on options that would change ids and are not read, FactsError if nothing tells the context
-        length.
+        Gives the same ids as BertTokenizer, unless the folder contains other rules of ours
+        (`save_transformers(keep=True)`). Raises CheckpointError for unsupported options that change ids, FactsError
+        if the files do not state the context length.
         """
         own = stated_rules(folder)
         if own is not None:
@@ -65,15 +63,15 @@ class WordPiece:
 
     @classmethod
     def load(cls, folder: Path, rules: WordPieceRules) -> "WordPiece":
-        """Read what `save` wrote."""
+        """Read the file that `save` writes."""
         return cls(files.read_vocab(folder), rules)
 
     def under(self, rules: WordPieceRules) -> "WordPiece":
-        """The same vocabulary under other rules."""
+        """Return the same vocabulary with other rules."""
         return WordPiece(self.vocab, rules)
 
     def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
-        """Ids of n texts as `Tokens` of length `context` (None: the rules'): [CLS], the text, [SEP], padding.
+        """Return ids of n texts as `Tokens` of length `context` (None: the rules'): [CLS], text, [SEP], padding.
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
@@ -81,14 +79,14 @@ class WordPiece:
         return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate)
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts between [CLS] and [SEP], uncut. Raises TextError if one is not a valid string."""
+        """Return ids of texts without [CLS] and [SEP], uncut. Raises TextError if one is not a valid string."""
         texts = check_texts(texts)
         if self.rules.style == "cn_clip":
             texts = [words(text, lower=self.rules.lower) for text in texts]
         return [row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The words of `ids` with a blank between; special tokens appear as spelled, Hangul is composed.
+        """Return the words of `ids` separated by spaces; special tokens appear as spelled, Hangul is composed.
 
         >>> chinese_bert().decode([3345, 2225, 7991, 12847, 9032, 288, 10787, 13484])
         '杰 尼 龟 clip 김'
@@ -102,22 +100,22 @@ class WordPiece:
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, which `load` reads together with the rules.
 
-        The file states transformers' way to cut words, so that the tokenizers library can use it alone.
+        The file describes transformers' way of splitting words, so the tokenizers library can use it alone.
         """
         folder.mkdir(parents=True, exist_ok=True)
         data = build(self.vocab, replace(self.rules, style="hf")).to_str(pretty=False)
         write_text(folder / "tokenizer.json", data)
 
     def save_transformers(self, folder: Path, *, keep: bool = False) -> None:
-        """Write what transformers reads: vocab.txt, tokenizer_config.json and special_tokens_map.json.
+        """Write transformers' files: vocab.txt, tokenizer_config.json and special_tokens_map.json.
 
-        cn_clip's rules become transformers' own, which the files cannot change: style "hf", 100 characters a word.
-        With `keep` they stand beside these, where `from_transformers` finds them, and a tokenizer.json with them.
+        cn_clip's rules are replaced by transformers' own, which the files cannot change: style "hf", 100 characters per
+        word. With `keep`, an extra key contains them for `from_transformers`, and tokenizer.json is written as well.
         """
         own = keep and (self.rules.style, self.rules.max_chars) != (HF.style, HF.max_chars)
         files.write_transformers(folder, self.vocab, self.rules, own=own)
         if own:
-            self.save(folder)  # in the place of one that another tokenizer may have left
+            self.save(folder)  # replaces a file that another tokenizer may have left
 
     @functools.cached_property
     def _rust(self) -> Any:
@@ -130,7 +128,7 @@ class WordPiece:
 
 @functools.cache
 def chinese_bert(rules: WordPieceRules = CN_CLIP) -> WordPiece:
-    """The published Chinese vocabulary of BERT (21,128 ids), which comes with the package, under `rules`."""
+    """Return the bundled Chinese vocabulary of BERT (21,128 ids) with `rules`."""
     if rules != CN_CLIP:
         return chinese_bert().under(rules)
     return WordPiece.from_vocab(Path(__file__).with_name("bert_vocab_zh.txt.gz"), CN_CLIP)

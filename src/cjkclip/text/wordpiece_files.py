@@ -1,7 +1,7 @@
-"""WordPiece vocabularies in files: BERT's vocab.txt, and the tokenizer files of transformers, slow and fast.
+"""Read and write WordPiece vocabularies: BERT's vocab.txt, and transformers' slow and fast tokenizer files.
 
-A vocabulary maps pieces to ids; a piece that continues a word begins with "##". Refuses: damaged files, pieces
-listed twice, other kinds of tokenizer, and every option that would change ids and is not read here.
+A vocabulary maps pieces to ids; a piece that continues a word begins with "##". Readers raise CheckpointError for
+damaged files, other kinds of tokenizer, and unsupported options that would change ids.
 """
 
 import json
@@ -34,12 +34,12 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "never_split": ([],),
     **SIDES,
     "tokenizer_class": ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"),
-}  # options of tokenizer_config.json that change ids, and what is read: this or null
-_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")  # each changes where a special token is found
+}  # options of tokenizer_config.json that change ids, with their supported values (or null)
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")  # each changes where a special token matches
 
 
 def read_vocab_txt(path: Path) -> dict[str, int]:
-    """BERT's vocabulary: one piece a line, whose number, from 0, is its id. Gzipped or not."""
+    """Read BERT's vocabulary: one piece per line, whose number, from 0, is the id. Gzipped or not."""
     lines = [line.strip(" \t") for line in read_lines(path, "vocabulary")]
     while lines and not lines[-1]:
         lines.pop()
@@ -52,22 +52,22 @@ def read_vocab_txt(path: Path) -> dict[str, int]:
 
 
 def read_vocab(folder: Path) -> dict[str, int]:
-    """The vocabulary of a folder, from tokenizer.json, or else vocab.txt."""
+    """Read the vocabulary of a folder from tokenizer.json, or else vocab.txt."""
     path = folder / "tokenizer.json"
     if path.exists():
         return _vocab(path, read_json(path))
     if (folder / "vocab.txt").exists():
         return read_vocab_txt(folder / "vocab.txt")
-    raise CheckpointError(f"{folder}: no tokenizer here: expected tokenizer.json, or vocab.txt")
+    raise CheckpointError(f"{folder}: contains no tokenizer: expected tokenizer.json, or vocab.txt")
 
 
 def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int], WordPieceRules]:
-    """Vocabulary and rules of a transformers folder; what no file tells is BertTokenizer's default.
+    """Read vocabulary and rules of a transformers folder; missing options have BertTokenizer's defaults.
 
-    Raises FactsError if nothing tells the context length.
+    Raises FactsError if the files do not state the context length.
     """
     config = read_config(folder)
-    named = {role: spelling(config.get(f"{role}_token", getattr(HF, role)), folder) for role in ROLES}
+    tokens = {role: spelling(config.get(f"{role}_token", getattr(HF, role)), folder) for role in ROLES}
     vocab, path = read_vocab(folder), folder / "tokenizer.json"
     whole = read_json(path) if path.exists() else {}
     lower: Any = config.get("do_lower_case", True)
@@ -76,34 +76,40 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
     if not isinstance(lower, bool):
         raise CheckpointError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
     require_options(folder, config, _ONLY | {"strip_accents": (lower,)})
-    require_specials(folder, config, set(named.values()), vocab, _FLAGS)
-    told = stated_length(config)
-    if context is None and told is None:
-        raise FactsError(f"{folder}: no model_max_length in tokenizer_config.json: give `context`")
-    rules = replace(HF, context=context or told, lower=lower, **named)
+    require_specials(folder, config, set(tokens.values()), vocab, _FLAGS)
+    stated = stated_length(config)
+    if context is None and stated is None:
+        raise FactsError(
+            f"{folder}: tokenizer_config.json has no valid model_max_length: pass the context length, "
+            "for example context=52"
+        )
+    rules = replace(HF, context=context or stated, lower=lower, **tokens)
     if whole:
         _check_steps(path, whole, rules, vocab)
     return vocab, rules
 
 
 def write_transformers(folder: Path, vocab: Mapping[str, int], rules: WordPieceRules, *, own: bool = False) -> None:
-    """Write vocab.txt, special_tokens_map.json and tokenizer_config.json, which states our `own` rules too if asked."""
+    """Write vocab.txt, special_tokens_map.json and tokenizer_config.json, with our `own` rules if true."""
     write_vocab(folder, vocab)
-    named = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}
-    write_text(folder / "special_tokens_map.json", json.dumps(named, ensure_ascii=False, indent=2))
+    tokens = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}
+    write_text(folder / "special_tokens_map.json", json.dumps(tokens, ensure_ascii=False, indent=2))
     config: dict[str, Any] = {"do_lower_case": rules.lower, "model_max_length": rules.context}
     config |= {"strip_accents": None, "tokenize_chinese_chars": True, "tokenizer_class": "BertTokenizer"}
     config |= {OWN: rules.to_dict()} if own else {}
-    write_text(folder / "tokenizer_config.json", json.dumps(config | named, ensure_ascii=False, indent=2))
+    write_text(folder / "tokenizer_config.json", json.dumps(config | tokens, ensure_ascii=False, indent=2))
 
 
 def write_vocab(folder: Path, vocab: Mapping[str, int], *, prefix: str = "") -> Path:
-    """Write vocab.txt, with `prefix` before its name. Raises CheckpointError if a piece cannot be a line of it."""
+    """Write vocab.txt, with `prefix` before its name. Raises CheckpointError if a piece cannot be a line."""
     pieces = sorted(vocab, key=lambda piece: vocab[piece])
-    odd = [p for i, p in enumerate(pieces) if vocab[p] != i or not p or p != p.strip(" \t") or {*p} & {*"\r\n"}]
-    if odd:
-        where = f"{odd[0]!r} with id {vocab[odd[0]]}"
-        raise CheckpointError(f"vocab.txt cannot hold {where}: a line's number is an id, its text a piece")
+    invalid = [p for i, p in enumerate(pieces) if vocab[p] != i or not p or p != p.strip(" \t") or {*p} & {*"\r\n"}]
+    if invalid:
+        where = f"{invalid[0]!r} with id {vocab[invalid[0]]}"
+        raise CheckpointError(
+            f"vocab.txt cannot contain {where}: ids must be 0, 1, 2, ..., and pieces must have no line break and no "
+            "white space around them"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / f"{prefix}vocab.txt", "\n".join(pieces))
     return folder / f"{prefix}vocab.txt"
@@ -112,10 +118,10 @@ def write_vocab(folder: Path, vocab: Mapping[str, int], *, prefix: str = "") -> 
 def _vocab(path: Path, data: dict[str, Any]) -> dict[str, int]:
     model = _part(data, "model")
     if model.get("type", "WordPiece") != "WordPiece" or model.get("continuing_subword_prefix") != "##":
-        raise CheckpointError(f"{path}: not BERT's kind of model (word pieces that continue with '##')")
+        raise CheckpointError(f"{path}: not a BERT tokenizer (word pieces that continue with '##')")
     vocab: Any = model.get("vocab")
     if not isinstance(vocab, dict):
-        raise CheckpointError(f"{path}: holds no vocabulary")
+        raise CheckpointError(f"{path}: contains no vocabulary")
     whole: dict[str, Any] = cast(dict[str, Any], vocab) | {t["content"]: t.get("id") for t in added_tokens(path, data)}
     for piece, i in whole.items():
         if type(i) is not int or not 0 <= i < 2**31 or any("\ud800" <= c <= "\udfff" for c in piece):
@@ -126,7 +132,7 @@ def _vocab(path: Path, data: dict[str, Any]) -> dict[str, int]:
 
 
 def _check_steps(path: Path, data: dict[str, Any], rules: WordPieceRules, vocab: dict[str, int]) -> None:
-    """The steps that a tokenizer.json spells out must be BertTokenizer's."""
+    """Raise CheckpointError unless the steps in a tokenizer.json are those of BertTokenizer."""
     normalizer, post, model = (_part(data, name) for name in ("normalizer", "post_processor", "model"))
     cls, sep = ({"SpecialToken": {"id": name, "type_id": 0}} for name in (rules.cls, rules.sep))
     ends = [[name, vocab.get(name)] for name in (rules.cls, rules.sep)]
@@ -146,8 +152,8 @@ def _check_steps(path: Path, data: dict[str, Any], rules: WordPieceRules, vocab:
     }
     if not all(fits.values()):
         raise CheckpointError(
-            f"{path}: {[name for name, fit in fits.items() if not fit]} is not what BertTokenizer does with "
-            f"do_lower_case={rules.lower}. If vocab.txt is beside it, that is read once it is gone"
+            f"{path}: {[name for name, fit in fits.items() if not fit]} differ from BertTokenizer with "
+            f"do_lower_case={rules.lower}. If vocab.txt is beside it, delete or rename it to read that"
         )
 
 

@@ -1,18 +1,17 @@
-"""The rules of a WordPiece tokenizer as data, the words cn_clip cuts a text into, and the Rust tokenizer.
+"""The rules of a WordPiece tokenizer as data, cn_clip's splitting of a text into words, and the Rust tokenizer.
 
-transformers 5 cuts words in Rust, whose tables of Unicode are older than Python's: next to the published
-differences it drops private and unassigned characters, and does not set apart 256 ideographs of extension E.
-So cn_clip's words are cut in Python, with the tables that cn_clip itself would read.
-
-Refuses: rule records with a missing, unknown or unfit field.
+transformers 5 splits words in Rust, whose Unicode tables are older than Python's. Besides the published differences,
+it drops private and unassigned characters, and does not separate 256 ideographs of extension E. So cn_clip's words
+are split in Python, with the tables that cn_clip itself uses.
 """
 
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
-from cjkclip.errors import FactsError
+from cjkclip import records
+from cjkclip.records import Limit
 
 Style = Literal["cn_clip", "hf"]
 
@@ -25,25 +24,26 @@ _IDEOGRAPHS = (
     (0x2B820, 0x2CEAF),
     (0xF900, 0xFAFF),
     (0x2F800, 0x2FA1F),
-)  # the blocks that BERT counts: later extensions are not among them
+)  # the blocks that BERT treats as ideographs, without later extensions
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordPieceRules:
-    """How a family turns a text into ids. Special tokens are given as spelled: the vocabulary has the ids.
+    """Rules that turn a text into ids. Special tokens are given as strings: the vocabulary has their ids.
 
-    Both styles cut words as BERT does. In "hf" a text may spell special tokens, and a word-final sigma becomes
+    Both styles split words as BERT does. In "hf" a text may spell special tokens, and a word-final sigma becomes
     the common one (σ); in "cn_clip" brackets are punctuation, and the final sigma stays (ς).
     """
 
     style: Style
-    context: int  # length of a row, start and end counted
+    context: Annotated[int, Limit("at least", 2)]  # length of a row, including start and end
     cls: str
     sep: str
     pad: str
     unk: str
     mask: str | None  # not looked up if None
-    max_chars: int  # a longer word is unknown; counted after decomposition, so a Hangul syllable is 2 or 3
+    # a longer word is unknown; counted after decomposition, so a Hangul syllable is 2 or 3
+    max_chars: Annotated[int, Limit("at least", 1)]
     lower: bool  # lower-case, and strip accents
 
     @property
@@ -53,25 +53,13 @@ class WordPieceRules:
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; `from_dict` reads it back."""
+        """Return plain JSON data; `from_dict` reads it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "WordPieceRules":
-        """Read what `to_dict` wrote. Raises FactsError on a missing, unknown or unfit field."""
-        known = {f.name for f in fields(cls)}
-        if known != set(data):
-            raise FactsError(f"tokenizer rules lack {sorted(known - set(data))}, unknown: {sorted(set(data) - known)}")
-        fits = {
-            "style": data["style"] in ("cn_clip", "hf"),
-            "context": type(data["context"]) is int and data["context"] >= 2,
-            "max_chars": type(data["max_chars"]) is int and data["max_chars"] >= 1,
-            "lower": isinstance(data["lower"], bool),
-            "mask": data["mask"] is None or isinstance(data["mask"], str),
-        } | {name: isinstance(data[name], str) for name in ("cls", "sep", "pad", "unk")}
-        if not all(fits.values()):
-            raise FactsError(f"tokenizer rules: {[f'{k}: {data[k]!r}' for k, fit in fits.items() if not fit]} unfit")
-        return cls(**data)
+        """Read data of `to_dict`. Raises FactsError for a field that is missing, unknown or does not fit."""
+        return records.read(cls, data, "tokenizer rules")
 
 
 CN_CLIP = WordPieceRules(
@@ -99,19 +87,19 @@ HF = WordPieceRules(
 
 
 class _Table(dict[int, str]):
-    """What becomes of a character, for str.translate; filled as characters turn up."""
+    """Replacements of characters for str.translate, computed at first use."""
 
     def __init__(self, rule: Callable[[str], str]) -> None:
         super().__init__()
         self.rule = rule
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = self.rule(chr(code))
-        return found
+        self[code] = replacement = self.rule(chr(code))
+        return replacement
 
 
 def _clean(c: str) -> str:
-    """White space is one blank, controls and U+FFFD are dropped, ideographs stand alone."""
+    """Return a space for white space, nothing for controls and U+FFFD, and spaces around an ideograph."""
     if c in "\t\n\r" or unicodedata.category(c) == "Zs":
         return " "
     if c == "\ufffd" or unicodedata.category(c) in ("Cc", "Cf"):
@@ -119,19 +107,19 @@ def _clean(c: str) -> str:
     return f" {c} " if any(first <= ord(c) <= last for first, last in _IDEOGRAPHS) else c
 
 
-def _apart(c: str) -> str:
-    """Punctuation stands alone; every ASCII character that is no letter, digit or blank counts as such."""
+def _separate(c: str) -> str:
+    """Return spaces around punctuation, which includes every ASCII character but letters, digits and space."""
     plain = c.isalnum() or c == " " if c.isascii() else unicodedata.category(c)[0] != "P"
     return c if plain else f" {c} "
 
 
 _CLEAN = _Table(_clean)
 _ACCENTS = _Table(lambda c: "" if unicodedata.category(c) == "Mn" else c)
-_APART = _Table(_apart)
+_SEPARATE = _Table(_separate)
 
 
 def words(text: str, *, lower: bool) -> str:
-    """The words that cn_clip cuts `text` into, with a blank between.
+    """Return the words into which cn_clip splits `text`, separated by spaces.
 
     >>> words("《红楼梦》Ｖ1.0 Café", lower=True)
     '《 红 楼 梦 》 ｖ1 . 0 cafe'
@@ -139,13 +127,13 @@ def words(text: str, *, lower: bool) -> str:
     text = text.translate(_CLEAN)
     if lower:
         text = unicodedata.normalize("NFD", text.lower()).translate(_ACCENTS)
-    return " ".join(text.translate(_APART).split())
+    return " ".join(text.translate(_SEPARATE).split())
 
 
 def build(vocab: Mapping[str, int], rules: WordPieceRules) -> Any:
-    """A `tokenizers.Tokenizer` that turns a text, or for "cn_clip" its words, into ids.
+    """Return a `tokenizers.Tokenizer` that turns a text, or for "cn_clip" its words, into ids.
 
-    It adds [CLS] and [SEP] only when asked to.
+    It adds [CLS] and [SEP] only if requested.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 

@@ -1,7 +1,7 @@
-"""Random changes to batches of pictures, in torch. B pictures, C = 3 or 4 channels (RGBA, straight alpha), S pixels.
+"""Random augmentation of image batches, in torch. B images, C = 3 or 4 channels (RGBA, straight alpha), S pixels.
 
-A picture is warped, recoloured, laid on a background, blurred or sharpened, made noisy and partly covered. All
-numbers come from one generator, so a seed gives the same pixels. Values stay in 0..1.
+An image is warped, recoloured, composited on a background, blurred or sharpened, made noisy and partly covered.
+All random numbers come from one generator, so a seed gives the same pixels. Values stay in 0..1.
 """
 
 import math
@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 from cjkclip.arrays import Bool, Float
 
-NOISES = 32  # noise pictures a batch: more pictures share them
+NOISES = 32  # noise images per batch, shared if the batch is larger
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """How far pictures are changed; 0 switches a change off, `*_chance` are shares of the pictures.
+    """Strength of each change; 0 disables it, and `*_chance` is the share of images that it applies to.
 
-    The defaults are gentle, for photographs; recipes state their own.
+    The defaults are weak and suit photographs; recipes state their own.
     """
 
     scale: float = 0.15  # zoom by a factor of up to e^scale, both ways
@@ -37,9 +37,9 @@ class Augment:
     grey_chance: float = 0.05
     invert_chance: float = 0.0
     posterise_chance: float = 0.0
-    redraw_chance: float = 0.0  # as another hand might draw: thin dark or bright parts lost, or dark outlines added
-    ground_chance: float = 0.0  # transparent pictures: a random background instead of white
-    blur: float = 0.3  # towards a blurred picture; sharpened by up to half as much
+    redraw_chance: float = 0.0  # another drawing style: thin dark or bright parts removed, or dark outlines added
+    ground_chance: float = 0.0  # transparent images: a random background instead of white
+    blur: float = 0.3  # blend with a blurred image; sharpening is up to half as strong
     noise: float = 0.02
     erase_chance: float = 0.1
 
@@ -47,7 +47,7 @@ class Augment:
 def augment(
     pictures: Float[Tensor, "B C H W"], size: int, how: Augment, generator: Generator, mirror: Bool[Tensor, "B"]
 ) -> Float[Tensor, "B 3 S S"]:
-    """Changed pictures at `size`; those in `mirror` are flipped left to right half of the time."""
+    """Return augmented images of `size`; each image marked in `mirror` is flipped left to right with chance 0.5."""
     rgb, alpha = _split(warp(pictures, size, how, generator, mirror))
     rgb = recolour(rgb, how, generator)
     rgb = redraw(_lay(rgb, alpha, how, generator), how, generator)
@@ -55,7 +55,7 @@ def augment(
 
 
 def plain(pictures: Float[Tensor, "B C S S"]) -> Float[Tensor, "B 3 S S"]:
-    """Pictures unchanged, transparent ones on white."""
+    """Return the images unchanged, with transparent ones on white."""
     if pictures.shape[1] == 3:
         return pictures
     rgb, alpha = pictures[:, :3], pictures[:, 3:]
@@ -63,7 +63,7 @@ def plain(pictures: Float[Tensor, "B C S S"]) -> Float[Tensor, "B 3 S S"]:
 
 
 def _uniform(n: int, reach: float, generator: Generator) -> Tensor:
-    """n numbers in -reach..reach."""
+    """Return n random numbers in -reach..reach."""
     return (torch.rand(n, generator=generator) * 2 - 1) * reach
 
 
@@ -72,7 +72,7 @@ def _chance(n: int, chance: float, generator: Generator) -> Tensor:
 
 
 def warp(pictures: Tensor, size: int, how: Augment, generator: Generator, mirror: Tensor) -> Tensor:
-    """Affine, perspective and smooth local warps in one resampling; colour is premultiplied by alpha."""
+    """Apply affine, perspective and smooth local warps in one resampling; colour is premultiplied by alpha."""
     n = len(pictures)
     if pictures.shape[1] == 4:
         pictures = torch.cat([pictures[:, :3] * pictures[:, 3:], pictures[:, 3:]], dim=1)
@@ -101,12 +101,12 @@ def warp(pictures: Tensor, size: int, how: Augment, generator: Generator, mirror
 
 
 def _split(pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-    """(premultiplied colour, alpha) with alpha None for opaque pictures."""
+    """Return premultiplied colour, and alpha or None for opaque images."""
     return (pictures[:, :3], pictures[:, 3:]) if pictures.shape[1] == 4 else (pictures, None)
 
 
 def recolour(rgb: Tensor, how: Augment, generator: Generator) -> Tensor:
-    """One random linear map of the three channels per picture, always keeping 0 at 0."""
+    """Apply a random linear map of the three channels to each image; 0 stays 0."""
     n = len(rgb)
     grey = torch.tensor([0.299, 0.587, 0.114]).expand(3, 3)
     eye = torch.eye(3)
@@ -123,7 +123,7 @@ def recolour(rgb: Tensor, how: Augment, generator: Generator) -> Tensor:
 
 
 def _hue(angle: Tensor) -> Tensor:
-    """Rotations of colour about the grey axis, (n, 3, 3)."""
+    """Return rotations of colour about the grey axis, (n, 3, 3)."""
     cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
     third = torch.full((3, 3), 1 / 3)
     turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
@@ -131,7 +131,7 @@ def _hue(angle: Tensor) -> Tensor:
 
 
 def _lay(rgb: Tensor, alpha: Tensor | None, how: Augment, generator: Generator) -> Tensor:
-    """Premultiplied colour on white, or on a random plain or graded background."""
+    """Composite premultiplied colour on white, or on a random plain or graded background."""
     n = len(rgb)
     if alpha is not None:
         chosen = _chance(n, how.ground_chance, generator)
@@ -145,7 +145,7 @@ def _lay(rgb: Tensor, alpha: Tensor | None, how: Augment, generator: Generator) 
 
 
 def _ground(n: int, size: int, generator: Generator) -> Tensor:
-    """Backgrounds (n, 3, size, size): half of them plain, half graded between four corner colours."""
+    """Return backgrounds (n, 3, size, size): half are plain, half are graded between four corner colours."""
     ends = torch.rand(n, 3, 2, 2, generator=generator)
     flat = ends.mean(dim=(2, 3), keepdim=True)
     ends = flat + (ends - flat) * _chance(n, 0.5, generator)[:, None, None, None]
@@ -153,7 +153,7 @@ def _ground(n: int, size: int, generator: Generator) -> Tensor:
 
 
 def redraw(rgb: Tensor, how: Augment, generator: Generator) -> Tensor:
-    """Thin dark parts closed, thin bright parts opened, or outlines drawn where the colour changes."""
+    """Close thin dark parts, open thin bright parts, or draw outlines where the colour changes."""
     chosen = _chance(len(rgb), how.redraw_chance, generator)
     if not chosen.any():
         return rgb
@@ -166,21 +166,21 @@ def redraw(rgb: Tensor, how: Augment, generator: Generator) -> Tensor:
     which = torch.randint(4, (len(part), 1, 1, 1), generator=generator)
     flat = -_dilate(-_dilate(opened))  # opened, then closed
     rgb = rgb.clone()
-    for number, drawn in enumerate((closed, opened, flat, outlined)):
-        part = torch.where(which == number, drawn, part)
+    for number, variant in enumerate((closed, opened, flat, outlined)):
+        part = torch.where(which == number, variant, part)
     rgb[chosen] = part
     return rgb
 
 
 def _dilate(rgb: Tensor) -> Tensor:
-    """The largest of 3 x 3 neighbours, by shifts: max_pool2d takes twenty times as long on a CPU."""
+    """Return the maximum of 3 x 3 neighbours, by shifts: max_pool2d takes twenty times as long on a CPU."""
     padded = F.pad(rgb, (1, 1, 1, 1), mode="replicate")
     across = torch.maximum(torch.maximum(padded[..., :-2], padded[..., 1:-1]), padded[..., 2:])
     return torch.maximum(torch.maximum(across[:, :, :-2], across[:, :, 1:-1]), across[:, :, 2:])
 
 
 def finish(rgb: Tensor, how: Augment, generator: Generator) -> Tensor:
-    """Contrast, fewer grey levels, blur or sharpening, noise, one covered rectangle."""
+    """Change contrast, reduce grey levels, blur or sharpen, add noise and cover one rectangle."""
     n = len(rgb)
     contrast = 1 + _uniform(n, how.light, generator)[:, None, None, None]
     rgb = ((rgb - 0.5).mul_(contrast) + 0.5).clamp_(0, 1)
@@ -192,7 +192,7 @@ def finish(rgb: Tensor, how: Augment, generator: Generator) -> Tensor:
     towards = (torch.rand(n, generator=generator) * 1.5 - 0.5)[:, None, None, None] * how.blur
     rgb = rgb + towards * (blurred - rgb)
     strength = torch.rand(n, 1, 1, 1, generator=generator) * how.noise
-    noise = torch.randn(NOISES, *rgb.shape[1:], generator=generator)  # drawing every value is slow
+    noise = torch.randn(NOISES, *rgb.shape[1:], generator=generator)  # drawing a new value for every pixel is slow
     rgb = rgb + noise[torch.randint(NOISES, (n,), generator=generator)] * strength
     return _erase(rgb, how, generator)
 

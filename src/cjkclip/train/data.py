@@ -1,7 +1,7 @@
-"""Pictures and captions to train on, and the batches drawn from them. B things, K captions of each, L tokens.
+"""Images and captions for training, and random batches of them. B things, K captions of each, L tokens.
 
-A `Thing` is one subject with its pictures and its captions. Captions are numbered by their text, so a text that
-several things share is right for all of them. Refuses: a thing without a picture or a caption.
+A `Thing` is one subject with its images and captions. Captions are numbered by their text, so a text that several
+things share is right for all of them.
 """
 
 from bisect import bisect_left
@@ -20,40 +20,40 @@ Rows = Int64[np.ndarray, "n"]
 
 @runtime_checkable
 class Pictures(Protocol):
-    """Where the pixels come from: all in memory, or files opened when they are drawn."""
+    """A source of pixels: an array in memory, or files that are opened when they are drawn."""
 
     def read(self, rows: Rows) -> UInt8[np.ndarray, "n C H W"]:
-        """Pictures of one size, RGB or RGBA with straight alpha."""
+        """Return images of one size, RGB or RGBA with straight alpha."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InMemory:
-    """Pictures that are held as one array."""
+    """Images in memory, as one array."""
 
     pixels: UInt8[np.ndarray, "P C H W"]
 
     def read(self, rows: Rows) -> UInt8[np.ndarray, "n C H W"]:
-        """The pictures of these rows."""
+        """Return the images of these rows."""
         return self.pixels[rows]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One subject. `looks` groups its pictures: a look is drawn first, then a picture of it."""
+    """One subject. `looks` groups its images: a look is drawn at random first, then an image of it."""
 
     looks: tuple[tuple[int, ...], ...]  # rows of Pictures
     captions: tuple[int, ...]  # rows of Corpus.texts
-    weights: tuple[float, ...]  # how often each caption is drawn, relative to the others
-    mirror: bool = False  # is its mirror image a picture of it too
+    weights: tuple[float, ...]  # relative frequency with which each caption is drawn
+    mirror: bool = False  # whether the mirror image shows the same thing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """What one step learns from; `right[i, j]`: text j is a right answer for picture i."""
+    """The data of one training step; `right[i, j]`: text j is a right answer for image i."""
 
     rows: Int64[np.ndarray, "N"]
-    others: Int64[np.ndarray, "N"]  # another picture of the same thing (itself if it has one only)
+    others: Int64[np.ndarray, "N"]  # another image of the same thing (the same image if there is only one)
     thing: Int64[np.ndarray, "N"]
     mirror: Bool[np.ndarray, "N"]
     captions: Int64[np.ndarray, "M"]
@@ -61,41 +61,44 @@ class Batch:
 
 
 class Corpus:
-    """Things, their pictures and their texts. Raises InputError for a thing that lacks either."""
+    """Things with their images and texts. Raises InputError for a thing that lacks either."""
 
     def __init__(self, pictures: Pictures, things: Sequence[Thing], texts: Sequence[str]) -> None:
         for number, thing in enumerate(things):
             if not thing.captions or not thing.looks or not all(thing.looks):
-                raise InputError(f"thing {number} of {len(things)} has no caption or a look without a picture")
+                raise InputError(
+                    f"thing {number} of {len(things)} has no caption, or a look without an image: "
+                    "add it, or leave the thing out"
+                )
         self.pictures, self.things, self.texts = pictures, tuple(things), tuple(texts)
         keys = [number * len(texts) + c for number, thing in enumerate(things) for c in set(thing.captions)]
         self._keys = np.sort(np.array(keys, dtype=np.int64))
 
     def right(self, things: Int64[np.ndarray, "N"], captions: Int64[np.ndarray, "M"]) -> Bool[np.ndarray, "N M"]:
-        """Which captions are right for which things."""
+        """Return which captions are right for which things."""
         keys = things[:, None] * len(self.texts) + captions[None, :]
-        found = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-        return self._keys[found] == keys
+        places = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        return self._keys[places] == keys
 
     def has_wrong_answers(self) -> bool:
-        """Is any caption wrong for any thing? If none is, there is nothing to learn."""
+        """Whether any caption is wrong for any thing; if none is, there is nothing to learn."""
         used = np.unique(self._keys % len(self.texts))
         return len(self._keys) < len(self.things) * len(used)
 
     def batches(self, size: int, *, views: int, captions: int, seed: int) -> Iterator[Batch]:
-        """Batches of `size` pictures without end: `views` pictures and `captions` texts of each thing drawn.
+        """Yield endless batches of `size` images: `views` images and `captions` texts of each thing in it.
 
-        Every thing comes once before any comes again; a seed gives the same batches.
+        Every thing appears once before any appears again; a seed gives the same batches.
         """
         rng = np.random.default_rng(seed)
         queue: list[int] = []
-        wanted = min(max(size // views, 1), len(self.things))
+        count = min(max(size // views, 1), len(self.things))
         while True:
-            while len(queue) < wanted:
-                drawn: list[int] = rng.permutation(len(self.things)).tolist()
+            while len(queue) < count:
+                order: list[int] = rng.permutation(len(self.things)).tolist()
                 left = set(queue)
-                queue += [n for n in drawn if n not in left] + [n for n in drawn if n in left]
-            chosen, queue = queue[:wanted], queue[wanted:]
+                queue += [n for n in order if n not in left] + [n for n in order if n in left]
+            chosen, queue = queue[:count], queue[count:]
             yield self._batch(np.repeat(np.array(chosen, np.int64), views), chosen, captions, rng)
 
     def _batch(self, numbers: Rows, chosen: list[int], captions: int, rng: np.random.Generator) -> Batch:
@@ -117,8 +120,8 @@ class Corpus:
         return [thing.captions[bisect_left(share, rng.random() * share[-1])] for _ in range(count)]
 
     def _two(self, number: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Two pictures of a thing, of two looks if it has them."""
+        """Return two images of a thing, of two looks if it has them."""
         looks = self.things[number].looks
-        drawn: list[int] = rng.permutation(len(looks))[:2].tolist()
-        first, second = drawn[0], drawn[-1]
+        order: list[int] = rng.permutation(len(looks))[:2].tolist()
+        first, second = order[0], order[-1]
         return looks[first][rng.integers(len(looks[first]))], looks[second][rng.integers(len(looks[second]))]

@@ -1,8 +1,7 @@
-"""`fit`: the training loop. N pictures, M texts, L tokens.
+"""`fit`: the training loop. N images, M texts, L tokens.
 
-AdamW, a linear warm-up and a cosine, an average of the weights as the result, bfloat16 where the processor has it.
-A seed gives the same weights again on the same machine with the same number of threads. Refuses: a corpus in which
-nothing is wrong, losses and features that are no numbers.
+AdamW, a linear warm-up and a cosine, an average of the weights as the result, bfloat16 if the processor supports it.
+A seed gives the same weights again on the same machine with the same number of threads.
 """
 
 import time
@@ -28,7 +27,7 @@ from cjkclip.train.step import Learner, beside, rate
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a listener hears. `loss` is the mean since the last time."""
+    """The progress reported to a listener. `loss` is the mean since the last report."""
 
     step: int
     steps: int
@@ -51,46 +50,46 @@ def fit(
     listen: Listener | None = None,
     every: int = 50,
 ) -> Towers:
-    """Train `towers` on `corpus`, on the device they are on; the averaged weights come back as new towers.
+    """Train `towers` on `corpus`, on their own device; return the averaged weights as new towers.
 
-    `tokens` are those of `corpus.texts`. `listen` hears of the progress every `every` steps and at the end, and gets
-    the averaged towers as they are then. Raises FactsError for towers that lack a part, InputError for a corpus that
-    asks nothing, and when the loss or the features stop being numbers.
+    `tokens` are those of `corpus.texts`. `listen` is called with the progress and the averaged towers every `every`
+    steps and at the end. Raises FactsError for towers that lack a part, InputError if every caption fits every image
+    (nothing to learn), or if the loss or the features become NaN or infinite.
     """
-    image = _rules(towers, corpus)
+    image = _preprocessing(towers, corpus)
     learner = Learner(towers, corpus, tokens, recipe)
     ids, mask = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.mask)
-    prepared = _prepared(corpus, image, recipe)
+    batches = _batches(corpus, image, recipe)
     losses, since = list[Tensor](), time.perf_counter()
-    # on a CPU the backward of fused attention is the slower one for short texts
+    # On a CPU the backward pass of fused attention is slower for short texts.
     attention = [SDPBackend.MATH] if learner.device.type == "cpu" else ATTENTION
     with sdpa_kernel(attention), beside(learner.device) as side, ThreadPoolExecutor(1) as ahead:
-        ready = ahead.submit(next, prepared)
+        ready = ahead.submit(next, batches)
         for step in range(1, recipe.steps + 1):
             pixels, batch = result(ready)
-            kept = mask[torch.from_numpy(batch.captions)]
-            longest = int(kept.sum(dim=1).max())
-            rows, kept = ids[torch.from_numpy(batch.captions), :longest], kept[:, :longest]
-            ready = ahead.submit(next, prepared)
-            losses.append(learner.step(pixels, rows, kept, batch, side))
+            rows_mask = mask[torch.from_numpy(batch.captions)]
+            longest = int(rows_mask.sum(dim=1).max())
+            rows, rows_mask = ids[torch.from_numpy(batch.captions), :longest], rows_mask[:, :longest]
+            ready = ahead.submit(next, batches)
+            losses.append(learner.step(pixels, rows, rows_mask, batch, side))
             if step % every == 0 or step == recipe.steps:
                 speed = len(losses) * len(batch.rows) / (time.perf_counter() - since)
                 progress = _progress(learner, losses, speed)
                 if step == recipe.steps:
-                    learner.require_numbers(pixels, rows, kept)
+                    learner.require_numbers(pixels, rows, rows_mask)
                 if listen is not None:
                     listen(progress, learner.average)
                 losses, since = [], time.perf_counter()
     return learner.average
 
 
-def _rules(towers: Towers, corpus: Corpus) -> Image:
-    """Of the pictures that these towers learn from. Raises FactsError, InputError if they could learn nothing."""
+def _preprocessing(towers: Towers, corpus: Corpus) -> Image:
+    """Return the preprocessing of the towers. Raises FactsError or InputError if they cannot be trained on `corpus`."""
     image = towers.config.image
     if image is None or towers.vision is None or towers.text is None or towers.logit_scale is None:
-        raise FactsError("training needs both towers, a logit scale and the rules for pictures; this model lacks one")
+        raise FactsError("training needs both towers, a logit scale and preprocessing; this model lacks one of them")
     if not corpus.has_wrong_answers():
-        raise InputError("every text is right for every picture; expected at least two pictures with different texts")
+        raise InputError("every text is right for every image; expected at least two images with different texts")
     return image
 
 
@@ -108,8 +107,8 @@ def _progress(learner: Learner, losses: list[Tensor], speed: float) -> Progress:
     )
 
 
-def _prepared(corpus: Corpus, image: Image, recipe: Recipe) -> Iterator[tuple[Tensor, Batch]]:
-    """Batches with their pixels (N, 3, S, S): read, blended, augmented, normalised."""
+def _batches(corpus: Corpus, image: Image, recipe: Recipe) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield batches with their pixels (N, 3, S, S): read, blended, augmented, normalised."""
     generator = Generator().manual_seed(recipe.seed)
     mean, std = (torch.tensor(v)[:, None, None] for v in (image.mean, image.std))
     for batch in corpus.batches(recipe.batch, views=recipe.views, captions=recipe.captions, seed=recipe.seed):

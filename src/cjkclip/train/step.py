@@ -1,7 +1,7 @@
-"""One step of training: features, loss, gradients, new weights. N pictures, M texts, L tokens, E joint width, T things.
+"""One step of training: features, loss, gradients, new weights. N images, M texts, L tokens, E joint width, T things.
 
-On a CPU the text tower and each half of the pictures have threads of their own, forwards and backwards. Each operation
-then needs one core only, and no core waits inside an operation for another. Batch statistics are those of a half.
+On a CPU the text tower and each half of the images have their own threads, forwards and backwards. Each operation then
+needs one core only, and no core waits for another inside an operation. Batch statistics are those of one half.
 """
 
 import math
@@ -16,34 +16,34 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cjkclip.arrays import Float, Int
+from cjkclip.engines.torch.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.engines.torch.towers import Towers
 from cjkclip.errors import InputError
 from cjkclip.text import Tokens
 from cjkclip.train.data import Batch, Corpus
-from cjkclip.train.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.train.recipe import Recipe
 
-SPLIT = 128  # pictures in a batch from which two threads share them
+SPLIT = 128  # batch size from which two threads share the images
 _T = TypeVar("_T")
 
 
 def beside(device: torch.device) -> Executor:
-    """Where a step's other half is computed."""
+    """Return the executor for the second half of a step."""
     return ThreadPoolExecutor(2) if device.type == "cpu" else Here()
 
 
 class Here(Executor):
-    """Runs what it is given at once: a GPU gains nothing by a second thread, and Apple's ends the process."""
+    """Run calls immediately: a second thread does not speed up a GPU, and with Apple's it ends the process."""
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Run it; its result, or raise what it raises."""
+        """Call `fn` and return its finished future; exceptions propagate."""
         done = Future[_T]()
         done.set_result(fn(*args, **kwargs))
         return done
 
 
 class Learner:
-    """Towers on their way: the weights, their average, the optimiser and the anchors (T, E)."""
+    """Towers in training: the weights, their average, the optimiser and the anchors (T, E)."""
 
     def __init__(self, towers: Towers, corpus: Corpus, tokens: Tokens, recipe: Recipe) -> None:
         self.towers = towers
@@ -67,7 +67,7 @@ class Learner:
         batch: Batch,
         side: Executor,
     ) -> Tensor:
-        """Learn from one batch; its loss. `side` runs one call at a time: on a CPU in another thread."""
+        """Train on one batch and return its loss. `side` runs one call at a time, on a CPU in another thread."""
         self.steps += 1
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.steps, self.recipe)
@@ -95,7 +95,7 @@ class Learner:
         return loss.detach()
 
     def encode(self, tower: torch.nn.Module | None, *inputs: Tensor) -> Tensor:
-        """Features of one tower, float32, with their graph."""
+        """Return float32 features of one tower, with their autograd graph."""
         assert tower is not None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=uses_bf16(self.recipe, self.device)):
             return tower(*(tensor.to(self.device) for tensor in inputs)).float()
@@ -104,9 +104,9 @@ class Learner:
     def require_numbers(
         self, pixels: Float[Tensor, "N 3 S S"], ids: Int[Tensor, "M L"], mask: Int[Tensor, "M L"]
     ) -> None:
-        """Raise InputError unless the average holds finite numbers and its features of this batch have directions.
+        """Raise InputError unless the average is finite and its features of this batch have finite lengths above 0.
 
-        A loss is older than the last update, and finite weights can be so large that the features overflow.
+        The loss was computed before the last update, and finite weights can be so large that features overflow.
         """
         sound = all(bool(part.isfinite().all()) for part in self.average.state_dict().values())
         features = self.encode(self.average.vision, pixels), self.encode(self.average.text, ids, mask)
@@ -114,21 +114,22 @@ class Learner:
         sound = sound and bool(((lengths > 0) & lengths.isfinite()).all())
         if not sound:
             raise InputError(
-                f"the features are no numbers after step {self.steps} of {self.recipe.steps}: lower the recipe's lr"
+                f"the features are NaN, infinite or zero after step {self.steps} of {self.recipe.steps}: "
+                "lower the recipe's lr"
             )
 
     def loss(self, image: Float[Tensor, "N E"], text: Float[Tensor, "M E"], batch: Batch) -> Float[Tensor, ""]:
-        """The weighted sum of the recipe's losses; features need no unit length."""
+        """Return the weighted sum of the recipe's losses; features need not have unit length."""
         image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
         scale = self.scale.exp()
         thing = torch.from_numpy(batch.thing).to(self.device)
         loss = contrastive(image, text, scale, torch.from_numpy(batch.right).to(self.device))
         if self.recipe.anchors:
             points = F.normalize(self.anchors, dim=1)
-            named = self.corpus.right(np.arange(len(points), dtype=np.int64), batch.captions).T
-            named = torch.from_numpy(named.copy()).to(self.device)
+            right = self.corpus.right(np.arange(len(points), dtype=np.int64), batch.captions).T
+            right = torch.from_numpy(right.copy()).to(self.device)
             loss = loss + self.recipe.anchors * (
-                F.cross_entropy(scale * image @ points.T, thing) + soft_cross_entropy(scale * text @ points.T, named)
+                F.cross_entropy(scale * image @ points.T, thing) + soft_cross_entropy(scale * text @ points.T, right)
             )
         if self.recipe.same_thing:
             loss = loss + self.recipe.same_thing * same_thing(image, scale.detach(), thing)
@@ -136,7 +137,7 @@ class Learner:
 
     @torch.no_grad()
     def _anchors(self, tokens: Tokens) -> Float[Tensor, "T E"]:
-        """Where each thing's captions lie now, away from their common mean; short, so that a step turns them far."""
+        """Return the mean of each thing's captions minus the overall mean, as short vectors that a step turns far."""
         if not self.recipe.anchors:
             return torch.zeros(0, self.towers.config.embed, device=self.device)
         longest = int(tokens.mask.sum(axis=1).max())
@@ -150,7 +151,7 @@ class Learner:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Hold the logit scale in its range; move the average towards the weights and the batch statistics."""
+        """Clamp the logit scale; move the average towards the weights and the batch statistics."""
         self.scale.clamp_(0, math.log(self.recipe.scale_limit))
         keep = min(self.recipe.average, self.steps / (self.steps + 9))
         for ours, theirs in zip(self.average.state_dict().values(), self.towers.state_dict().values(), strict=True):
@@ -161,12 +162,12 @@ class Learner:
 
 
 def backward(end: Tensor, gradient: Tensor | None) -> None:
-    """Add the gradients of everything below `end` to theirs."""
+    """Backpropagate from `end` and accumulate the gradients."""
     end.backward(gradient)  # pyright: ignore[reportUnknownMemberType]
 
 
 def rate(step: int, recipe: Recipe) -> float:
-    """The learning rate of a step, counted from 1: up in a line, level, down in a cosine, never quite zero.
+    """Return the learning rate of a step, counted from 1: linear warm-up, constant, cosine decay to almost zero.
 
     >>> recipe = Recipe(steps=110, lr=1.0, warmup=10, decay=0.5)
     >>> [round(rate(step, recipe), 3) for step in (1, 10, 60, 85, 110)]
@@ -180,7 +181,7 @@ def rate(step: int, recipe: Recipe) -> float:
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Does this recipe compute in bfloat16 here?"""
+    """Whether this recipe computes in bfloat16 on this device."""
     if recipe.precision == "auto":
         has = torch.cpu._is_avx512_bf16_supported  # pyright: ignore[reportPrivateUsage]  # no public name before 2.13
         return device.type == "cuda" or (device.type == "cpu" and has())
@@ -188,24 +189,24 @@ def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
 
 
 def copy(towers: Towers) -> Towers:
-    """The same towers in evaluation mode, sharing nothing and without gradients."""
+    """Return a copy of the towers in evaluation mode, without gradients and without shared tensors."""
     twin = Towers(towers.config)
     twin.load_state_dict(towers.state_dict())
     return twin.to(next(towers.parameters()).device).eval().requires_grad_(False)
 
 
 def twin(tower: torch.nn.Module | None) -> torch.nn.Module:
-    """The same tower with the same parameters, but batch statistics of its own."""
+    """Return a tower that shares the parameters but has its own batch statistics."""
     assert tower is not None
     shared = {id(parameter): parameter for parameter in tower.parameters()}
-    return deepcopy(tower, shared)  # what is in the memo is not copied
+    return deepcopy(tower, shared)  # deepcopy does not copy objects in its memo
 
 
 def _groups(towers: Towers, decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices only: not for biases, norms, positions, nor the scale."""
+    """Return parameter groups with weight decay for matrices only, not for biases, norms, positions and scale."""
     decayed = {n: p.ndim > 1 and "position" not in n for n, p in towers.named_parameters()}
-    named = dict(towers.named_parameters())
+    parameters = dict(towers.named_parameters())
     return [
-        {"params": [named[n] for n, d in decayed.items() if d is which], "weight_decay": decay if which else 0.0}
+        {"params": [parameters[n] for n, d in decayed.items() if d is which], "weight_decay": decay if which else 0.0}
         for which in (True, False)
     ]

@@ -1,8 +1,8 @@
-"""A user's pairs: a text file with one `picture<TAB>caption` a line, UTF-8. C = 3 channels, S pixels a side.
+"""Training pairs of a user: a UTF-8 file with one `picture<TAB>caption` per line. C = 3 channels, S pixels a side.
 
-A picture may stand on several lines, one caption each, and a caption beside several pictures: all are right answers.
-Paths are relative to the file. Refuses: lines without exactly one tab, empty fields, pictures that cannot be read;
-every problem is told with its line number before any training starts: each picture is decoded once to know.
+An image may appear on several lines, with one caption each, and a caption with several images: all are right answers.
+Paths are relative to the file. Each image is decoded once before training starts, so that every bad line is reported
+with its number.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from cjkclip.image import load_pixels, open_picture
 from cjkclip.machine.threads import on_every_core
 from cjkclip.train.data import Corpus, Rows, Thing
 
-SHOWN = 10  # problems that a message lists
+SHOWN = 10  # problems listed in a message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Pictures opened when they are drawn, prepared by a model's own rules at `size` pixels."""
+    """Images that are opened when they are drawn, preprocessed by a model's own rules at `size` pixels."""
 
     paths: tuple[Path, ...]
     rules: Image
 
     def read(self, rows: Rows) -> UInt8[np.ndarray, "n 3 S S"]:
-        """The pictures of these rows. Raises ImageError for one that has gone bad since it was checked."""
+        """Return the images of these rows. Raises ImageError for one that became unreadable after the check."""
         chosen: list[int] = rows.tolist()
         pixels = load_pixels([self.paths[row] for row in chosen], self.rules)
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.rules.mean, self.rules.std))
@@ -37,7 +37,7 @@ class Files:
 
 
 def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
-    """The pairs of a TSV file, every picture decoded once. Raises InputError that lists the bad lines."""
+    """Read the pairs of a TSV file and decode every image once. Raises InputError that lists the bad lines."""
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -66,7 +66,7 @@ def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
 
 
 def _unreadable(pictures: Sequence[Path]) -> dict[Path, str]:
-    """What is wrong with which pictures. Each is decoded on whichever core is free, then let go."""
+    """Return the error message of every unreadable image. Images are decoded on all cores and not kept."""
 
     def look(picture: Path) -> str | None:
         try:
@@ -83,7 +83,7 @@ def _unreadable(pictures: Sequence[Path]) -> dict[Path, str]:
 
 
 def corpus_of(pairs: Sequence[tuple[Path, str]], rules: Image) -> Corpus:
-    """Things by picture: all captions of a path belong to one thing. Raises InputError for pictures of no use."""
+    """Return a corpus with one thing per image path, which has all captions of that path."""
     captions: dict[Path, list[int]] = {}
     numbers: dict[str, int] = {}
     for picture, caption in pairs:

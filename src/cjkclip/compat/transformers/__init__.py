@@ -12,7 +12,7 @@ from typing import Any
 from cjkclip.need import need
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "outputs": (
+    "models.outputs": (
         "BaseModelOutputWithPooling",
         "CLIPOutput",
         "CLIPTextModelOutput",
@@ -20,7 +20,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ChineseCLIPOutput",
         "ModelOutput",
     ),
-    "configs": (
+    "configs.clip": (
         "CLIPConfig",
         "CLIPTextConfig",
         "CLIPVisionConfig",
@@ -30,7 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "PretrainedConfig",
         "VisionTextConfig",
     ),
-    "models": (
+    "models.clip": (
         "CLIPModel",
         "CLIPTextModel",
         "CLIPTextModelWithProjection",
@@ -40,17 +40,17 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ChineseCLIPTextModel",
         "ChineseCLIPVisionModel",
     ),
-    "vision_text": ("VisionTextModel",),
-    "auto_models": ("AutoConfig", "AutoModel"),
-    "batches": ("BatchEncoding", "BatchFeature"),
-    "tokenizers": (
+    "models.vision_text": ("VisionTextModel",),
+    "models.auto": ("AutoConfig", "AutoModel"),
+    "inputs.batches": ("BatchEncoding", "BatchFeature"),
+    "inputs.tokenizers": (
         "BertTokenizer",
         "BertTokenizerFast",
         "CLIPTokenizer",
         "CLIPTokenizerFast",
         "SentencePieceTokenizer",
     ),
-    "images": (
+    "inputs.images": (
         "CLIPFeatureExtractor",
         "CLIPImageProcessor",
         "CLIPImageProcessorFast",
@@ -58,11 +58,10 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ChineseCLIPImageProcessor",
         "ChineseCLIPImageProcessorFast",
     ),
-    "processors": ("CLIPProcessor", "ChineseCLIPProcessor"),
-    "auto_processors": ("AutoImageProcessor", "AutoProcessor", "AutoTokenizer"),
+    "inputs.processors": ("CLIPProcessor", "ChineseCLIPProcessor"),
+    "inputs.auto": ("AutoImageProcessor", "AutoProcessor", "AutoTokenizer"),
     "pipelines": ("pipeline",),
 }
-TORCH = {"outputs", "models", "vision_text", "auto_models"}  # the others need it for tensors only
 _HOMES = {name: module for module, names in MODULES.items() for name in names}
 
 
@@ -70,7 +69,7 @@ def __getattr__(name: str) -> Any:
     """Import a class at its first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'cjkclip.compat.transformers' has no attribute {name!r}; it has {sorted(_HOMES)}")
-    if _HOMES[name] in TORCH:
+    if _HOMES[name].startswith("models."):  # the others need torch for tensors only
         need("torch", extra="torch")
     return getattr(importlib.import_module(f"cjkclip.compat.transformers.{_HOMES[name]}"), name)
 

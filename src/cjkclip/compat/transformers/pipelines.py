@@ -19,8 +19,8 @@ from cjkclip import zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.clip import Clip
 from cjkclip.compat.sources import IGNORED, LOAD, known, loaded
-from cjkclip.compat.transformers.auto_processors import AutoImageProcessor, AutoTokenizer
-from cjkclip.compat.transformers.images import listed
+from cjkclip.compat.transformers.inputs.auto import AutoImageProcessor, AutoTokenizer
+from cjkclip.compat.transformers.inputs.images import listed
 from cjkclip.errors import ImageError, InputError, OptionError
 from cjkclip.image import open_picture
 from cjkclip.image.picture import to_rgb, upright

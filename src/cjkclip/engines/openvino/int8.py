@@ -1,9 +1,9 @@
-"""int8 graphs for OpenVINO, made by NNCF: what is quantised, how far each layer is off, an engine that runs them.
+"""int8 graphs for OpenVINO, quantised by NNCF; the error of each layer; the engine that runs them.
 
-Calibration gives every quantised layer the range of its inputs, so it has to see inputs like those to come. SmoothQuant
-moves outliers from activations to weights, and a bias correction follows. Where the processor's sums of products
-overflow, weights keep 7 of their 8 bits. NNCF is the extra `int8`. Refuses: stages, since a quantised graph keeps the
-pooled row of its last block alone.
+Calibration measures the range of the inputs of every quantised layer, so it needs inputs like those of later use.
+SmoothQuant moves outliers from activations to weights, and a bias correction follows. On processors whose sums of
+products overflow, weights keep 7 of their 8 bits. NNCF is the extra `int8`. The engine has no stages, since the last
+block of a quantised graph computes only the token that the head reads.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 
 from cjkclip.config import Model
 from cjkclip.engines import Params
-from cjkclip.engines.openvino.kept import compile_and_keep, read_kept
+from cjkclip.engines.openvino.kept import compile_and_cache, read_cached
 from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
 from cjkclip.engines.openvino.runtime import Node, compile_graph, fast, hints, op, ov, simd
 from cjkclip.errors import EngineError
@@ -32,7 +32,7 @@ _LINEAR = ("MatMul", "Convolution")
 
 
 def quantise(graph: ov.Model, samples: Sequence[Sample], keep: Sequence[str] = ()) -> ov.Model:
-    """A graph whose matrix products and convolutions are int8, but for the layers in `keep`."""
+    """Quantise the matrix products and convolutions of a graph to int8, except the layers in `keep`."""
     nncf: Any = need("nncf", extra="int8")
     fix = nncf.OverflowFix.ENABLE if overflows() else None
     with _quiet(nncf):
@@ -48,10 +48,10 @@ def quantise(graph: ov.Model, samples: Sequence[Sample], keep: Sequence[str] = (
 
 @functools.cache
 def overflows() -> bool:
-    """Does this processor cut sums of int8 products? One small product of the largest numbers tells.
+    """Whether sums of int8 products overflow on this processor, tested with one small product of the largest numbers.
 
-    An x86 without VNNI adds two products of 8 bits in 16, where 2 x 255 x 127 has no place, and stops at 32,767
-    without a sign. The same graph is then right on one machine and wrong on another.
+    An x86 without VNNI adds two products of 8-bit numbers in 16 bits, which cannot hold 2 x 255 x 127, and saturates
+    at 32,767 without an error. The same graph is then correct on one machine and wrong on another.
     """
 
     def number(value: float) -> Node:
@@ -61,7 +61,7 @@ def overflows() -> bool:
     x = op.parameter([1, count], np.float32)
     low, high = number(0), number(most)
     weights = op.convert(op.constant(np.full((count, count), weight, np.int8)), "f32")
-    weights = op.multiply(weights, op.constant(np.ones((count, 1), np.float32)))  # scales, as NNCF has them
+    weights = op.multiply(weights, op.constant(np.ones((count, 1), np.float32)))  # scales, as NNCF writes them
     y = op.matmul(op.fake_quantize(x, low, high, low, high, most + 1), weights, False, True)
     graph = cast(Any, ov.Model)([y], [x], "largest")
     sums = compile_graph(graph, "fp32")([np.full((1, count), most, np.float32)])[0]
@@ -69,22 +69,22 @@ def overflows() -> bool:
 
 
 def worst_layers(graph: ov.Model, quantised: ov.Model, samples: Sequence[Sample], count: int) -> list[str]:
-    """The layers that add most to the error: their output is relatively further off than that of the layer before."""
+    """Return the layers that add most to the error: its relative size grows most from the layer before to theirs."""
     names = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() in _LINEAR]
     exact, rough = _outputs(graph, names, samples), _outputs(quantised, names, samples)
-    off = [
+    errors = [
         float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30)) for a, b in zip(exact, rough, strict=True)
     ]
-    growth = {name: now - before for name, before, now in zip(names, [0.0, *off[:-1]], off, strict=True)}
+    growth = {name: now - before for name, before, now in zip(names, [0.0, *errors[:-1]], errors, strict=True)}
     return sorted(names, key=lambda name: -growth[name])[:count]
 
 
 def _outputs(graph: ov.Model, names: Sequence[str], samples: Sequence[Sample]) -> list[np.ndarray]:
-    """What the named layers give, all samples in one row."""
+    """The outputs of the named layers, each with all samples in one flat array."""
     tapped: Any = graph.clone()
-    tapped.add_outputs([(name, 0) for name in names])  # one that is an output already stays one
-    made_by = [output.get_node().input_value(0).get_node().get_friendly_name() for output in tapped.outputs]
-    places = [made_by.index(name) for name in names]
+    tapped.add_outputs([(name, 0) for name in names])  # a layer that is an output already remains one
+    sources = [output.get_node().input_value(0).get_node().get_friendly_name() for output in tapped.outputs]
+    places = [sources.index(name) for name in names]
     compiled = compile_graph(tapped, "fp32")
     rows = [[np.ravel(compiled(sample)[place]) for place in places] for sample in samples]
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
@@ -92,35 +92,35 @@ def _outputs(graph: ov.Model, names: Sequence[str], samples: Sequence[Sample]) -
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnDisk:
-    """A quantised graph's place, as `openvino.save_model` wrote it, and the digest of every byte there."""
+    """The files of a quantised graph, as `openvino.save_model` wrote them, and the digest of all their bytes."""
 
     graph: Path
-    weights: MappedFile  # mapped before they were digested
+    weights: MappedFile  # mapped before the digest was computed
     digest: str
 
     def compiled(self, graph: ov.Model, precision: str) -> ov.CompiledModel:
-        """The graph, read from here, made ready to run; what makes it ready is kept beside it for the next time."""
+        """Compile the graph, or read the compiled graph of an earlier start, which is cached beside its files."""
         facts = self.digest, sorted(hints(precision).items()), sorted(simd())
         key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         record = self.graph.with_name(f"{key}.{self.graph.stem}-blob")
-        found = read_kept(record, precision, self.weights.path) if self.weights.unchanged() else None
-        if found is None and not self.graph.exists():  # the cache was emptied meanwhile
+        compiled = read_cached(record, precision, self.weights.path) if self.weights.unchanged() else None
+        if compiled is None and not self.graph.exists():  # the cache was deleted meanwhile
             return compile_graph(graph, precision)
-        return found or compile_and_keep(graph, precision, record, most=1)
+        return compiled or compile_and_cache(graph, precision, record, most=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantised:
-    """A model's graphs by tower, the layers in them that are not int8, and what the gate measured."""
+    """The quantised graphs of a model by tower, their layers that are not int8, and the results of judging them."""
 
     graphs: Mapping[str, ov.Model]
     layers: Sequence[str] = ()
     judged: Mapping[str, float] = field(default_factory=dict[str, float])
-    places: Mapping[str, OnDisk] = field(default_factory=dict[str, OnDisk])  # of graphs that were read from disk
+    places: Mapping[str, OnDisk] = field(default_factory=dict[str, OnDisk])  # of graphs read from disk
 
 
 class Int8Engine(OpenvinoEngine):
-    """Runs graphs that were quantised before; what is not int8 is bf16 where the hardware has it."""
+    """Run quantised graphs; operations that are not int8 compute in bf16 if the hardware supports it, else in fp32."""
 
     def __init__(self, config: Model, params: Params, quantised: Quantised) -> None:
         super().__init__(config, params, "int8")
@@ -129,9 +129,9 @@ class Int8Engine(OpenvinoEngine):
         self.judged = dict(quantised.judged)
 
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
-        """The quantised graph. Raises EngineError for stages."""
+        """Compile the quantised graph of a tower. Raises EngineError for stages."""
         if stages:
-            raise EngineError("precision 'int8' keeps no stages: ask an engine of precision 'fp32' for them")
+            raise EngineError("precision 'int8' has no stages; other precisions have. Use load(..., precision='fp32')")
         graph, place = self._quantised.graphs[tower], self._quantised.places.get(tower)
         precision = fast(self.device) or "fp32"
         compiled = place.compiled(graph, precision) if place else compile_graph(graph, precision)
@@ -140,7 +140,7 @@ class Int8Engine(OpenvinoEngine):
 
 @contextlib.contextmanager
 def _quiet(nncf: Any) -> Generator[None]:
-    """NNCF prints bars and notes to standard output, which belongs to the answer of a command."""
+    """Silence NNCF, whose progress bars and notes would mix with the results of a command on standard output."""
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -1,11 +1,9 @@
-"""Compiled graphs on disk, without their weights, which are read from the model's own file.
+"""A cache of compiled graphs without their weights, which are read from the model's own file.
 
-OpenVINO leaves a constant out of what it exports if the constant came from a file of weights, and looks for it there
-when the graph is read back. So the large weights of a tower become such constants: their places in the checkpoint are
-written in OpenVINO's own form of a model (IR). What a kept graph holds besides them is part of its key, every byte, so
-that it cannot be another model's. Those in 16 bits stay so until they are packed, and a second copy is never made.
-
-Refuses, by giving None: towers with little in one mapped file, or too much besides; a file that was changed.
+OpenVINO exports a graph without the constants that came from a file of weights, and reads them from that file when it
+imports the graph. So the large weights of a tower become such constants: OpenVINO's own model format (IR) states their
+places in the checkpoint. All other parameters are stored in the graph, and every byte of them is part of its key, so
+that it cannot be the graph of another model. 16-bit weights keep 16 bits until OpenVINO packs them, without a copy.
 """
 
 import functools
@@ -23,41 +21,43 @@ from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.openvino.runtime import Node, core, hints, in_memory, machine, ov, simd
+from cjkclip.fingerprint import ends
 from cjkclip.machine import cache
 from cjkclip.machine.mapped import MappedFile, bytes_of, offset, root
-from cjkclip.parameters import ends
 
-LEAST = 4 << 20  # bytes of a tower in the file, below which a start is short anyway
-MOST = 16 << 20  # bytes beside the file
-MOST_GRAPHS = 32  # files kept
+LEAST = 4 << 20  # bytes of a tower in the file; a smaller tower starts fast without a cache
+MOST = 16 << 20  # bytes of a tower that are not in the file
+MOST_GRAPHS = 32  # files in the cache
 WIDE = "float32"
-# what is multiplied or looked up as it is, and by nothing but OpenvinoOps._weight
+# weights that are multiplied or looked up unchanged, and only through OpenvinoOps._weight
 _WHOLE = re.compile(
     r"(text\.token|text\.pooler|(text|vision)\.proj|vision\.patch|.+\.(attn|mlp|pool)\.(q|k|v|out|fc1|fc2))\.weight"
 )
-# the names that OpenVINO has for them, of an element and of a port
+# OpenVINO's names for the types: of an element and of a port
 _TYPES = {"float32": ("f32", "FP32"), "float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
 _SOURCES = ("functional.py", "floats.py", "openvino/ops.py", "openvino/kept.py", "openvino/runtime.py")
 _OPTIMISE = {"CACHE_MODE": "OPTIMIZE_SIZE"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Kept:
-    """The place of one tower's graph in the cache."""
+class CachedGraph:
+    """The place of one tower's graph in the cache, whether or not it has been cached."""
 
-    weights: dict[str, np.ndarray]  # those that lie in the file, as it stores them
+    weights: dict[str, np.ndarray]  # the weights that the file stores, in its type
     file: MappedFile
     record: Path
     precision: str
 
     @classmethod
-    def of(cls, config: Model, params: Floats, tower: str, precision: str) -> "Kept | None":
-        """None if this tower's graph is not kept."""
+    def of(cls, config: Model, params: Floats, tower: str, precision: str) -> "CachedGraph | None":
+        """Return the place of a tower's graph, or None if it is not cached: few weights in a file, or several files."""
         prefix = "vision." if tower == "image" else f"{tower}."
         own = {name: array for name, array in params.stored.items() if name.startswith(prefix)}
         weights = {name: array for name, array in own.items() if _WHOLE.fullmatch(name) and _lies_in_file(array)}
         files = {root(array) for array in weights.values()}
         rest = {name: array for name, array in own.items() if name not in weights}
+        # OpenVINO reads constants from a single file. All other parameters are copied into the cached graph and hashed
+        # for its key, so that many of them would make a large file and a slow start.
         if _size(weights) < LEAST or len(files) != 1 or _size(rest) > MOST:
             return None
         [file] = files
@@ -67,39 +67,42 @@ class Kept:
         return cls(weights=weights, file=file, record=record, precision=precision)
 
     def nodes(self) -> dict[str, Node]:
-        """The weights as constants that OpenVINO knows the place of."""
-        whole = in_memory(bytes_of(self.file), ov.Type.u8)
-        graph = core().read_model(_ir(self.file, self.weights), whole)
+        """Return the weights as constants whose place in the file OpenVINO knows."""
+        content = in_memory(bytes_of(self.file), ov.Type.u8)
+        graph = core().read_model(_ir(self.file, self.weights), content)
         nodes = {node.get_friendly_name(): node for node in graph.get_ops()}
         return {name: nodes.get(f"{name}.{WIDE}", nodes[name]) for name in self.weights}
 
     def compiled(self, graph: ov.Model) -> ov.CompiledModel:
-        """Compile a graph that was built with `nodes`, and keep it."""
-        return compile_and_keep(graph, self.precision, self.record, MOST_GRAPHS)
+        """Compile a graph that was built with `nodes`, and cache it."""
+        return compile_and_cache(graph, self.precision, self.record, MOST_GRAPHS)
 
     def read(self) -> ov.CompiledModel | None:
-        """The graph that was kept, if every byte of it is still there and the weights are still the same file's."""
-        return read_kept(self.record, self.precision, self.file.path) if self.file.unchanged() else None
+        """Return the cached graph, or None if it is missing or damaged, or if the file of weights was replaced."""
+        # OpenVINO opens the weights by path, but the key describes the mapping. A file that replaced the mapped one
+        # may contain other weights: the graph is then compiled from the mapping.
+        return read_cached(self.record, self.precision, self.file.path) if self.file.unchanged() else None
 
 
-def compile_and_keep(graph: ov.Model, precision: str, record: Path, most: int) -> ov.CompiledModel:
-    """Compile a graph whose weights OpenVINO knows the place of, and keep it without them, with `most` of its kind."""
-    made = core().compile_model(graph, "CPU", hints(precision) | _OPTIMISE)
-    blob = _bytes(made.export_model())
+def compile_and_cache(graph: ov.Model, precision: str, record: Path, most: int) -> ov.CompiledModel:
+    """Compile a graph and cache it without the weights whose file OpenVINO knows; at most `most` files remain."""
+    compiled = core().compile_model(graph, "CPU", hints(precision) | _OPTIMISE)
+    blob = _bytes(compiled.export_model())
     cache.remember(record, hashlib.sha256(blob).digest() + blob, most)
-    return made
+    return compiled
 
 
-def read_kept(record: Path, precision: str, weights: Path) -> ov.CompiledModel | None:
-    """The graph that was kept, if every byte of it is still there; its weights are read from their own file."""
-    found = cache.remembered(record) or b""
-    digest, blob = found[:32], found[32:]
+def read_cached(record: Path, precision: str, weights: Path) -> ov.CompiledModel | None:
+    """Return the cached graph, or None if it is missing or damaged; its weights are read from the file `weights`."""
+    content = cache.remembered(record) or b""
+    digest, blob = content[:32], content[32:]
+    # OpenVINO does not check a graph that it imports: a damaged one crashes the process.
     if hashlib.sha256(blob).digest() != digest:
         return None
-    where: dict[str, Any] = {"WEIGHTS_PATH": str(weights)}
+    weights_path: dict[str, Any] = {"WEIGHTS_PATH": str(weights)}
     try:
-        return core().import_model(blob, "CPU", hints(precision) | _OPTIMISE | where)
-    except RuntimeError:  # what it cannot read, it is given to compile
+        return core().import_model(blob, "CPU", hints(precision) | _OPTIMISE | weights_path)
+    except RuntimeError:  # the caller then compiles the graph
         return None
 
 
@@ -118,8 +121,9 @@ def _size(params: Params) -> int:
 
 
 def _key(facts: str, file: MappedFile, weights: Params, rest: Params) -> str:
-    """Places of the weights and both ends of each; all of the rest."""
+    """Digest of the facts, the places and both ends of the weights, and every byte of the rest."""
     digest = hashlib.sha256(facts.encode())
+    # The graph contains no byte of `weights`, and to hash them all would take longer than the cache saves.
     for name, array in sorted(weights.items()):
         place = name, array.dtype.name, array.shape, offset(array, file)
         digest.update(repr(place).encode() + ends(array))
@@ -130,7 +134,7 @@ def _key(facts: str, file: MappedFile, weights: Params, rest: Params) -> str:
 
 @functools.cache
 def _sources() -> str:
-    """The modules that a graph comes from."""
+    """Digest of the modules that build a graph."""
     code = (pkgutil.get_data("cjkclip.engines", name) or b"" for name in _SOURCES)
     return hashlib.sha256(b"".join(code)).hexdigest()
 
@@ -140,27 +144,28 @@ def _bytes(blob: Any) -> bytes:
 
 
 def _ir(file: MappedFile, weights: Params) -> bytes:
-    """A model in OpenVINO's own form that is nothing but these constants; those in 16 bits are made float32.
+    """Describe the weights as a model in OpenVINO's format that consists of constants; 16-bit ones are widened.
 
-    Each ends in a result, since a model has to have some; `decompression` keeps OpenVINO from widening them at once.
+    Each constant has a result, since a model needs results. The mark `decompression` keeps OpenVINO from widening
+    16-bit constants to float32 before it packs them.
     """
-    from xml.etree.ElementTree import Element, SubElement, tostring  # only where a graph is made
+    from xml.etree.ElementTree import Element, SubElement, tostring  # only needed when a graph is compiled
 
     net = Element("net", name="weights", version="11")
     layers, edges = SubElement(net, "layers"), SubElement(net, "edges")
 
     def layer(kind: str, name: str, shape: Sequence[int], precision: str, *, follows: bool = True) -> Element:
         number = str(len(layers))
-        made = SubElement(layers, "layer", id=number, name=name, type=kind, version="opset1")
+        element = SubElement(layers, "layer", id=number, name=name, type=kind, version="opset1")
         if follows:
             ends = {"from-layer": str(int(number) - 1), "from-port": "1", "to-layer": number, "to-port": "0"}
             SubElement(edges, "edge", ends)
-            SubElement(SubElement(made, "input"), "port", id="0")
+            SubElement(SubElement(element, "input"), "port", id="0")
         if kind != "Result":
-            port = SubElement(SubElement(made, "output"), "port", id="1", precision=precision)
+            port = SubElement(SubElement(element, "output"), "port", id="1", precision=precision)
             for side in shape:
                 SubElement(port, "dim").text = str(side)
-        return made
+        return element
 
     for name, array in weights.items():
         (kind, precision), place = _TYPES[array.dtype.name], str(offset(array, file))

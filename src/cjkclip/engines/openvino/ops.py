@@ -1,6 +1,6 @@
-"""The OpenVINO engine: the ops emit graph nodes, so that a graph is built from NumPy weights without torch.
+"""The OpenVINO engine: its ops emit graph nodes, so that a graph is built from NumPy weights without torch.
 
-Graphs have a dynamic batch and, for text, a dynamic length. Those of large models are kept on disk, without weights.
+Graphs have a dynamic batch size and, for text, a dynamic length. Graphs of large models are cached without weights.
 """
 
 import threading
@@ -14,7 +14,7 @@ from cjkclip.config import Act, Model
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages
 from cjkclip.engines.floats import Floats
 from cjkclip.engines.functional import Hide, image_tower, text_tower
-from cjkclip.engines.openvino.kept import Kept
+from cjkclip.engines.openvino.kept import CachedGraph
 from cjkclip.engines.openvino.runtime import (
     NO_MEMORY,
     Node,
@@ -31,7 +31,7 @@ from cjkclip.machine.memory import short_of_memory
 
 __all__ = ["OpenvinoEngine", "OpenvinoOps", "build", "fast", "machine"]
 
-Compiled = tuple[ov.CompiledModel, list[str]]  # and the names of its outputs
+Compiled = tuple[ov.CompiledModel, list[str]]  # a graph and the names of its outputs
 
 
 def _ints(*values: int) -> Node:
@@ -39,15 +39,15 @@ def _ints(*values: int) -> Node:
 
 
 def _index(value: int) -> Node:
-    """An index of rank 0: it removes the axis that it picks from, where rank 1 would keep it."""
+    """An index of rank 0, which removes the axis that it selects from; rank 1 would keep the axis."""
     return op.constant(np.array(value, dtype=np.int64))
 
 
 class OpenvinoOps:
-    """Operations that emit nodes. See `functional.Ops` for what each one means.
+    """Operations that emit nodes. `functional.Ops` defines each of them.
 
-    `name_of` tells a parameter's name where it knows the array. A matrix product is called like the layer whose weight
-    it takes; convolutions are numbered. What is in `stored`, by name, takes the place of the parameter's array.
+    `name_of` returns the name of a parameter's array, if it knows one. A matrix product is named like the layer of its
+    weight; convolutions are numbered. A node in `stored` replaces the array of the parameter with that name.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class OpenvinoOps:
         self._stored, self.used = stored or {}, set[str]()
 
     def _weight(self, array: np.ndarray) -> Node:
-        """A constant that reads the array where it is: nothing is copied before the graph is compiled.
+        """A constant that shares the array's memory: nothing is copied before the graph is compiled.
 
-        The array has to live as long as what is compiled from it; `Floats` holds those that it gives out.
+        The array has to live as long as the graph that uses it; `Floats` holds the arrays that it returns.
         """
         name = self._name_of(array)
         if name is not None and name in self._stored:
@@ -141,9 +141,9 @@ class OpenvinoOps:
     def find(self, ids: Node, value: int | None) -> Node:
         target = op.reduce_max(ids, _ints(1), True) if value is None else _index(value)
         hits = op.convert(op.equal(ids, target), "i64")
-        before = op.equal(op.cum_sum(hits, _index(1)), _index(0))  # positions ahead of the first hit
+        before = op.equal(op.cum_sum(hits, _index(1)), _index(0))  # positions before the first hit
         index = op.reduce_sum(op.convert(before, "i64"), _ints(1), False)
-        return op.floor_mod(index, _length(ids))  # no hit at all is row 0
+        return op.floor_mod(index, _length(ids))  # without a hit the index is L: return 0
 
     def row(self, x: Node, index: Node) -> Node:
         return op.gather(x, op.unsqueeze(index, _ints(1)), _index(1), 1)
@@ -154,7 +154,7 @@ class OpenvinoOps:
 
 
 class OpenvinoEngine:
-    """Compiles one graph per tower, when it is first asked for. Threads take turns: one call uses every core anyway."""
+    """Compile one graph per tower at its first use. Threads take turns, since one call uses every core anyway."""
 
     name, device = "openvino", "cpu"
 
@@ -163,13 +163,12 @@ class OpenvinoEngine:
         self._config = config
         self._params = Floats(params)
         self._compiled: dict[tuple[str, bool], Compiled] = {}
-        self._used: set[tuple[str, bool]] = set()
-        self._turn = threading.Lock()  # a compiled graph has one set of buffers
+        self._turn = threading.Lock()  # a compiled graph has a single set of buffers
 
     def prepare(self) -> None:
-        """Compile both towers at once: each takes half a second of one core."""
+        """Compile both towers at the same time: each takes half a second of one core."""
 
-        def make(key: tuple[str, bool]) -> Compiled:
+        def compiled(key: tuple[str, bool]) -> Compiled:
             return self.compiled(key[0], stages=key[1])
 
         towers = {"image": self._config.vision, "text": self._config.text}
@@ -177,8 +176,8 @@ class OpenvinoEngine:
             missing = [(t, False) for t, config in towers.items() if config and (t, False) not in self._compiled]
             if len(missing) < 2:
                 return
-            with self._params.passing(), ThreadPoolExecutor(2, "cjkclip-compile") as pool:
-                self._compiled |= zip(missing, pool.map(make, missing), strict=True)
+            with ThreadPoolExecutor(2, "cjkclip-compile") as pool:
+                self._compiled |= zip(missing, pool.map(compiled, missing), strict=True)
 
     def image(self, pixels: Pixels) -> Features:
         return self._run("image", pixels, stages=False)["image_features"]
@@ -198,42 +197,36 @@ class OpenvinoEngine:
 
     def _answer(self, tower: str, inputs: tuple[np.ndarray, ...], stages: bool) -> Stages:
         key, arrays = (tower, stages), [np.ascontiguousarray(array) for array in inputs]
-        if key in self._used:
-            return self._outputs(key, arrays)
-        with self._params.passing():  # the first run still packs weights: from then on the graph has its own
-            if key not in self._compiled:
-                self._compiled[key] = self.compiled(tower, stages=stages)
-            found = self._outputs(key, arrays)
-        self._used.add(key)
-        return found
+        if key not in self._compiled:
+            self._compiled[key] = self.compiled(tower, stages=stages)
+        return self._outputs(key, arrays)
 
     def _outputs(self, key: tuple[str, bool], arrays: list[np.ndarray]) -> Stages:
         compiled, names = self._compiled[key]
         try:
             outputs = compiled(arrays)
         except (RuntimeError, MemoryError):
-            self._compiled.pop(key, None)  # once an allocation has failed in it, its next numbers are wrong
-            self._used.discard(key)
+            self._compiled.pop(key, None)  # after a failed allocation a graph returns wrong numbers
             raise
         return {name: np.array(outputs[index], dtype=np.float32) for index, name in enumerate(names)}
 
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
-        """The tower's graph for this processor: the one that is kept on disk, if it is kept."""
-        kept = None if stages else Kept.of(self._config, self._params, tower, self.precision)
-        found = kept and kept.read()
-        if found is not None:
-            return found, [f"{tower}_features"]
-        graph, names = self.graph(tower, stages, kept.nodes() if kept else None)
-        return (kept.compiled(graph) if kept else compile_graph(graph, self.precision)), names
+        """Read the tower's graph from the cache, or compile it."""
+        cached = None if stages else CachedGraph.of(self._config, self._params, tower, self.precision)
+        compiled = cached and cached.read()
+        if compiled is not None:
+            return compiled, [f"{tower}_features"]
+        graph, names = self.graph(tower, stages, cached.nodes() if cached else None)
+        return (cached.compiled(graph) if cached else compile_graph(graph, self.precision)), names
 
     def graph(self, tower: str, stages: bool, stored: Mapping[str, Node] | None = None) -> tuple[ov.Model, list[str]]:
-        """The tower ("image" or "text") as an OpenVINO model, and its outputs: the features, or every stage.
+        """Build the tower ("image" or "text") as an OpenVINO model, and name its outputs: the features, or every stage.
 
-        stored: nodes to take in place of parameters.
+        stored: nodes that replace parameters.
         """
-        seen: dict[str, Node] = {}
-        params = self._params.copy()  # which remembers what was asked of it last, and another thread may be asking
-        tap, ops = seen.__setitem__ if stages else None, OpenvinoOps(params.name_of, stored)
+        outputs: dict[str, Node] = {}
+        params = self._params.copy()  # it records which arrays it returned, and another thread may use the original
+        tap, ops = outputs.__setitem__ if stages else None, OpenvinoOps(params.name_of, stored)
         if tower == "image":
             assert self._config.vision is not None
             size = self._config.vision.image_size
@@ -244,21 +237,21 @@ class OpenvinoEngine:
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
             features = text_tower(ops, params, self._config.text, inputs[0], inputs[1], tap)
         assert ops.used == params.asked & set(stored or {}), (
-            "a kept graph would hold a weight that its key does not know"
+            "a cached graph would contain a weight that is not in its key"
         )
-        seen[f"{tower}_features"] = features
-        results = [op.result(node) for node in seen.values()]
+        outputs[f"{tower}_features"] = features
+        results = [op.result(node) for node in outputs.values()]
         graph = cast(Any, ov.Model)(results, inputs, f"cjkclip_{tower}")  # its stub lacks this constructor
-        return graph, list(seen)
+        return graph, list(outputs)
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> OpenvinoEngine:
-    """Build lazily: a tower that is never asked for costs nothing. Raises EngineError where bf16 would be float32."""
+    """Build the engine; it compiles towers later. Raises EngineError if OpenVINO would replace bf16 by float32 here."""
     assert device == "cpu"
     if precision == "bf16" and not computes_bf16():
         raise EngineError(
-            "precision 'bf16' was asked for, and on this processor OpenVINO would compute in float32 under that name; "
-            "use precision 'auto', which takes bf16 where it is faster, or 'fp32'"
+            "precision 'bf16' is not available: on this processor OpenVINO would compute in float32 instead. "
+            "Use load(..., precision='auto'), which chooses bf16 where it is faster, or precision='fp32'"
         )
     return OpenvinoEngine(config, params, precision)
 

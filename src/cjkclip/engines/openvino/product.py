@@ -1,4 +1,4 @@
-"""A matrix product and nothing else in OpenVINO: what its towers can be held against."""
+"""A single matrix product in OpenVINO: the upper limit to compare the speed of its towers with."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -8,25 +8,25 @@ import numpy as np
 from cjkclip.engines.openvino.ops import OpenvinoOps
 from cjkclip.engines.openvino.runtime import Node, compile_graph, op, ov
 
-KERNELS = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # int8 says so in the graph itself
+KERNELS = {"fp32": "fp32", "bf16": "bf16", "int8": "fp32"}  # an int8 graph contains its own quantisation
 
 
 def at_once(device: str) -> int:
-    """Products of one call."""
+    """Return the number of products in one call."""
     assert device == "cpu"
     return 1
 
 
 def product(rows: int, width: int, out: int, precision: str, device: str) -> Callable[[], object] | None:
-    """A call that multiplies (rows, width) by a constant (width, out); None for a precision without such a product."""
+    """Return a call that multiplies (rows, width) by a constant (width, out), or None for other precisions."""
     assert device == "cpu"
     if precision not in KERNELS:
         return None
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape, np.float32) for shape in ((rows, width), (out, width)))
     node = op.parameter([rows, width], np.float32, "x")
-    made = _int8(node, weight) if precision == "int8" else OpenvinoOps().linear(node, weight, None)
-    graph = cast(Any, ov.Model)([op.result(made)], [node], "product")
+    result = _int8(node, weight) if precision == "int8" else OpenvinoOps().linear(node, weight, None)
+    graph = cast(Any, ov.Model)([op.result(result)], [node], "product")
     compiled = compile_graph(graph, KERNELS[precision])
     request = compiled.create_infer_request()
     request.set_input_tensor(ov.Tensor(x))
@@ -34,8 +34,8 @@ def product(rows: int, width: int, out: int, precision: str, device: str) -> Cal
 
 
 def _int8(x: Node, weight: np.ndarray) -> Node:
-    """The same with both sides quantised, as NNCF writes it: one range for x, one per row of the weight."""
-    most = np.float32(4)  # of a normal distribution, near enough
+    """The product with both sides quantised as NNCF writes it: one range for x, one for each row of the weight."""
+    most = np.float32(4)  # about the range of a normal distribution
     ends = (op.constant(-most), op.constant(most))
     x = op.fake_quantize(x, ends[0], ends[1], ends[0], ends[1], 256)
     scale: np.ndarray = np.abs(weight).max(axis=1, keepdims=True) / np.float32(127)

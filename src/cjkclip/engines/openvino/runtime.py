@@ -1,7 +1,7 @@
-"""OpenVINO itself: imported in silence, what it computes on this processor, a graph made ready to run.
+"""The OpenVINO runtime: imported without its telemetry, its capabilities on this processor, and compiling a graph.
 
-OpenVINO is imported by whoever asks for this engine. Refuses: its telemetry (docs/decisions/0005), and its converter of
-other frameworks' models, two thirds of its import, until somebody converts one.
+OpenVINO is imported when this engine is built, without its telemetry (docs/decisions/0005) and without its converter of
+other frameworks' models, which takes two thirds of the import and is imported when somebody converts one.
 """
 
 import functools
@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import numpy as np
 
-# Importing openvino reports itself to Google Analytics and writes into the home folder, unless its telemetry package
-# cannot be imported: then it uses its own stub. It has no switch that a program could set.
+# Importing openvino sends an event to Google Analytics and writes into the home directory, unless its telemetry package
+# cannot be imported: then it uses its own stub. It has no option to turn telemetry off in a program.
 sys.modules.setdefault("openvino_telemetry", cast(Any, None))
 
-_CONVERTER = "openvino.tools.ovc"  # openvino goes without it where it cannot be imported
+_CONVERTER = "openvino.tools.ovc"  # openvino works without it if it cannot be imported
 _first = "openvino" not in sys.modules
 if _first:
     sys.modules[_CONVERTER] = cast(Any, None)
@@ -27,7 +27,7 @@ finally:
         del sys.modules[_CONVERTER]
 
 Node = Any  # openvino.Node or openvino.Output; the package's own annotations do not tell them apart
-# in the texts of its errors, where an allocation failed, in the program or in one of its threads, or a thread's own
+# parts of OpenVINO's error messages if an allocation failed, in the caller or in a thread, or if a thread cannot start
 NO_MEMORY = (
     "bad_alloc",
     "bad allocation",
@@ -38,11 +38,11 @@ NO_MEMORY = (
     "Resource temporarily unavailable",
 )
 _PLAIN = {"SNIPPETS_MODE": "DISABLE"}
-_WIDE = ("AVX512", "X86_V4")  # AVX-512, as older and newer versions of NumPy call it
+_WIDE = ("AVX512", "X86_V4")  # names of AVX-512 in older and newer versions of NumPy
 
 
 def _convert_model(*words: Any, **named: Any) -> Any:
-    """openvino.convert_model, which is imported now and takes this place."""
+    """Stand in for openvino.convert_model until the first call, which imports it."""
     cast(Any, ov).convert_model = importlib.import_module(_CONVERTER).convert_model
     return ov.convert_model(*words, **named)
 
@@ -53,73 +53,73 @@ if not hasattr(ov, "convert_model"):
 
 @functools.cache
 def core() -> ov.Core:
-    """The one of this process, which is never let go of.
+    """Return the one ov.Core of this process, which is never freed.
 
-    Each gives the thread that first uses it a stack for signals, and takes it away when it goes. Where two of them go
-    in the order they came in, as they do with models that come and go, the thread is left with one that is gone: then
-    Ctrl-C ends Python by a segmentation fault (OpenVINO 2026.4.1, Linux).
+    Each Core installs a signal stack in the thread that first uses it and removes it when it is freed. If two of them
+    are freed in the order of their creation, which happens when models are replaced, the thread keeps a freed stack,
+    and Ctrl-C then ends Python with a segmentation fault (OpenVINO 2026.4.1, Linux).
     """
     return ov.Core()
 
 
 def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
-    """A graph for this processor, in "fp32" or "bf16"."""
+    """Compile a graph for this processor, in "fp32" or "bf16"."""
     return core().compile_model(graph, "CPU", hints(precision))
 
 
 def hints(precision: str) -> dict[str, Any]:
-    """What OpenVINO is told of a precision; its threads are bound to no core.
+    """Return OpenVINO's settings for a precision; its threads are not bound to cores.
 
-    Bound, two graphs that are compiled at once share the first core while the other cores wait.
+    If they were bound, two graphs that are compiled at the same time would share the first core while others wait.
     """
-    kind = {"fp32": "f32", "bf16": "bf16"}[precision]
-    return {"INFERENCE_PRECISION_HINT": kind, "ENABLE_CPU_PINNING": False} | (_PLAIN if _plainly() else {})
+    element = {"fp32": "f32", "bf16": "bf16"}[precision]
+    return {"INFERENCE_PRECISION_HINT": element, "ENABLE_CPU_PINNING": False} | (_PLAIN if _plainly() else {})
 
 
 @functools.cache
 def _plainly() -> bool:
-    """Are OpenVINO's own fused kernels a waste of time? On AVX2 they take a third of compiling and gain nothing.
+    """Whether to compile without OpenVINO's fused kernels. On AVX2 they take a third of compiling and gain nothing.
 
-    The name is none that OpenVINO documents, so that a version may come without it.
+    OpenVINO does not document this setting, so a version may lack it.
     """
     if not (simd() & {"AVX2", "X86_V3"}) or any(name.startswith(_WIDE) for name in simd()):
         return False
-    asked = ov.Core()  # of its own: what it is told stays with it
+    probe = ov.Core()  # a separate one, since it keeps the setting
     try:
-        asked.set_property("CPU", _PLAIN)
-        asked.get_property("CPU", "FULL_DEVICE_NAME")  # until something is asked of it, nothing reads what was set
+        probe.set_property("CPU", _PLAIN)
+        probe.get_property("CPU", "FULL_DEVICE_NAME")  # a Core reads its settings only when it is used
     except RuntimeError:
         return False
     return True
 
 
 def simd() -> set[str]:
-    """Instruction sets, as far as NumPy names them: processors of one name may differ in them."""
-    told = np.show_config(mode="dicts").get("SIMD Extensions", {})
-    return {*told.get("baseline", ()), *told.get("found", ())}
+    """Return the instruction sets that NumPy found: processors with the same name may have different ones."""
+    extensions = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return {*extensions.get("baseline", ()), *extensions.get("found", ())}
 
 
 def in_memory(array: np.ndarray, kind: ov.Type) -> ov.Tensor:
-    """An array where it is, without a copy, read-only ones too. It has to live as long as what uses it."""
+    """Wrap an array, which may be read-only, without a copy. It has to live as long as the tensor is used."""
     return ov.Tensor(array, ov.Shape(array.shape), kind)
 
 
 def fast(device: str) -> str | None:
-    """bf16, if the processor multiplies it; OpenVINO would emulate it otherwise."""
+    """Return "bf16" if the processor multiplies it in hardware, else None: OpenVINO would emulate it."""
     assert device == "cpu"
     return "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else None
 
 
 @functools.cache
 def computes_bf16() -> bool:
-    """Does OpenVINO compute in bf16 when it is told to? It imitates bf16 on AVX-512, and stays in float32 below."""
+    """Whether OpenVINO computes in bf16 on request: AVX-512 emulates bf16, lesser processors use float32 instead."""
     x = op.parameter([1], np.float32)
     graph = cast(Any, ov.Model)([op.relu(x)], [x], "half")
     return compile_graph(graph, "bf16").get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16
 
 
 def machine(device: str) -> str:
-    """OpenVINO's version, the processor's name, and what it computes in hardware."""
+    """Return OpenVINO's version, the processor's name, and the types that it computes in hardware."""
     assert device == "cpu"
-    asked = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
-    return repr((ov.get_version(), *(core().get_property("CPU", name) for name in asked)))
+    properties = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    return repr((ov.get_version(), *(core().get_property("CPU", name) for name in properties)))

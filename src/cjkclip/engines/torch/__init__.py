@@ -1,4 +1,4 @@
-"""The torch engine: the nn.Modules of towers.py behind the Engine protocol. For GPUs; training uses the modules."""
+"""The torch engine, for GPUs: the nn.Modules of towers.py behind the Engine protocol. Training uses the modules."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from cjkclip.arrays import is_float
 from cjkclip.config import Model, Vit
 from cjkclip.engines import Features, Ids, Params, Pixels, Stages, kind
-from cjkclip.engines.floats import Floats
 from cjkclip.engines.torch import gpu
 from cjkclip.engines.torch.arithmetic import arithmetic, settle
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
@@ -18,7 +17,7 @@ from cjkclip.engines.torch.towers import build as build_towers
 from cjkclip.errors import EngineError
 from cjkclip.machine.memory import short_of_memory
 
-# in the texts of its errors, where an allocation failed: of a GPU, of the CPU in two wordings, in cuBLAS, C++, oneDNN
+# parts of torch's error messages if an allocation failed: on a GPU and in cuBLAS, on the CPU, in C++, in oneDNN
 NO_MEMORY = (
     *gpu.NO_MEMORY,
     "not enough memory",
@@ -29,7 +28,7 @@ NO_MEMORY = (
 
 
 class TorchEngine:
-    """Inference in evaluation mode, without gradients. On a CUDA device by way of `gpu.Runner`."""
+    """Inference in evaluation mode, without gradients. A CUDA device runs the towers through `gpu.Runner`."""
 
     name = "torch"
 
@@ -39,13 +38,13 @@ class TorchEngine:
         towers = self.towers
         calls = [tower and partial(self._run, tower) for tower in (towers.vision, towers.text)]
         if kind(device) == "cuda":
-            # modules of its own over the same numbers: stages are seen through hooks, which compiled blocks ignore
+            # Separate modules with the same tensors: stages use hooks, which compiled blocks ignore.
             towers = build_towers(towers.config, towers.state_dict()).eval().requires_grad_(False)
             calls = [tower and gpu.Runner(tower, precision, device) for tower in (towers.vision, towers.text)]
         self._image, self._text = calls
 
     def prepare(self) -> None:
-        """Nothing is made later."""
+        """Do nothing: the towers can run as soon as they are built."""
 
     @short_of_memory(*NO_MEMORY)
     def image(self, pixels: Pixels) -> Features:
@@ -86,17 +85,17 @@ class TorchEngine:
     def _record(
         self, tower: nn.Module, args: tuple[np.ndarray, ...], inputs: dict[str, str], outputs: dict[str, str], last: str
     ) -> Stages:
-        """Run once with hooks: `inputs` and `outputs` map a submodule to the stage that enters or leaves it."""
+        """Run once with hooks: `inputs` and `outputs` map a submodule to the stage that is its input or output."""
         stages: Stages = {}
 
-        def enters(stage: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def record_input(stage: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             return lambda _, args: stages.update({stage: args[0].float().cpu().numpy()})
 
-        def leaves(stage: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def record_output(stage: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
             return lambda _, __, out: stages.update({stage: out.float().cpu().numpy()})
 
-        hooks = [tower.get_submodule(m).register_forward_pre_hook(enters(s)) for m, s in inputs.items()]
-        hooks += [tower.get_submodule(m).register_forward_hook(leaves(s)) for m, s in outputs.items()]
+        hooks = [tower.get_submodule(m).register_forward_pre_hook(record_input(s)) for m, s in inputs.items()]
+        hooks += [tower.get_submodule(m).register_forward_hook(record_output(s)) for m, s in outputs.items()]
         try:
             stages[last] = self._run(partial(_every_token, tower), *args)
         finally:
@@ -106,7 +105,7 @@ class TorchEngine:
 
 
 def _every_token(tower: nn.Module, *inputs: Tensor) -> Tensor:
-    """A tower's features by way of every token of the last block, where hooks see them."""
+    """A tower's features, with every token of the last block computed, for hooks to record."""
     match tower:
         case VitTower():
             return tower.proj(tower.pool(tower.states(inputs[0])))
@@ -120,37 +119,35 @@ def _every_token(tower: nn.Module, *inputs: Tensor) -> Tensor:
 
 
 def build(config: Model, params: Params, precision: str, device: str) -> TorchEngine:
-    """Towers on a device. Weights become float32 here; `arithmetic` says what bf16 is."""
-    device = _there(device)
+    """Build the engine on a device. Weights become float32; `arithmetic` describes bf16."""
+    device = _resolved(device)
     with short_of_memory(*NO_MEMORY):
         return TorchEngine(build_towers(config, tensors(params)), precision, device)
 
 
 def fast(device: str) -> str | None:
-    """bf16, if the GPU has matrix units for it: from compute capability 8.0 on."""
-    return "bf16" if torch.cuda.get_device_capability(_there(device)) >= (8, 0) else None
+    """Return "bf16" if the GPU has matrix units for it, from compute capability 8.0 on, else None."""
+    return "bf16" if torch.cuda.get_device_capability(_resolved(device)) >= (8, 0) else None
 
 
 def machine(device: str) -> str:
-    """torch's version and the GPU's name."""
-    return repr((torch.__version__, torch.cuda.get_device_name(_there(device))))
+    """Return torch's version and the GPU's name."""
+    return repr((torch.__version__, torch.cuda.get_device_name(_resolved(device))))
 
 
-def _there(device: str) -> str:
-    """The same device; a GPU gets its number, since each thread has a current one of its own. Raises EngineError."""
+def _resolved(device: str) -> str:
+    """The device, "cuda" with its number, since each thread has its own current GPU. Raises EngineError if missing."""
     backends = {"cuda": (torch.cuda, "CUDA device"), "mps": (torch.backends.mps, "Apple GPU")}
     if kind(device) not in backends:
         return device
     backend, name = backends[kind(device)]
     if not backend.is_available():
-        raise EngineError(f"device {device!r} was asked for, but torch {torch.__version__} finds no {name}")
+        raise EngineError(
+            f"torch {torch.__version__} finds no {name} for device {device!r}: use device='auto' or 'cpu'"
+        )
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 
 def tensors(params: Params) -> dict[str, Tensor]:
-    """Copies in float32, whole numbers as they are.
-
-    What is read of mapped files is handed back meanwhile: one copy of a weight is enough.
-    """
-    with Floats(params).passing():
-        return {k: torch.from_numpy(np.array(v, np.float32 if is_float(v) else v.dtype)) for k, v in params.items()}
+    """Copy parameters into tensors: floating point as float32, integers in their own type."""
+    return {k: torch.from_numpy(np.array(v, np.float32 if is_float(v) else v.dtype)) for k, v in params.items()}

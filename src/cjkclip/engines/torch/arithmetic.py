@@ -1,8 +1,8 @@
-"""How torch computes in a precision: which weights are halved, and what holds while a tower runs.
+"""The arithmetic of each precision in torch: the types of weights, and the settings during a call of a tower.
 
-bf16 is autocast: layers multiply in bfloat16, normalisations and the residual stream stay in float32. fp32 is exact:
-on a CUDA device, where torch lets convolutions round to TF32 unless it is told otherwise, it is told otherwise. Facts:
-torch 2.13, torch/backends and ATen/Context.
+bf16 is autocast: layers multiply in bfloat16, normalisations and the residual stream stay in float32. fp32 is exact: on
+a CUDA device it turns off TF32, to which torch rounds convolutions by default. Facts: torch 2.13, torch/backends and
+ATen/Context.
 """
 
 import threading
@@ -16,17 +16,17 @@ from torch import nn
 from cjkclip.engines import kind
 from cjkclip.engines.torch.towers import Towers
 
-# Calls on GPUs take turns. CUDA: the settings of float32 are the whole process's, and while a graph is recorded no
-# thread of it may record another one or wait for a device. Apple's: two threads that compute at once end the process
-# (pytorch/pytorch#197805). A device does one thing after the other anyway.
+# Calls on GPUs take turns. CUDA: the settings of float32 belong to the whole process, and while a graph is recorded no
+# thread may record another one or wait for a device. Apple: two threads that compute at the same time crash the process
+# (pytorch/pytorch#197805). A device runs one call after the other anyway.
 TURN = threading.RLock()
 
 
 def settle(towers: Towers, precision: str, device: str) -> Towers:
-    """The towers in evaluation mode on their device, as `arithmetic` reads them.
+    """Put the towers into evaluation mode on their device, with the weights that `arithmetic` expects.
 
     In bf16 the layers that autocast would round at every call are rounded once: the same numbers, half the memory.
-    Convolutions keep their channels last, which both the CPU's and the GPU's libraries prefer.
+    Convolutions use the channels-last format, which the libraries of CPUs and GPUs prefer.
     """
     towers.eval().requires_grad_(False)
     if precision == "bf16":
@@ -41,7 +41,7 @@ def settle(towers: Towers, precision: str, device: str) -> Towers:
 
 @contextmanager
 def arithmetic(precision: str, device: str) -> Generator[None]:
-    """What has to hold around a call of a settled tower: no gradients, and the precision's rules, not the program's.
+    """Settings around a call of a settled tower: no gradients, and the precision's rules instead of the program's.
 
     Calls on GPUs take turns, see `TURN`.
     """
@@ -58,9 +58,9 @@ def arithmetic(precision: str, device: str) -> Generator[None]:
 
 @contextmanager
 def without_tf32() -> Generator[None]:
-    """float32 is float32 in CUDA's convolutions and matrix products, whatever the program has chosen for itself.
+    """Turn off TF32 in CUDA's convolutions and matrix products, whatever the program has set.
 
-    torch 2.9 has names of its own for these settings, and refuses to read an old one while they say different things.
+    torch 2.9 has new names for these settings, and raises if an old name is read while the new ones differ.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     with ExitStack() as stack:
@@ -69,12 +69,12 @@ def without_tf32() -> Generator[None]:
         else:
             stack.enter_context(_set(cudnn, "allow_tf32", False))
         try:
-            asked = torch.get_float32_matmul_precision()
-        except RuntimeError:  # chosen by the new names alone
+            setting = torch.get_float32_matmul_precision()
+        except RuntimeError:  # the program set only the new names
             stack.enter_context(_set(matmul, "fp32_precision", "ieee"))
         else:
-            if asked != "highest":
-                stack.callback(torch.set_float32_matmul_precision, asked)
+            if setting != "highest":
+                stack.callback(torch.set_float32_matmul_precision, setting)
                 torch.set_float32_matmul_precision("highest")
         yield
 

@@ -1,4 +1,4 @@
-"""The parts of a transformer in torch: activations, attention, the two orders of a block. Letters as in towers.py."""
+"""Parts of a transformer in torch: activations, attention, pre-norm and post-norm blocks. Letters as in towers.py."""
 
 from collections.abc import Callable
 
@@ -13,24 +13,24 @@ Pick = Callable[[Tensor], Tensor] | None  # (B, L, D) -> (B, M, D)
 
 
 class QuickGelu(nn.Module):
-    """x sigmoid(1.702 x), the approximation that OpenAI's weights were trained with."""
+    """x sigmoid(1.702 x), the approximation of GELU that OpenAI's weights were trained with."""
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Elementwise."""
+        """Apply it to each element."""
         return x * torch.sigmoid(1.702 * x)
 
 
 def activation(act: Act) -> nn.Module:
-    """The module of an activation's name."""
+    """Return the module for the name of an activation."""
     return QuickGelu() if act == "quick_gelu" else nn.GELU()
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with separate q, k, v projections.
 
-    `eager`: the probabilities are computed and pass through `probs`, where a hook sees them, instead of being fused
-    away. `probs.p` is their dropout while training. On Apple's GPU they always are: torch's fused kernels there have
-    given wrong numbers for heads that are not contiguous, and for masks (pytorch/pytorch#181133, #184180).
+    `eager`: the probabilities are computed explicitly and pass through `probs`, where a hook can read them, instead of
+    inside a fused kernel. `probs.p` is their dropout in training. An Apple GPU always computes them so: torch's fused
+    kernels there returned wrong numbers for non-contiguous heads and for masks (pytorch/pytorch#181133, #184180).
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -44,13 +44,13 @@ class Attention(nn.Module):
         x: Float[Tensor, "B L D"],
         causal: bool = False,
         keep: Bool[Tensor, "B 1 _ L"] | None = None,
-        asking: Float[Tensor, "B M D"] | None = None,
+        queries: Float[Tensor, "B M D"] | None = None,
     ) -> Float[Tensor, "B M D"]:
-        """Attend over L; `causal` hides every later token, `keep` those where it is false. Not both at once.
+        """Attend over L. `causal` masks every later token, `keep` the tokens where it is false; pass only one of them.
 
-        `asking`: the M tokens that attend, where they are not all of x; not together with `causal`.
+        `queries`: the M tokens that attend, if not all of x; not together with `causal`.
         """
-        pairs = (self.q, x if asking is None else asking), (self.k, x), (self.v, x)
+        pairs = (self.q, x if queries is None else queries), (self.k, x), (self.v, x)
         q, k, v = (f(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f, y in pairs)
         if self.eager or x.device.type == "mps":
             x = self.probs(probabilities(q, k, below(x.shape[1], x.device) if causal else keep)) @ v
@@ -63,15 +63,15 @@ class Attention(nn.Module):
 def probabilities(
     q: Float[Tensor, "B H M K"], k: Float[Tensor, "B H L K"], keep: Bool[Tensor, "#B 1 _ L"] | None
 ) -> Float[Tensor, "B H M L"]:
-    """Softmax of the scaled scores, in float32. A row that keeps nothing is even, as it is in transformers."""
+    """Softmax of the scaled scores, in float32. A fully masked row is uniform, as in transformers."""
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    if keep is not None:  # added, not filled in: an even row then has the gradients that it has there
+    if keep is not None:  # added, not filled in: a uniform row then has the same gradients as in transformers
         scores = scores + torch.zeros_like(keep, dtype=scores.dtype).masked_fill(~keep, torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
 
 
 def below(length: int, device: torch.device) -> Bool[Tensor, "1 1 L L"]:
-    """True where a token (row) may see another (column): itself and every earlier one."""
+    """The causal mask: true where a token (row) may attend to another (column), itself or an earlier one."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
 
 
@@ -85,7 +85,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(config.mlp, config.width)
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Token by token."""
+        """Apply it to each token."""
         return self.fc2(self.act(self.fc1(x)))
 
 
@@ -103,15 +103,15 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None = None, pick: Pick = None
     ) -> Float[Tensor, "B M D"]:
-        """One residual step. `keep` says all that may be seen: where it is given, `causal` is not read.
+        """Apply the block. `keep` is the whole mask: if it is given, `causal` is ignored.
 
-        `pick` takes the M tokens that are wanted from the L that are seen; without it they are all wanted.
+        `pick` selects the M tokens to compute from the L tokens that they attend to; without it all are computed.
         """
         y = self.ln1(x)
-        asking = y
+        queries = y
         if pick is not None:
-            x, asking = pick(x), pick(y)
-        x = x + self.attn(y, self.causal and keep is None, keep, asking)
+            x, queries = pick(x), pick(y)
+        x = x + self.attn(y, self.causal and keep is None, keep, queries)
         return x + self.mlp(self.ln2(x))
 
 
@@ -129,7 +129,7 @@ class PostBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None, pick: Pick = None
     ) -> Float[Tensor, "B M D"]:
-        """One residual step. `pick` takes the M tokens that are wanted, if not all are."""
-        asking = x if pick is None else pick(x)
-        x = self.ln1(asking + self.drop(self.attn(x, keep=keep, asking=asking)))
+        """Apply the block. `pick` selects the M tokens to compute; without it all are computed."""
+        queries = x if pick is None else pick(x)
+        x = self.ln1(queries + self.drop(self.attn(x, keep=keep, queries=queries)))
         return self.ln2(x + self.drop(self.mlp(x)))

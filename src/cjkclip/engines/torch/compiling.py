@@ -1,4 +1,4 @@
-"""A tower's blocks compiled in place by torch.compile, and what a machine has to have for it."""
+"""Compile the blocks of a tower in place with torch.compile, and check that the machine can."""
 
 import os
 import shutil
@@ -10,27 +10,27 @@ from torch import nn
 
 
 def compile_blocks(tower: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile a tower's alike parts in place. Nothing is compiled before they are called."""
+    """Compile the identical parts of a tower in place. The compilation itself happens when they are called."""
     for unit in units(tower):
         unit.compile(dynamic=True, backend=backend)
 
 
 def plain_blocks(tower: nn.Module) -> None:
-    """Undo `compile_blocks`, for which torch has no name."""
+    """Undo `compile_blocks`; torch has no function for this."""
     for unit in units(tower):
         unit._compiled_call_impl = None  # pyright: ignore[reportPrivateUsage]
 
 
 def units(tower: nn.Module) -> list[nn.Module]:
-    """What is worth compiling: blocks but the last, which computes one token.
+    """Return the parts to compile: all blocks except the last, which computes one token.
 
-    A ResNet's bottlenecks are of a dozen kinds, each of which would be compiled for itself.
+    A ResNet has none: its bottlenecks are of a dozen kinds, and each kind would need its own compilation.
     """
     return list(tower.get_submodule("blocks").children())[:-1] if hasattr(tower, "blocks") else []
 
 
 def lacking() -> str | None:
-    """What torch needs to compile for a GPU and this machine lacks: Triton, or a C compiler, which Triton calls."""
+    """Return what this machine lacks to compile for a GPU: Triton, or the C compiler that Triton calls; else None."""
     if find_spec("triton") is None:
         return "Triton"
     compilers = [os.environ.get("CC", ""), "cc", "gcc", "clang"]

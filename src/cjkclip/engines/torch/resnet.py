@@ -1,7 +1,7 @@
 """CLIP's modified ResNet in torch. B batch, C channels, N positions of the last map, E joint width.
 
-Three convolutions in the stem, every stride an average pool before a 1x1 convolution, attention pooling at the end.
-Refuses: picture sizes that are no multiple of 32 (the position table would not fit).
+Three convolutions in the stem, an average pool before a 1x1 convolution for every stride, attention pooling at the end.
+The image size has to be a multiple of 32; otherwise the position table does not fit.
 """
 
 import torch
@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from cjkclip.arrays import Float
 from cjkclip.config import ResNet
 
-EXPANSION = 4  # a bottleneck's output channels over its inner ones
+EXPANSION = 4  # ratio of a bottleneck's output channels to its inner channels
 
 
 class ConvBn(nn.Module):
-    """Convolution without bias, then batch normalisation."""
+    """Convolution without bias, followed by batch normalisation."""
 
     def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class ConvBn(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B c h2 w2"]:
-        """Linear in evaluation mode."""
+        """Apply both; in evaluation mode the result is linear."""
         return self.bn(self.conv(x))
 
 
@@ -41,7 +41,7 @@ class Bottleneck(nn.Module):
             self.down = ConvBn(channels_in, inner * EXPANSION, 1)
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B c h2 w2"]:
-        """One residual step."""
+        """Apply the bottleneck."""
         y = F.relu(self.spatial(F.relu(self.reduce(x))))
         if self.stride > 1:
             x, y = F.avg_pool2d(x, self.stride), F.avg_pool2d(y, self.stride)
@@ -49,7 +49,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One attention step whose only query is the mean of the map."""
+    """Attention whose only query is the mean of the map."""
 
     def __init__(self, positions: int, width: int, heads: int, embed: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class AttentionPool(nn.Module):
         self.out = nn.Linear(width, embed)
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B E"]:
-        """Pool the map and project."""
+        """Pool the map and project the result."""
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.position.weight
         query, key, value = (
@@ -89,7 +89,7 @@ class ResNetTower(nn.Module):
         self.pool = AttentionPool((config.image_size // 32) ** 2, channels, config.heads, embed)
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B E"]:
-        """Un-normalised image features."""
+        """Return un-normalised image features."""
         x = pixels
         for stem in (self.stem1, self.stem2, self.stem3):
             x = F.relu(stem(x))
@@ -99,7 +99,7 @@ class ResNetTower(nn.Module):
         return self.pool(x)
 
     def initialise(self) -> None:
-        """Attention pooling by its width; every residual branch starts at zero."""
+        """Fill the attention pooling with values scaled by its width; every residual branch starts at zero."""
         width = self.pool.q.in_features
         nn.init.normal_(self.pool.position.weight, std=width**-0.5)
         for linear in (self.pool.q, self.pool.k, self.pool.v, self.pool.out):

@@ -1,9 +1,9 @@
 """The towers in torch, for training and GPUs. B batch, L tokens, D width, H heads, K head width, E joint width.
 
-The names of `Towers.state_dict()` are the canonical parameter names. One Block serves every transformer; towers
-differ in config fields, never in code. A tower is three steps that callers may take one by one: `states` (every
-token's), `pool` (the one that is read), `proj`. Refuses: pictures of another size than the position table was made
-for, unless `states` is told to stretch the table.
+The names of `Towers.state_dict()` are the canonical parameter names. One Block serves every transformer; towers differ
+in config fields, never in code. A tower is three steps that callers may also call separately: `states` (of every
+token), `pool` (select the token that the head reads), `proj`. Images must have the size of the position table, unless
+`states` is called with stretch=True.
 """
 
 import math
@@ -22,14 +22,14 @@ from cjkclip.parameters import shapes
 
 
 def first(states: Float[Tensor, "B L D"]) -> Float[Tensor, "B 1 D"]:
-    """The class token."""
+    """Return the class token."""
     return states[:, :1]
 
 
 def through(
     blocks: nn.ModuleList, x: Float[Tensor, "B L D"], keep: Bool[Tensor, "B 1 _ L"] | None, pick: Pick = None
 ) -> Float[Tensor, "B M D"]:
-    """Every block in turn, of which the last computes what `pick` takes alone. There may be none."""
+    """Apply every block in turn; the last computes only the tokens that `pick` selects. The list may be empty."""
     last = len(blocks) - 1
     for number, block in enumerate(blocks):
         x = block(x, keep, pick) if number == last else block(x, keep)
@@ -37,12 +37,12 @@ def through(
 
 
 def at(states: Float[Tensor, "B L D"], index: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
-    """Some tokens of each text."""
+    """Return the tokens of each text at `index`."""
     return states[torch.arange(len(states), device=states.device)[:, None], index]
 
 
 class VitTower(nn.Module):
-    """Patches to tokens, class token first, transformer, class token out, projection."""
+    """Vision transformer: patches to tokens after a class token, blocks, class token out, projection."""
 
     def __init__(self, config: Vit, embed: int) -> None:
         super().__init__()
@@ -56,15 +56,15 @@ class VitTower(nn.Module):
         self.proj = nn.Linear(config.width, embed, bias=False) if config.project else nn.Identity()
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B E"]:
-        """Un-normalised image features. The last block computes the class token alone."""
+        """Return un-normalised image features. The last block computes only the class token."""
         return self.proj(self.pool(self.states(pixels, pick=first)))
 
     def states(
         self, pixels: Float[Tensor, "B 3 h w"], stretch: bool = False, pick: Pick = None
     ) -> Float[Tensor, "B M D"]:
-        """The class token and every patch after the last block, or those that `pick` takes.
+        """Return the class token and every patch after the last block, or the tokens that `pick` selects.
 
-        `stretch`: positions are made to fit other sizes.
+        `stretch`: interpolate the positions to fit another image size.
         """
         x = self.patch(pixels)
         table = self._stretched(x.shape[2], x.shape[3]) if stretch else self.position.weight
@@ -74,11 +74,11 @@ class VitTower(nn.Module):
         return through(self.blocks, x, None, pick)
 
     def pool(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B D"]:
-        """The class token, normalised."""
+        """Return the class token, layer-normalised."""
         return self.ln_post(states[:, 0])
 
     def _stretched(self, rows: int, columns: int) -> Float[Tensor, "L D"]:
-        """The position table for so many patches, by bicubic interpolation."""
+        """The position table for this number of patches, by bicubic interpolation."""
         side = math.isqrt(self.position.num_embeddings - 1)
         if (rows, columns) == (side, side):
             return self.position.weight
@@ -88,7 +88,7 @@ class VitTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Causal transformer, read at the end-of-text token."""
+    """Causal transformer whose head reads the end-of-text token."""
 
     def __init__(self, config: Text, embed: int) -> None:
         super().__init__()
@@ -100,14 +100,14 @@ class TextTower(nn.Module):
         self.proj = nn.Linear(config.width, embed, bias=False) if config.project else nn.Identity()
 
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"] | None = None) -> Float[Tensor, "B E"]:
-        """Un-normalised text features. Pads need no mask: they follow the token that is read."""
+        """Return un-normalised text features. Padding needs no mask, since it follows the token that the head reads."""
         del mask
         end = self.end(ids)
         x = self.embed(ids)
         for block in self.blocks[:-1]:
             x = block(x)
-        seen = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]
-        x = self.blocks[-1](x, seen[:, None, None], partial(at, index=end[:, None]))
+        keep = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]
+        x = self.blocks[-1](x, keep[:, None, None], partial(at, index=end[:, None]))
         return self.proj(self.ln_final(x[:, 0]))
 
     def states(
@@ -116,28 +116,28 @@ class TextTower(nn.Module):
         mask: Int[Tensor, "B L"] | None = None,
         positions: Int[Tensor, "_ L"] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """Every token after the last block, normalised. No token sees where `mask` is 0."""
+        """Return every token after the last block, layer-normalised. No token attends to tokens where `mask` is 0."""
         x = self.embed(ids, positions)
         keep = None if mask is None else mask.bool()[:, None, None] & below(ids.shape[1], ids.device)
         return self.ln_final(through(self.blocks, x, keep))
 
     def embed(self, ids: Int[Tensor, "B L"], positions: Int[Tensor, "_ L"] | None = None) -> Float[Tensor, "B L D"]:
-        """Tokens and positions."""
+        """Return token embeddings plus position embeddings."""
         return self.token(ids) + (
             self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
         )
 
     def end(self, ids: Int[Tensor, "B L"]) -> Int[Tensor, "B"]:
-        """Where each text ends: the token that is read."""
+        """Return the index of the token of each text that the head reads: its end-of-text token."""
         return (ids if self.config.pool == "largest-id" else (ids == self.config.eot).int()).argmax(dim=1)
 
     def pool(self, states: Float[Tensor, "B L D"], ids: Int[Tensor, "B L"]) -> Float[Tensor, "B D"]:
-        """The token at the end of the text."""
+        """Return the token at the end of each text."""
         return at(states, self.end(ids)[:, None])[:, 0]
 
 
 class BertTower(nn.Module):
-    """Bidirectional transformer, read at its first token. Its dropouts are 0 unless a caller sets their `p`."""
+    """Bidirectional transformer whose head reads the first token. Dropouts are 0 unless a caller sets their `p`."""
 
     def __init__(self, config: Bert, embed: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class BertTower(nn.Module):
             self.proj = nn.Linear(config.width, embed, bias=config.head == "classify")
 
     def forward(self, ids: Int[Tensor, "B L"], mask: Int[Tensor, "B L"]) -> Float[Tensor, "B E"]:
-        """Un-normalised text features; `mask` is 1 where a token is kept."""
+        """Return un-normalised text features; `mask` is 1 for tokens and 0 for padding."""
         x = self.pool(self.states(ids, mask, pick=first))
         return x if self.proj is None else self.proj(x)
 
@@ -167,7 +167,7 @@ class BertTower(nn.Module):
         types: Int[Tensor, "_ L"] | None = None,
         pick: Pick = None,
     ) -> Float[Tensor, "B M D"]:
-        """Every token after the last block, or those that `pick` takes. For `ids`, vectors of tokens will do as well"""
+        """Return every token after the last block, or those that `pick` selects. `ids` may also be token embeddings."""
         table = self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
         table = table + (self.segment.weight[0] if types is None else self.segment(types))
         x = self.drop(self.ln_embed((ids if ids.is_floating_point() else self.token(ids)) + table))
@@ -175,13 +175,13 @@ class BertTower(nn.Module):
         return through(self.blocks, x, keep, pick)
 
     def pool(self, states: Float[Tensor, "B L D"], ids: Tensor | None = None) -> Float[Tensor, "B D"]:
-        """The first token, through the pooler where there is one."""
+        """Return the first token, through the pooler if the model has one."""
         del ids
         return states[:, 0] if self.pooler is None else torch.tanh(self.pooler(states[:, 0]))
 
 
 class Towers(nn.Module):
-    """Both towers and the logit scale (a logarithm, as published; None where the model has no such parameter)."""
+    """Both towers and logit_scale, which is a logarithm, as published, or None if the model has no such parameter."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Towers(nn.Module):
 
 
 def build(config: Model, params: Mapping[str, Tensor] | None = None) -> Towers:
-    """Towers of a config: with `params` (canonical names, every one of them) or freshly initialised.
+    """Build the towers of a config, with `params` (all canonical names) or newly initialised.
 
     Initial values follow OpenAI's CLIP: facts of its model code at commit d05afc4.
     """

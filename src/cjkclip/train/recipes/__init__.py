@@ -1,1 +1,1 @@
-"""Recipes of models that this project trains, one file each, as data."""
+"""Recipes of the models that this project trains, one file each, as data."""

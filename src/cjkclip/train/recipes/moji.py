@@ -1,6 +1,6 @@
-"""How the bundled model is made: its towers, its words, and its runs, small pictures first and larger ones after.
+"""The recipe of the bundled model: its towers, vocabulary and training runs, first with small images, then larger.
 
-Nothing here reads a file: `tools/moji_train.py` brings the pictures and the words together. Refuses nothing.
+Nothing here reads a file: `tools/moji_train.py` reads the images and the texts.
 """
 
 from dataclasses import dataclass, replace
@@ -12,8 +12,8 @@ from cjkclip.train.recipe import Recipe
 
 LANGUAGES = ("zh", "zh-Hant", "ja", "ko", "en")
 LOOKS = (("noto",), ("fluent", "fluent-colour"), ("noto-v1",), ("emojione",), ("fxemoji",))  # designs by hand
-TRIAL_DESIGN = "emojione"  # held out of trial runs, to choose by; the final run learns from it too
-NAME_SHARE = 0.6  # of the captions drawn are names, the others keywords; languages come equally often
+TRIAL_DESIGN = "emojione"  # held out of trial runs to compare settings; the final run trains on it too
+NAME_SHARE = 0.6  # share of names among the drawn captions, the others are keywords; all languages are equally frequent
 
 VOCABULARY = 3000
 RULES: BpeRules = replace(OPENAI, context=32)
@@ -73,15 +73,15 @@ _LEVEL = Recipe(
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One of the runs that follow each other; each goes on from the averaged weights of the one before."""
+    """One of the consecutive runs; each starts from the averaged weights of the one before."""
 
-    size: int  # side of the pictures, pixels
-    without: str | None  # a design that this run does not see
+    size: int  # image width and height, pixels
+    without: str | None  # a design excluded from this run
     recipe: Recipe
 
 
-# The first run does without the design that trials are measured on: it is their last one. The learning rate stays
-# level until the pictures are at their final size.
+# The first run excludes the design that trials are measured on, because it is also their last run. The learning rate
+# stays constant until the images have their final size.
 RUNS = (
     Run(size=64, without=TRIAL_DESIGN, recipe=_LEVEL),
     Run(size=64, without=None, recipe=replace(_LEVEL, augment=STRONG, steps=1500, warmup=20, seed=1)),
@@ -122,10 +122,10 @@ RUNS = (
         ),
     ),
 )
-AVERAGED = (4, 7, 8, 9)  # the model is the mean of the ends of these runs, counted from 1
+AVERAGED = (4, 7, 8, 9)  # the model is the mean of the results of these runs, counted from 1
 SIZE = RUNS[-1].size
 
-# words in an English name after which the mirror image shows another concept
+# words in an English name that mean that the mirror image shows another concept
 HANDED = {
     "left",
     "right",
@@ -143,7 +143,7 @@ HANDED_GROUPS = {"Symbols", "Flags"}  # signs, letters and digits
 
 
 def mirrors(name: str, group: str) -> bool:
-    """May the picture of an emoji be flipped left to right? By its English name and Unicode's group.
+    """Whether the image of an emoji may be flipped left to right, by its English name and Unicode's group.
 
     >>> mirrors("fox", "Animals & Nature"), mirrors("waxing crescent moon", "Travel & Places")
     (True, False)
@@ -152,7 +152,7 @@ def mirrors(name: str, group: str) -> bool:
 
 
 def model(vocabulary: int, size: int) -> Model:
-    """The towers for that many token ids and pictures of `size` pixels a side."""
+    """Return the config for `vocabulary` token ids and images of `size` pixels a side."""
     return Model(
         vision=ResNet(image_size=size, width=16, stages=(2, 3, 6, 3), heads=8),
         text=Text(
@@ -170,7 +170,7 @@ def model(vocabulary: int, size: int) -> Model:
         ),
         image=Image(
             size=size,
-            resize="squash",  # a photograph's sides matter more than its proportions: stretching is trained
+            resize="squash",  # the edges of a photograph matter more than its proportions: training stretches
             filter="bicubic",
             crop="floor",
             rgb="first",

@@ -1,4 +1,4 @@
-"""The gate of half precision: what "auto" becomes, what is remembered, and that nothing stale or broken is believed."""
+"""Half precision by itself: what "auto" becomes, what is remembered, and that nothing stale or broken is believed."""
 
 import dataclasses
 import errno
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import cjkclip
-from cjkclip import engines, gate, probes
+from cjkclip import engines, probes
 from cjkclip.cli.screen import Report
 from cjkclip.config import Model
 from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.machine import cache
 from cjkclip.parameters import shapes
+from cjkclip.precision import half
 from families import GOLDEN
 from test_engines import BERT, MODELS, random_params
 
@@ -54,9 +55,9 @@ class Rough:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[str, int]]:
-    """What the gate says for a model whose half precision is off by so much, and how many engines it built."""
+    """The precision chosen for a model whose half precision is off by so much, and how many engines it built."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(gate, "SMALL", 0)
+    monkeypatch.setattr(half, "SMALL", 0)
     monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
 
     def say(off: float, params: dict[str, np.ndarray] | None = None, model: Model = MODEL) -> tuple[str, int]:
@@ -68,7 +69,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tupl
 
         with monkeypatch.context() as patch:
             patch.setattr(engines, "build", build)
-            chosen = gate.precision(
+            chosen = half.precision(
                 model, params or random_params(MODEL), lambda: INPUTS, engine="openvino", device="cpu"
             )
         return chosen, len(built)
@@ -169,7 +170,7 @@ def test_the_first_look_is_said_once(tried: Callable[..., tuple[str, int]], capl
         tried(0.0)
         tried(0.0)
     assert [record.getMessage() for record in caplog.records] == [
-        "looking once at how exact bf16 is on this model, which takes some seconds"
+        "measuring how exact bf16 is for this model, once, which takes some seconds"
     ]
 
 
@@ -183,21 +184,21 @@ def test_the_command_line_says_it_when_it_begins(
         return {"image": 1.0}
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(gate, "SMALL", 0)
-    monkeypatch.setattr(gate, "measure", measure)
+    monkeypatch.setattr(half, "SMALL", 0)
+    monkeypatch.setattr(half, "measure", measure)
     monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     monkeypatch.setattr(ops_openvino, "computes_bf16", lambda: True)
     with Report("embed", as_json=False) as report:
         for _ in range(2):
             _ = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="openvino").engine
-    told = "looking once at how exact bf16 is on this model, which takes some seconds"
+    told = "measuring how exact bf16 is for this model, once, which takes some seconds"
     assert said == [f"cjkclip: note: {told}\n"]
     assert report.notes == [told]
     assert not logging.getLogger("cjkclip").handlers
 
 
 def test_old_records_are_dropped(tried: Callable[..., tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "MOST_RECORDS", 3)
+    monkeypatch.setattr(half, "MOST_RECORDS", 3)
     for value in range(5):
         params = random_params(MODEL)
         params["vision.cls"][0] = value
@@ -208,10 +209,10 @@ def test_old_records_are_dropped(tried: Callable[..., tuple[str, int]], monkeypa
 def test_small_models_and_machines_without_it_stay_exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     params = random_params(MODEL)
-    assert gate.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino", device="cpu") == "fp32"
-    monkeypatch.setattr(gate, "SMALL", 0)
+    assert half.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino", device="cpu") == "fp32"
+    monkeypatch.setattr(half, "SMALL", 0)
     monkeypatch.setattr(engines, "fast", lambda *_: None)
-    assert gate.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino", device="cpu") == "fp32"
+    assert half.precision(MODEL, params, lambda: pytest.fail("asked"), engine="openvino", device="cpu") == "fp32"
     assert records() == []
     assert cjkclip.load("moji").engine.precision == "fp32"
 
@@ -219,15 +220,15 @@ def test_small_models_and_machines_without_it_stay_exact(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("case", ["hf-clip-eos2", "rinna-clip"])
 def test_a_real_engine_goes_through_it(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(gate, "SMALL", 0)
+    monkeypatch.setattr(half, "SMALL", 0)
     monkeypatch.setattr(engines, "fast", lambda *_: "bf16")
     monkeypatch.setattr(ops_openvino, "computes_bf16", lambda: True)  # where it does not, both sides are float32
     clip = cjkclip.load(GOLDEN / case, engine="openvino")
     inputs = probes.inputs(clip.config, clip.tokenizer)
-    cosines = gate.measure(clip.config, clip.params, inputs, where=("openvino", "cpu"), fast="bf16")
+    cosines = half.measure(clip.config, clip.params, inputs, where=("openvino", "cpu"), fast="bf16")
     assert set(cosines) == {"image", "text"}
     assert all(0.9 < cosine <= 1.0001 for cosine in cosines.values())
-    decided = "bf16" if min(cosines.values()) >= gate.LEAST_COSINE else "fp32"
+    decided = "bf16" if min(cosines.values()) >= half.LEAST_COSINE else "fp32"
     assert clip.engine.precision == decided
 
 
@@ -248,4 +249,4 @@ def test_single_towers_are_probed_alone() -> None:
     text = Model(vision=None, text=BERT, image=None, embed=16, scale=None)
     assert probes.inputs(text, None).pixels is None
     params = {name: array for name, array in random_params(MODELS["bert-project"]).items() if name in shapes(text)}
-    assert set(gate.measure(text, params, probes.inputs(text, None), where=("numpy", "cpu"), fast="fp32")) == {"text"}
+    assert set(half.measure(text, params, probes.inputs(text, None), where=("numpy", "cpu"), fast="fp32")) == {"text"}

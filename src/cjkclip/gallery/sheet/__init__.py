@@ -1,18 +1,17 @@
 """The contact sheet: each query with its best pictures, their names and scores, as one picture to look at.
 
-Sizes are pixels. Text is drawn with faces that hold every one of its characters; where there is none, the
-English name stands in, or nothing. Refuses: sheets of no queries, and sheets too tall to be a picture.
+Sizes are pixels. Text is drawn with faces that have every one of its characters; if no font has them, the
+English name is drawn instead, or nothing.
 """
 
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
 from cjkclip.errors import InputError
-from cjkclip.gallery.fonts import Fonts, Run, open_face
+from cjkclip.gallery.sheet.fonts import Fonts
+from cjkclip.gallery.sheet.pen import Pen
 
 MARGIN, GAP, CARD, PICTURE, COLUMNS, LEAST = 48, 18, 188, 128, 6, 2  # LEAST: columns that a query has room for
 CARD_HEIGHT, HEADING, MOST_PIXELS, TALLEST = 242, 68, 150_000_000, 60_000
@@ -25,12 +24,11 @@ LANGUAGES = {
     "ko": "Korean",
     "en": "English",
 }
-_STRAIGHT = str.maketrans("‘’“”", "''\"\"")  # curly quotes are as wide as a Chinese character in Chinese fonts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """A picture that was found. `plain` is drawn where no font has the characters of `name`."""
+class SheetImage:
+    """A picture on the sheet. `plain` is drawn if no font has the characters of `name`."""
 
     picture: Image.Image
     name: str
@@ -39,12 +37,12 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A query and what it found, best first. A query by picture shows that picture, and `query` names it."""
+class SheetRow:
+    """A query and its pictures, best first. A query by picture shows that picture, and `query` names it."""
 
     query: str
     language: str
-    found: Sequence[Found]
+    found: Sequence[SheetImage]
     picture: Image.Image | None = None
     plain: str = ""
 
@@ -57,10 +55,12 @@ class Sheet:
     left_out: tuple[str, ...]
 
 
-def draw_sheet(rows: Sequence[Row], fonts: Fonts, tallest: int = TALLEST) -> Sheet:
-    """Draw the sheet, at most `tallest` pixels high. Raises InputError for nothing to draw and for far too much."""
+def draw_sheet(rows: Sequence[SheetRow], fonts: Fonts, tallest: int = TALLEST) -> Sheet:
+    """Draw the sheet, at most `tallest` pixels high. Raises InputError if it is empty or too tall."""
     if not rows or not any(row.found for row in rows):
-        raise InputError("the sheet has nothing to show: give at least one query that finds a picture")
+        raise InputError(
+            "the sheet has nothing to show; expected a query with a result: search a gallery that is not empty"
+        )
     columns = min(COLUMNS, max(len(row.found) for row in rows))
     wide = max(columns, LEAST)
     width = 2 * MARGIN + wide * CARD + (wide - 1) * GAP
@@ -68,11 +68,11 @@ def draw_sheet(rows: Sequence[Row], fonts: Fonts, tallest: int = TALLEST) -> She
     if width * height > MOST_PIXELS or height > tallest:
         other = ", or write .png, which may be taller" if tallest < TALLEST else ""
         raise InputError(
-            f"the sheet would be {width} x {height} pixels, expected a height of up to {tallest}: "
-            f"ask fewer queries, or a smaller k{other}"
+            f"the sheet would be {width} x {height} pixels; expected a height of up to {tallest}: "
+            f"use fewer queries, or a smaller k{other}"
         )
     image = Image.new("RGB", (width, height), PAPER)
-    pen, y = _Pen(image, fonts), MARGIN
+    pen, y = Pen(image, fonts), MARGIN
     for row in rows:
         _heading(pen, row, y, width - 2 * MARGIN)
         for i, found in enumerate(row.found):
@@ -82,11 +82,11 @@ def draw_sheet(rows: Sequence[Row], fonts: Fonts, tallest: int = TALLEST) -> She
     return Sheet(image=image, left_out=tuple(pen.left_out))
 
 
-def _height(row: Row, columns: int) -> int:
+def _height(row: SheetRow, columns: int) -> int:
     return HEADING + -(-len(row.found) // columns) * (CARD_HEIGHT + GAP) + 22
 
 
-def _heading(pen: "_Pen", row: Row, y: int, whole: int) -> None:
+def _heading(pen: Pen, row: SheetRow, y: int, whole: int) -> None:
     x, width = MARGIN, whole
     if row.picture is not None:
         pen.image.paste(_framed(row.picture, 56), (x, y - 4))
@@ -101,7 +101,7 @@ def _heading(pen: "_Pen", row: Row, y: int, whole: int) -> None:
     pen.write((x, y + 36), pen.shorten(text, 28, row.language, room), 28, row.language, INK)
 
 
-def _card(pen: "_Pen", found: Found, at: tuple[int, int], language: str, *, best: bool) -> None:
+def _card(pen: Pen, found: SheetImage, at: tuple[int, int], language: str, *, best: bool) -> None:
     x, y = at
     pen.image.paste(_rounded(CARD, CARD_HEIGHT, 18, best=best), at)
     side = (CARD - PICTURE) // 2
@@ -132,58 +132,3 @@ def _framed(picture: Image.Image, side: int) -> Image.Image:
     square = Image.new("RGB", (side, side), WHITE)
     square.paste(small, ((side - size[0]) // 2, (side - size[1]) // 2), small)
     return square
-
-
-class _Pen:
-    """Writes on one image, and remembers what it could not write."""
-
-    def __init__(self, image: Image.Image, fonts: Fonts) -> None:
-        self.image, self.fonts, self.draw = image, fonts, ImageDraw.Draw(image)
-        self.left_out: dict[str, None] = {}
-
-    def choose(self, text: str, plain: str, language: str) -> str:
-        """`text` where it can be drawn, else `plain`, else nothing."""
-        text = unicodedata.normalize("NFC", text)[:300]  # no card shows more
-        if language == "en":
-            text = text.translate(_STRAIGHT)
-        if self.fonts.runs(text, language) is not None:
-            return text
-        self.left_out[text] = None
-        plain = plain.translate(_STRAIGHT)
-        return plain if self.fonts.runs(plain, "en") is not None else ""
-
-    def width(self, text: str, size: int, language: str) -> float | int:
-        return sum(open_face(face, size).getlength(part) for part, face in self._runs(text, language))
-
-    def write(self, at: tuple[float | int, int], text: str, size: int, language: str, colour: str) -> None:
-        """Write on the baseline that starts at `at`; all faces of a text share it."""
-        x, y = at
-        for part, face in self._runs(text, language):
-            font = open_face(face, size)
-            self.draw.text((x, y), part, fill=colour, font=font, anchor="ls")
-            x += font.getlength(part)
-
-    def shorten(self, text: str, size: int, language: str, width: float | int) -> str:
-        """`text`, or as much of its beginning as fits before an ellipsis."""
-        if self.width(text, size, language) <= width:
-            return text
-        chinese_or_japanese = language in {"zh", "zh-Hant", "ja"} and self.fonts.runs("…", language)
-        dots = "…" if chinese_or_japanese else "..."
-        return text[: self._fitting(text, size, language, width - self.width(dots, size, language))].rstrip() + dots
-
-    def wrap(self, text: str, size: int, language: str, width: int) -> list[str]:
-        """`text` on one line or two: broken at a space where there is one, the second line shortened."""
-        if self.width(text, size, language) <= width:
-            return [text]
-        fits = max(1, self._fitting(text, size, language, width))
-        space = text.rfind(" ", 0, fits + 1)
-        cut = space if space > 0 else fits
-        return [text[:cut].rstrip(), self.shorten(text[cut:].lstrip(), size, language, width)]
-
-    def _fitting(self, text: str, size: int, language: str, width: float | int) -> int:
-        """How many characters of the beginning fit."""
-        lengths = range(1, len(text) + 1)
-        return bisect_right(lengths, width, key=lambda n: self.width(text[:n], size, language))
-
-    def _runs(self, text: str, language: str) -> list[Run]:
-        return self.fonts.runs(text, language) or []

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cjkclip import checkpoints
-from cjkclip.compat.transformers.configuration import PretrainedConfig, config_record, places
-from cjkclip.compat.transformers.models import (
+from cjkclip.compat.transformers.configs.configuration import PretrainedConfig, config_record, places
+from cjkclip.compat.transformers.models.clip import (
     ChineseCLIPModel,
     ChineseCLIPTextModel,
     ChineseCLIPVisionModel,
@@ -17,8 +17,8 @@ from cjkclip.compat.transformers.models import (
     CLIPTextModel,
     CLIPVisionModel,
 )
-from cjkclip.compat.transformers.pretrained import HARMLESS, PreTrainedModel, opened
-from cjkclip.compat.transformers.vision_text import VisionTextModel
+from cjkclip.compat.transformers.models.pretrained import HARMLESS, PreTrainedModel, opened
+from cjkclip.compat.transformers.models.vision_text import VisionTextModel
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.errors import InputError
 

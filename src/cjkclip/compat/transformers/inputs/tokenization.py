@@ -16,8 +16,8 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 
 from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
-from cjkclip.compat.transformers.batches import BatchEncoding
-from cjkclip.compat.transformers.rows import read_rows
+from cjkclip.compat.transformers.inputs.batches import BatchEncoding
+from cjkclip.compat.transformers.inputs.rows import read_rows
 from cjkclip.errors import InputError
 from cjkclip.text import check_texts
 from cjkclip.text.bpe import Bpe

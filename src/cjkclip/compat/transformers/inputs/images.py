@@ -16,7 +16,7 @@ import PIL.Image
 from cjkclip import config
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD
 from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
-from cjkclip.compat.transformers.batches import BatchFeature
+from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.image import load_pixels
 from cjkclip.image.steps import Steps, prepare

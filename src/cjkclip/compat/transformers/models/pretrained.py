@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from cjkclip import checkpoints, parameters
 from cjkclip.checkpoints import Found, weights
 from cjkclip.checkpoints.weights.tensors import dtype_of
-from cjkclip.compat.transformers.configuration import PretrainedConfig, config_record, places
-from cjkclip.compat.transformers.tree import Branch
+from cjkclip.compat.transformers.configs.configuration import PretrainedConfig, config_record, places
+from cjkclip.compat.transformers.models.tree import Branch
 from cjkclip.config import Model
 from cjkclip.engines.torch.blocks import Attention
 from cjkclip.engines.torch.towers import Towers, build

@@ -1,8 +1,10 @@
 """Fonts for drawing Chinese, Japanese, Korean and English, found on this computer and checked by character.
 
-A text is cut into runs, each with a face whose own character map holds every character of the run. The face
-for a Japanese text draws Japanese forms, the one for a Chinese text Chinese forms, where there are both.
-Refuses: to draw a character that no face has. No empty boxes: the caller hears which text cannot be drawn.
+A text is cut into runs, each with a face that draws every character of the run. The face for a Japanese text
+draws Japanese forms, the one for a Chinese text Chinese forms, where there are both. A face has a character if it
+draws it differently from a code point that no font has. Bitmap-only fonts (most colour emoji) are left out, since
+FreeType opens them at their own sizes only.
+There are no empty boxes: the caller learns which text cannot be drawn.
 """
 
 import os
@@ -12,15 +14,13 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from cjkclip.errors import InputError
-from cjkclip.gallery.fontfile import Face, read_faces
-
-Run = tuple[str, Face | None]  # None: the face built into Pillow, printable ASCII only
 
 ADVICE = (
     "no font here has the characters. Debian, Ubuntu: apt install fonts-noto-cjk; "
@@ -28,7 +28,7 @@ ADVICE = (
     "or name a font file: CJKCLIP_FONT=/path/to/font.ttc"
 )
 
-# How the families drawn for one language call themselves, the better known first.
+# Names of the font families drawn for one language, the better known first.
 _FAMILIES = {
     "zh": "cjk sc|sans sc|han sans (sc|cn)|pingfang sc|hiragino sans gb|yahei|wenquanyi|simhei|heiti sc",
     "zh-Hant": "cjk (tc|hk)|sans (tc|hk)|han sans (tc|tw|hc|hk)|pingfang (tc|hk)|jhenghei|heiti tc|mingliu",
@@ -46,8 +46,70 @@ _PLAIN = {"", "regular", "book", "normal", "roman", "w3", "w4", "medium"}
 _ODD = re.compile(r"serif|mono|mincho|myeongjo|song|ming|coding|fallback", re.IGNORECASE)
 
 
+PROBE = 41  # pixels at which a face is examined: a size that no bitmap font has
+_UNASSIGNED, _NOT_A_CHARACTER = "\U00050000", "\U0010ffff"  # code points that no font for reading has
+_BLANK = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")  # printable characters that have no ink
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """One face of a font file; `index` is its place in a collection."""
+
+    path: Path
+    index: int
+    family: str
+    style: str
+
+    def has(self, char: str) -> bool:
+        """Whether the face draws `char` itself, and not the glyph for missing characters."""
+        return _has(self, char)
+
+
+Run = tuple[str, Face | None]  # None: the face built into Pillow, printable ASCII only
+
+
+def read_faces(path: Path) -> list[Face]:
+    """Return the faces of a font file. Raises InputError if FreeType opens none at every size."""
+    found: list[Face] = []
+    for index in range(256):
+        try:
+            font = _freetype(path, PROBE, index)
+            missing = _drawn(font, _UNASSIGNED)
+        except OSError as error:
+            if index == 0:
+                raise InputError(
+                    f"{str(path)!r} cannot be drawn with ({error}): use a TrueType or OpenType font with outlines"
+                ) from error
+            break
+        family, style = font.getname()
+        if missing == _drawn(font, _NOT_A_CHARACTER):  # a last-resort font draws a sign for every code point
+            found.append(Face(path=path, index=index, family=family or path.stem, style=style or ""))
+    return found
+
+
+@lru_cache(maxsize=1 << 15)
+def _has(face: Face, char: str) -> bool:
+    try:
+        glyph = _drawn(open_face(face, PROBE), char)
+    except OSError:  # damaged
+        return False
+    has_ink = bool(glyph.strip(b"\0"))  # colour glyphs without an outline have none
+    return glyph != _missing(face) and (has_ink or char in _BLANK)
+
+
+@lru_cache(maxsize=256)
+def _missing(face: Face) -> bytes:
+    return _drawn(open_face(face, PROBE), _UNASSIGNED)
+
+
+def _drawn(font: ImageFont.FreeTypeFont, char: str) -> bytes:
+    canvas = Image.new("L", (3 * PROBE, 3 * PROBE))  # marks are drawn left of their place
+    ImageDraw.Draw(canvas).text((PROBE, PROBE), char, fill=255, font=font)
+    return canvas.tobytes()
+
+
 def _is_likely(file: Path) -> bool:
-    """Does its name promise CJK? macOS tells names in parts, a letter and its marks."""
+    """Whether a file name promises CJK. macOS returns names decomposed, a letter and its marks."""
     return _LIKELY.search(unicodedata.normalize("NFC", file.name)) is not None
 
 
@@ -64,11 +126,11 @@ class Fonts:
         self._orders: dict[str, list[Face]] = {}
 
     def __repr__(self) -> str:
-        """How many faces and files there are to choose from."""
+        """Return the numbers of faces and files."""
         return f"<Fonts: {len(self.named) + len(self._likely)} likely faces, {len(self._rest)} other files>"
 
     def faces(self, language: str) -> Iterator[Face]:
-        """Faces in the order they are tried for `language`."""
+        """Yield faces in the order of preference for `language`."""
         if language not in self._orders:
             by_rank = partial(_rank, language=language)
             self._orders[language] = [*sorted(self.named, key=by_rank), *sorted(self._likely, key=by_rank)]
@@ -77,7 +139,7 @@ class Fonts:
             yield from _faces(file)
 
     def runs(self, text: str, language: str = "en") -> list[Run] | None:
-        """`text` in runs of one face, None when some character has no face (Hangul composed)."""
+        """Return `text` in runs of one face, or None if a character has no face. Hangul is composed."""
         text = " ".join(re.sub("[\ufe00-\ufe0f]", "", unicodedata.normalize("NFC", text)).split())
         if not text.isprintable():
             return None
@@ -88,54 +150,50 @@ class Fonts:
         for face in self.faces(language):
             if not left:
                 break
-            if (covered := {char for char in left if face.has(char)}) and _draws(face):
+            if covered := {char for char in left if face.has(char)}:
                 used.append(face)
                 left -= covered
         return _cut(text, used) if all(char.isascii() for char in left) else None
 
 
 def find_fonts(folders: Iterable[Path] | None = None) -> Fonts:
-    """The fonts of this computer, or those under `folders`; `CJKCLIP_FONT` names files to be tried first.
+    """Return the fonts of this computer, or those under `folders`; files in `CJKCLIP_FONT` come first.
 
-    Raises InputError when `CJKCLIP_FONT` names something that is no font.
+    Raises InputError if `CJKCLIP_FONT` names a file that is missing or not a font.
     """
     named = [Path(name) for name in os.environ.get("CJKCLIP_FONT", "").split(os.pathsep) if name]
     for file in named:
         if not file.is_file():
-            raise InputError(f"CJKCLIP_FONT names {str(file)!r}, which is no file: name a .ttf, .otf or .ttc file")
+            raise InputError(f"CJKCLIP_FONT names {str(file)!r}, which does not exist: name a .ttf, .otf or .ttc file")
     files = _files(_usual_folders() if folders is None else folders)
-    found = Fonts(list(dict.fromkeys([*files, *(_fontconfig() if folders is None else [])])), first=named)
-    for face in found.named:
-        if not _draws(face):
-            raise InputError(f"CJKCLIP_FONT names {str(face.path)!r}, which FreeType cannot open: name another font")
-    return found
+    return Fonts(list(dict.fromkeys([*files, *(_fontconfig() if folders is None else [])])), first=named)
 
 
 def open_face(face: Face | None, size: int) -> ImageFont.FreeTypeFont:
-    """The face at `size` pixels, upright and of ordinary weight where it can vary; None: Pillow's own."""
+    """Open the face at `size` pixels, of regular weight if it is variable; None: Pillow's own."""
     if face is None:
         built_in = ImageFont.load_default(size)
         if not isinstance(built_in, ImageFont.FreeTypeFont):
             raise InputError("this Pillow was built without FreeType and cannot draw text: reinstall pillow")
         return built_in
-    return _open(face.path, face.index, face.variable, size)
+    return _open(face.path, face.index, size)
 
 
 @lru_cache(maxsize=64)
-def _open(path: Path, index: int, variable: bool, size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.truetype(path, size, index=index, layout_engine=ImageFont.Layout.BASIC)
-    if variable and b"Regular" in font.get_variation_names():  # a variable font may start at its thinnest
+def _open(path: Path, index: int, size: int) -> ImageFont.FreeTypeFont:
+    font = _freetype(path, size, index)
+    try:
+        names = font.get_variation_names()
+    except OSError:  # not a variable font
+        return font
+    if b"Regular" in names:  # a variable font may start at its thinnest
         font.set_variation_by_name("Regular")
     return font
 
 
-def _draws(face: Face) -> bool:
-    """Can its letters be drawn? A font may have a good table of characters and be damaged elsewhere."""
-    try:
-        open_face(face, 16).getlength("A")
-    except OSError:
-        return False
-    return True
+def _freetype(path: Path, size: int, index: int) -> ImageFont.FreeTypeFont:
+    """Open this file; `ImageFont.truetype` would look for another of its name if FreeType refused it."""
+    return ImageFont.FreeTypeFont(path, size, index, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _cut(text: str, faces: Sequence[Face]) -> list[Run]:
@@ -150,7 +208,7 @@ def _cut(text: str, faces: Sequence[Face]) -> list[Run]:
 
 
 def _rank(face: Face, language: str) -> tuple[int, bool, bool]:
-    """Own language, then another of the four, then general; sans and regular before the others."""
+    """Sort by language (own, another of the four, general), then sans and regular before the others."""
     family = face.family.lower()
     place = 0 if re.search(_FAMILIES.get(language, _FAMILIES["zh"]), family) else 1
     if place and not any(re.search(pattern, family) for pattern in _FAMILIES.values()):
@@ -159,7 +217,7 @@ def _rank(face: Face, language: str) -> tuple[int, bool, bool]:
 
 
 def _faces(file: Path) -> list[Face]:
-    """The faces of a file found by chance: one that cannot be read has none."""
+    """Return the faces of a file; none if it cannot be drawn with, since nobody named it."""
     try:
         return read_faces(file)
     except InputError:
@@ -194,7 +252,7 @@ def _usual_folders() -> list[Path]:
 
 
 def _fontconfig() -> list[Path]:
-    """What fontconfig knows, where there is one: it finds fonts in folders of its own."""
+    """Return the files that fontconfig lists, if it is installed: it knows further directories."""
     program = shutil.which("fc-list")
     if program is None:
         return []

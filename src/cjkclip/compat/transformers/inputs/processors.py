@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
-from cjkclip.compat.transformers.batches import BatchFeature
-from cjkclip.compat.transformers.images import (
+from cjkclip.compat.transformers.inputs.batches import BatchFeature
+from cjkclip.compat.transformers.inputs.images import (
     CALL,
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
     FamilyImageProcessor,
 )
-from cjkclip.compat.transformers.rows import OPTIONS
-from cjkclip.compat.transformers.tokenization import PreTrainedTokenizer
-from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer
+from cjkclip.compat.transformers.inputs.rows import OPTIONS
+from cjkclip.compat.transformers.inputs.tokenization import PreTrainedTokenizer
+from cjkclip.compat.transformers.inputs.tokenizers import BertTokenizer, CLIPTokenizer
 from cjkclip.errors import InputError, OptionError
 
 ImageProcessor = CLIPImageProcessor | FamilyImageProcessor

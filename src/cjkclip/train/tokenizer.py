@@ -1,9 +1,7 @@
-"""Training a CLIP-style byte-pair vocabulary from captions.
+"""Train a CLIP-style byte-pair vocabulary on captions.
 
-The ids are laid out as OpenAI's: 512 byte symbols, one per merge, start, end. No text can be unknown, and the
-end token is the largest id, which the pooling of published CLIP configurations relies on.
-
-Refuses: vocabularies too small for the bytes, and texts that are no strings.
+The ids have OpenAI's order: 512 byte symbols, one per merge, start, end. No text can be unknown, and the end token
+is the largest id, which the pooling of published CLIP configurations relies on.
 """
 
 import json
@@ -18,10 +16,10 @@ from cjkclip.text.clean import clean
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, rules: BpeRules, *, min_frequency: int = 2) -> Bpe:
-    """Learn merges from `texts`, each used as often as it is given, until there are `vocab_size` ids.
+    """Learn merges from `texts`, repeated ones counted each time, until there are `vocab_size` ids.
 
-    Fewer ids come out when no pair of symbols is left that occurs `min_frequency` times. The same texts in
-    any order give the same vocabulary. Raises InputError if `vocab_size` leaves no room for a merge.
+    The result has fewer ids if no remaining pair of symbols occurs `min_frequency` times. The same texts in any
+    order give the same vocabulary. Raises InputError if `vocab_size` leaves no room for a merge.
     """
     from tokenizers import trainers
 
@@ -38,9 +36,9 @@ def train_bpe(texts: Iterable[str], vocab_size: int, rules: BpeRules, *, min_fre
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 2,
         min_frequency=min_frequency,
-        # given as specials, the byte symbols get their ids first and in order: ties between pairs go by id,
-        # and the trainer would number the word-end symbols in the order of a hash table, which changes from
-        # run to run
+        # As special tokens, the byte symbols get the first ids, in order. Ties between pairs are broken by id, and
+        # the trainer would otherwise number the word-end symbols in the order of a hash table, which differs from
+        # run to run.
         special_tokens=base,
         end_of_word_suffix=END,
         show_progress=False,

@@ -22,7 +22,7 @@ from cjkclip.checkpoints.formats.transformers import (
     text_json,
     vision_json,
 )
-from cjkclip.compat.transformers.configuration import Fields, PretrainedConfig
+from cjkclip.compat.transformers.configs.configuration import Fields, PretrainedConfig
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.errors import LayoutError
 

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 from cjkclip.clip import Clip
 from cjkclip.compat.sources import IGNORED, LOAD, known, loaded, resolved
-from cjkclip.compat.transformers.images import (
+from cjkclip.compat.transformers.inputs.images import (
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
     FamilyImageProcessor,
     read_record,
 )
-from cjkclip.compat.transformers.processors import ChineseCLIPProcessor, CLIPProcessor, ImageProcessor
-from cjkclip.compat.transformers.tokenization import SPIECE, PreTrainedTokenizer
-from cjkclip.compat.transformers.tokenizers import BertTokenizer, CLIPTokenizer, SentencePieceTokenizer
+from cjkclip.compat.transformers.inputs.processors import ChineseCLIPProcessor, CLIPProcessor, ImageProcessor
+from cjkclip.compat.transformers.inputs.tokenization import SPIECE, PreTrainedTokenizer
+from cjkclip.compat.transformers.inputs.tokenizers import BertTokenizer, CLIPTokenizer, SentencePieceTokenizer
 from cjkclip.errors import FactsError
 from cjkclip.text.bpe import Bpe
 from cjkclip.text.files import read_json

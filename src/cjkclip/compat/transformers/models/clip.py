@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cjkclip.compat.transformers import configs
-from cjkclip.compat.transformers.configuration import PretrainedConfig
-from cjkclip.compat.transformers.outputs import ChineseCLIPOutput, CLIPOutput, ModelOutput
-from cjkclip.compat.transformers.pretrained import Flags, PreTrainedModel
-from cjkclip.compat.transformers.towers import (
+from cjkclip.compat.transformers.configs import clip as configs
+from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
+from cjkclip.compat.transformers.models.outputs import ChineseCLIPOutput, CLIPOutput, ModelOutput
+from cjkclip.compat.transformers.models.pretrained import Flags, PreTrainedModel
+from cjkclip.compat.transformers.models.towers import (
     ChineseCLIPTextModel,
     ChineseCLIPVisionModel,
     CLIPTextModel,
@@ -26,9 +26,9 @@ from cjkclip.compat.transformers.towers import (
     Output,
     Tower,
 )
+from cjkclip.engines.torch.loss import contrastive
 from cjkclip.engines.torch.towers import Towers, VitTower
 from cjkclip.errors import InputError
-from cjkclip.train.loss import contrastive
 
 __all__ = [
     "CLIPModel",

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from cjkclip.checkpoints import Found, saving
-from cjkclip.compat.transformers import configs, inputs
-from cjkclip.compat.transformers.configuration import PretrainedConfig
-from cjkclip.compat.transformers.models import Joint
-from cjkclip.compat.transformers.outputs import BaseModelOutputWithPooling
-from cjkclip.compat.transformers.pretrained import Flags, arrays, recorded
-from cjkclip.compat.transformers.towers import Output
+from cjkclip.compat.transformers.configs import clip as configs
+from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
+from cjkclip.compat.transformers.models import checks as inputs
+from cjkclip.compat.transformers.models.clip import Joint
+from cjkclip.compat.transformers.models.outputs import BaseModelOutputWithPooling
+from cjkclip.compat.transformers.models.pretrained import Flags, arrays, recorded
+from cjkclip.compat.transformers.models.towers import Output
 from cjkclip.engines.torch.resnet import ResNetTower
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
 from cjkclip.errors import InputError, LayoutError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.compat.sources import known
-from cjkclip.compat.transformers.tokenization import SPIECE, UNLIMITED, PathLike, PreTrainedTokenizer
+from cjkclip.compat.transformers.inputs.tokenization import SPIECE, UNLIMITED, PathLike, PreTrainedTokenizer
 from cjkclip.errors import InputError
 from cjkclip.text import bpe_files, wordpiece_files
 from cjkclip.text.bpe import HF, Bpe

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from cjkclip.checkpoints import Found
 from cjkclip.checkpoints.formats.bert import bert_rows
 from cjkclip.checkpoints.formats.transformers import text_rows, vision_rows
-from cjkclip.compat.transformers import configs, inputs
-from cjkclip.compat.transformers.configuration import PretrainedConfig
-from cjkclip.compat.transformers.outputs import (
+from cjkclip.compat.transformers.configs import clip as configs
+from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
+from cjkclip.compat.transformers.models import checks as inputs
+from cjkclip.compat.transformers.models.outputs import (
     BaseModelOutputWithPooling,
     CLIPTextModelOutput,
     CLIPVisionModelOutput,
     ModelOutput,
 )
-from cjkclip.compat.transformers.pretrained import Flags, PreTrainedModel, Seen, attentions, recorded
-from cjkclip.compat.transformers.tree import Branch, plant
+from cjkclip.compat.transformers.models.pretrained import Flags, PreTrainedModel, Seen, attentions, recorded
+from cjkclip.compat.transformers.models.tree import Branch, plant
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.engines.torch.blocks import PostBlock
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower

@@ -1,0 +1,1 @@
+"""transformers' tokenizers, image processors and processors."""

@@ -1,0 +1,1 @@
+"""transformers' models, over the towers of engines/torch."""

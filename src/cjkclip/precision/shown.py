@@ -1,0 +1,62 @@
+"""Inputs that a model is calibrated on, and others that it is judged by: built-in ones, or the caller's own."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cjkclip import probes
+from cjkclip.config import Model
+from cjkclip.errors import InputError
+from cjkclip.image import Picture, load_pixels
+from cjkclip.probes import Inputs
+from cjkclip.text import Tokenizer
+
+FEWEST = 16  # images, or texts, that the caller has to pass to calibrate on them
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """Inputs for calibration and, separate from them, inputs for judging."""
+
+    calibration: Inputs
+    judged: Inputs  # its texts name the first `drawings` images, in order, one language after the other
+    drawings: int
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSource:
+    """The origin of the inputs: the package, or the caller's own images and texts."""
+
+    tokenizer: Tokenizer | None
+    languages: Sequence[str]
+    pictures: Sequence[Picture] = ()
+    texts: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raise InputError if the caller passed too few inputs."""
+        for own in (self.pictures, self.texts):
+            if own and len(own) < FEWEST:
+                raise InputError(
+                    f"got {len(own)} inputs to calibrate int8 on, expected at least {FEWEST} or none: pass more images "
+                    "or texts like yours to Clip.quantize, or quantize() to use the built-in ones"
+                )
+
+    def shown(self, config: Model) -> Shown:
+        """Return the inputs; every fourth of the caller's own images is used for judging."""
+        own, others = [p for i, p in enumerate(self.pictures) if i % 4 < 3], list(self.pictures[3::4])
+        judged, drawings = probes.judging(config, self.tokenizer, self.languages, others)
+        calibration = probes.calibration(config, self.tokenizer, self.languages, (own, self.texts))
+        return Shown(calibration=calibration, judged=judged, drawings=drawings)
+
+    def digest(self, config: Model) -> str:
+        """Digest of everything that the inputs depend on besides this package and the config.
+
+        It does not render the built-in images. It opens the caller's images and tokenizes the built-in sentences.
+        """
+        digest = hashlib.sha256(repr((tuple(self.languages), tuple(self.texts), len(self.pictures))).encode())
+        if self.pictures and config.image is not None:
+            digest.update(load_pixels(self.pictures, config.image).tobytes())
+        if self.tokenizer is not None:
+            tokens = self.tokenizer(probes.sentences())
+            digest.update(tokens.ids.tobytes() + tokens.mask.tobytes())
+        return digest.hexdigest()
