@@ -7,12 +7,13 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 LINTED := src tests tools bench
-# tests without other people's CLIPs, which ask for newer versions
-OLDEST := architecture bfloat16 clip cli convert embed engines families gallery hub hub_broken hub_progress image kept \
-	layouts memory metrics modelscope pixels sheet text text_files train unigram weights weights_flax weights_hdf5 wordpiece
+# tests without other people's CLIPs, which ask for newer versions, and without tools that only developers have
+OLDEST := architecture bfloat16 clip cli cli_bad cli_bench cli_inputs cli_screen convert demo embed engines families \
+	finetune gallery hub hub_broken hub_progress hub_url image kept layouts memory metrics modelscope pixels sheet text \
+	text_files train unigram weights weights_flax weights_hdf5 wordpiece
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hub test-gpu test-oldest test-nightly check format lint types contracts fix bench moji install install-dev clean
+.PHONY: help demo test test-hub test-gpu test-oldest test-nightly resolve check format lint types contracts fix bench moji install install-dev clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ test-oldest: .venv-oldest/ready  ## what users run, with the least versions that
 
 test-nightly: .venv/dev  ## the tests that take many minutes: more than 20,000 spoilt files
 	@$(PYTEST) -m nightly -s
+
+resolve: .venv/dev  ## whether pip can install it on each Python and system (asks PyPI, about 20 minutes)
+	@.venv/bin/python tools/resolve_check.py
 
 check: format lint types contracts  ## formatting, lint, types, import contracts
 
@@ -63,7 +67,7 @@ moji: .venv/dev  ## rebuild the bundled pictures, captions and model from their 
 	.venv/bin/python -m tools.moji_golden
 	.venv/bin/python -m tools.moji_train --evaluate
 
-install: .venv/base  ## .venv with cjkclip alone
+install: .venv/base  ## .venv with cjkclip and, where it has a release, OpenVINO
 
 install-dev: .venv/dev  ## .venv with everything that tests and checks need
 
@@ -77,12 +81,13 @@ clean:  ## remove .venv, caches and what demo and bench wrote
 	@echo "making .venv"; $(PYTHON) -m venv .venv && touch $@
 
 .venv/base: pyproject.toml constraints.txt | .venv/python
-	@echo "installing cjkclip into .venv"; $(PIP) --editable . && touch $@
+	@echo "installing cjkclip into .venv"; $(PIP) --editable '.[openvino]' || { $(PIP) --editable . && \
+	echo "OpenVINO has no release for this system (see above): cjkclip runs without it, more slowly"; } && touch $@
 
 .venv-oldest/ready: pyproject.toml constraints-oldest.txt
 	@echo "installing the oldest versions into .venv-oldest"; $(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
-	--editable '.[train,h5]' beartype hypothesis pytest safetensors && touch $@
+	--editable '.[openvino,rinna,train,h5]' beartype hypothesis pytest safetensors && touch $@
 
 .venv/dev: pyproject.toml constraints.txt requirements-peers.txt | .venv/base
 	@echo "installing the development tools and torch into .venv"; $(PIP) --editable '.[dev]'

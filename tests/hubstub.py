@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from huggingface_hub import utils
+
 SHA = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = bytes(range(256)) * 4096  # 1 MiB: more than one chunk of any client
 REPOSITORIES = {
@@ -56,6 +58,11 @@ for name in sys.argv[1:]:
 print(json.dumps(answers))
 """
 Answer = tuple[str, str, list[str]]
+
+
+def close_session() -> None:
+    """Make huggingface_hub read its environment anew at the next request, whatever its version calls this."""
+    (getattr(utils, "close_session", None) or utils.reset_sessions)()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def sha256(body: bytes) -> str:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import cjkclip
 from cjkclip import moji
 from cjkclip.cli import app
 from cjkclip.cli.screen import safe
 from cjkclip.gallery import Gallery
+from runner import invoke
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"
@@ -40,9 +40,9 @@ FLAGS = {
 }
 
 
-def run(*args: str | Path, typed: str | None = None) -> Result:
+def run(*args: str | Path, typed: str | None = None) -> Any:
     """What a person would get for these words, in this process."""
-    return CliRunner(env={"COLUMNS": "100"}).invoke(app, [str(arg) for arg in args], input=typed)
+    return invoke([str(arg) for arg in args], typed=typed, env={"COLUMNS": "100"})
 
 
 def answer(*args: str | Path, code: int = 0, typed: str | None = None) -> dict[str, Any]:

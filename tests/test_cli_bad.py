@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.test_cli import MODEL, TINY, answer, program, run
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from cjkclip import moji
-from cjkclip.cli import app
+from runner import invoke
 
 GOOD = TINY / "images" / "a.png"
 
@@ -295,4 +295,4 @@ def test_the_reader_has_gone(flags: list[str]) -> None:
 
 
 def test_runner_and_program_agree() -> None:
-    assert CliRunner().invoke(app, ["models", "--json"]).stdout_bytes == program("models", "--json").stdout
+    assert invoke(["models", "--json"]).stdout_bytes == program("models", "--json").stdout

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from tests.test_cli import IMAGES, MODEL, ROOT, answer, run
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from cjkclip.cli import app
 from cjkclip.errors import MESSAGE, ImageError, InputError
+from runner import invoke
 
 
 def narrow(columns: int | None, *args: str | Path) -> Result:
     """A run where the terminal is so wide; None: in a pipe, with nothing said."""
     env = {"COLUMNS": None if columns is None else str(columns)}
-    return CliRunner(env=env).invoke(app, [str(arg) for arg in args])
+    return invoke([str(arg) for arg in args], env=env)
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100, 120, 200, None])

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 
 import cjkclip
@@ -13,7 +14,7 @@ from cjkclip.engines import build
 from cjkclip.engines.functional import image_tower, text_tower
 from cjkclip.engines.numpy import NumpyOps
 from cjkclip.errors import FactsError
-from families import ENGINES, FAMILIES, QUICK, Case
+from families import ENGINES, FAMILIES, GOLDEN, QUICK, Case
 
 WHOLE = [case for case in FAMILIES if case.towers == "both"]
 SEEING = [case for case in FAMILIES if case.towers != "text"]
@@ -106,7 +107,11 @@ def test_unit_features_and_logits_equal_the_original(case: Case, engine: str) ->
 @rows([case for case in SEEING if not case.golden])
 def test_pixels_equal_the_original_to_the_bit(case: Case) -> None:
     got = case.load().preprocess(case.pictures, published=True)
-    np.testing.assert_array_equal(got, case.expected()["pixel_values"])
+    expected = case.expected()["pixel_values"]
+    with np.load(GOLDEN / "pixels" / "pillow12_families.npz") as older:  # see tests/test_pixels.py
+        if PIL.__version__ < "13" and case.name in older:
+            expected = older[case.name]
+    np.testing.assert_array_equal(got, expected)
 
 
 @rows([case for case in READING if not case.golden])

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from typer.testing import CliRunner
 
 import cjkclip
 from cjkclip.checkpoints import saving
-from cjkclip.cli import app
 from cjkclip.errors import InputError
 from cjkclip.train import Recipe, finetune, read_pairs
 from drawn import OFF
+from runner import invoke
 
 START = "moji"
 COLOURS = ("red", "green", "blue", "white")
@@ -148,14 +147,14 @@ def test_pairs_without_a_wrong_answer_are_refused(tmp_path: Path, text: str) -> 
 @pytest.mark.parametrize("wrong", [["--lr", "nan"], ["--lr", "-1"], ["--lr", "inf"]])
 def test_train_tells_a_rate_that_cannot_work(tmp_path: Path, wrong: list[str]) -> None:
     command = ["train", str(pairs_file(tmp_path)), "-o", str(tmp_path / "out"), *wrong]
-    done = CliRunner().invoke(app, command)
+    done = invoke(command)
     assert (done.exit_code, done.stdout) == (4, "")
     assert "recipe: lr is" in done.stderr
 
 
 @pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--batch", "1"], ["--steps", "0"]])
 def test_train_takes_no_count_that_cannot_work(tmp_path: Path, wrong: list[str]) -> None:
-    done = CliRunner().invoke(app, ["train", str(pairs_file(tmp_path)), "-o", str(tmp_path / "out"), *wrong])
+    done = invoke(["train", str(pairs_file(tmp_path)), "-o", str(tmp_path / "out"), *wrong])
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"Invalid value for '{wrong[0]}'" in done.stderr
 

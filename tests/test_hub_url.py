@@ -5,14 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
-from huggingface_hub.utils import close_session
 
 import cjkclip
 from cjkclip.checkpoints.families import find_release
 from cjkclip.checkpoints.hub import Where, locate
 from cjkclip.errors import HubError, ModelNotFoundError
 from families import FAMILIES, GOLDEN
-from hubstub import WEIGHTS, Stub, sha256
+from hubstub import WEIGHTS, Stub, close_session, sha256
 
 RIGHT, OTHER = sha256(WEIGHTS), "0" * 64
 
@@ -37,6 +36,7 @@ def test_a_file_is_fetched_once_and_resumed(server: Stub, tmp_path: Path, monkey
     assert server.ranges == [f"bytes={len(WEIGHTS) // 2}-"]
     asked = len(server.requests)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    close_session()
     assert locate(name) == file
     assert len(server.requests) == asked
 
@@ -55,6 +55,7 @@ def test_each_refusal_says_what_to_do(server: Stub, monkeypatch: pytest.MonkeyPa
     with pytest.raises(HubError, match=r"has a server error \(500\), and it is not in the cache"):
         locate(gone)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    close_session()
     with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
         locate(gone)
 

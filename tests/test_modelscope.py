@@ -8,13 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub.utils import close_session
 
 import cjkclip
 from cjkclip.checkpoints.hub import Where, download, locate
 from cjkclip.errors import HubError, ModelNotFoundError
 from families import GOLDEN
-from hubstub import REPOSITORIES, WEIGHTS, Stub, killed_half_way
+from hubstub import REPOSITORIES, WEIGHTS, Stub, close_session, killed_half_way
 
 FILES = ["config.json", "merges.txt", "model.safetensors"]
 CLIP = "modelscope:org/clip"
@@ -93,6 +92,7 @@ def test_offline_the_last_snapshot_is_used(scope: Stub, monkeypatch: pytest.Monk
     assert locate(CLIP) == folder
     scope.requests.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    close_session()
     assert locate(CLIP) == folder
     with pytest.raises(HubError, match=r"revision v2\): HF_HUB_OFFLINE is set, and it is not in the cache"):
         locate(f"{CLIP}@v2")
@@ -116,8 +116,10 @@ def test_a_download_that_is_killed_is_no_model_and_goes_on_later(
     assert whole(tmp_path) == []
     with monkeypatch.context() as offline:
         offline.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        close_session()
         with pytest.raises(HubError, match="the cache contains only a part of it"):
             locate(CLIP)
+    close_session()
     scope.requests.clear()
     folder = locate(CLIP)
     assert fetched(scope) == ["model.safetensors"]  # the others had come whole

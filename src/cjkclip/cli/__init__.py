@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +31,8 @@ __all__ = ["app", "main"]
 
 
 _SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+# The base of typer's errors, the class below Exception. Newer versions call it TyperException, older ones use click's.
+_UsageError = cast(type[Exception], typer.BadParameter.__mro__[-4])
 
 
 class _Terminated(BaseException):
@@ -56,7 +58,7 @@ class _Group(TyperGroup):
         try:
             code = super().main(args, prog_name, complete_var, False, False, **extra)
             sys.stdout.flush()
-        except typer.TyperException as error:
+        except _UsageError as error:
             sys.exit(_usage(error))
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
@@ -70,8 +72,23 @@ class _Group(TyperGroup):
             sys.stderr.write(f"cjkclip: {_SAID[code]}\n")
         sys.exit(code if isinstance(code, int) else 0)
 
+    def invoke(self, ctx: Any) -> Any:
+        """As typer, without the empty line that older versions of it write after Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            return INTERRUPTED
 
-def _usage(error: typer.TyperException) -> int:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer. click before 8.2 reads an unknown word that begins with a sign as an option, and shows the help."""
+        word = args[0]
+        if not word[:1].isalnum() and not word.startswith("-") and self.get_command(ctx, word) is None:
+            ctx.fail(f"No such command {word!r}.")
+        return super().resolve_command(ctx, args)
+
+
+def _usage(raised: Exception) -> int:
+    error: Any = raised
     context = getattr(error, "ctx", None)
     command = "cjkclip" if context is None else context.command_path
     said = error.message if getattr(error, "param", None) is None else error.format_message()

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -21,8 +22,17 @@ from cjkclip.speed.advice import advise
 from cjkclip.speed.jobs import FULL, QUICK, Line, Measured, Pace, Setting
 from cjkclip.speed.products import matrix_rate
 
+
+class Measurable(StrEnum):
+    """Engines that can be measured. numpy is a reference and not meant to be fast."""
+
+    AUTO = "auto"
+    OPENVINO = "openvino"
+    TORCH = "torch"
+
+
 Engine = Annotated[
-    Literal["auto", "openvino", "torch"],
+    Measurable,
     typer.Option("--engine", help="auto: all that are installed. openvino in fp32 is measured in any case."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A few rounds: a first impression.")]
@@ -40,7 +50,7 @@ def bench(
     model: Model = "moji",
     image_tower: Tower = None,
     fact: Facts = None,
-    engine: Engine = "auto",
+    engine: Engine = Measurable.AUTO,
     quick: Quick = False,
     int8: Int8 = False,
     out: Out = None,

@@ -54,7 +54,7 @@ def embed(
     inputs: Inputs = None,
     *,
     lines: Lines = None,
-    kind: As = "auto",
+    kind: As = Kind.AUTO,
     fast: Fast = False,
     batch_size: Batch = None,
     run: Run,

@@ -3,16 +3,34 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 import cjkclip
 
-Language = Literal["zh", "zh-Hant", "ja", "ko", "en"]
-Kind = Literal["auto", "text", "picture"]
+
+# Enums and not Literal, which typer knows since version 0.19 only.
+class Language(StrEnum):
+    """Languages that the bundled names and sentences exist in."""
+
+    ZH = "zh"
+    ZH_HANT = "zh-Hant"
+    JA = "ja"
+    KO = "ko"
+    EN = "en"
+
+
+class Kind(StrEnum):
+    """How an input is read."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    PICTURE = "picture"
+
 
 Model = Annotated[
     str,

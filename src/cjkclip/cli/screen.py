@@ -193,8 +193,11 @@ class Report:
     def progress(self, what: str, total: int) -> Generator[Callable[[int], None]]:
         """A bar on standard error, if that is a terminal; the function takes how many are done."""
         console = Console(stderr=True)
+        if not console.is_terminal:  # rich before 14 ends even a bar that is disabled with a line feed
+            yield lambda _: None
+            return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 import cjkclip
 from cjkclip import moji
 from cjkclip.cli.inputs import Asked, globbed, is_file, is_folder, require_filled, skipping_bad, sort_input, worded
-from cjkclip.cli.options import Json, Run, Speech
+from cjkclip.cli.options import Json, Kind, Run, Speech
 from cjkclip.cli.screen import Report, cell
 from cjkclip.cli.sheets import check_sheet, write_sheet
 from cjkclip.errors import ImageError
@@ -57,7 +57,7 @@ def search(
     Example: cjkclip search "笑う猫" --in photos/ -k 10 --sheet found.png
     """
     with Report("search", as_json=json) as report:
-        asked = [sort_input(query, "auto") for query in globbed(queries)]
+        asked = [sort_input(query, Kind.AUTO) for query in globbed(queries)]
         if sheet is not None:
             check_sheet(sheet)
         clip = run.load()

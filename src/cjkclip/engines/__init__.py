@@ -142,7 +142,7 @@ def _best_engine(device: str) -> str:
         _module("openvino")
     except (EngineError, MissingDependencyError) as error:
         slower = "torch" if here.installed("torch") else "numpy"
-        warnings.warn(f"{error}. Until then cjkclip uses {slower}, which is slower", EngineWarning, stacklevel=4)
+        warnings.warn(here.instead("openvino", str(error), slower), EngineWarning, stacklevel=4)
         return slower
     return "openvino"
 

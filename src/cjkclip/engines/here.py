@@ -6,9 +6,10 @@ import warnings
 from importlib.util import find_spec
 from types import ModuleType
 
+from cjkclip.engines.wheels import lacking
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 
-INSTALL = {"openvino": "openvino", "torch": "'cjkclip[torch]'"}  # engine -> arguments of pip install
+INSTALL = {name: f"pip install 'cjkclip[{name}]'" for name in ("openvino", "torch")}  # engines that are extras
 _STOPPED = set[str]()  # engines whose import was interrupted; C++ modules cannot be imported twice
 
 
@@ -18,9 +19,21 @@ def installed(engine: str) -> bool:
 
 
 def require_installed(engine: str) -> None:
-    """Raise MissingDependencyError, with the command that installs it, if the package of an engine is missing."""
-    if engine in INSTALL and not installed(engine):
-        raise MissingDependencyError(f"engine {engine!r} is not installed. Install it: pip install {INSTALL[engine]}")
+    """Raise MissingDependencyError if the package of an engine is missing, with a command that helps, if any."""
+    if engine not in INSTALL or installed(engine):
+        return
+    why = lacking(engine)
+    if why is not None:
+        raise MissingDependencyError(f"engine {engine!r} has no release for this system ({why})")
+    raise MissingDependencyError(f"engine {engine!r} is not installed. Install it: {INSTALL[engine]}")
+
+
+def instead(engine: str, why: str, other: str) -> str:
+    """One line on an engine that "auto" could not choose. It advises only what can be installed on this system."""
+    if lacking(engine) is None or installed(engine):
+        return f"{why}. Until then cjkclip uses {other}, which is slower"
+    faster = f". {INSTALL['torch']} is faster" if other == "numpy" and lacking("torch") is None else ""
+    return f"{why}: cjkclip uses {other}, which is slower{faster}"
 
 
 def started(engine: str, module: str) -> ModuleType:
@@ -35,7 +48,7 @@ def started(engine: str, module: str) -> ModuleType:
             _STOPPED.add(engine)
             raise interruption from None
         why = str(error).strip().partition("\n")[0][:200]
-        advice = f"Reinstall it: pip install --force-reinstall {INSTALL.get(engine, 'cjkclip')}"
+        advice = f"Reinstall it: pip install --force-reinstall {engine if engine in INSTALL else 'cjkclip'}"
         if engine in _STOPPED:
             advice = "Its import was interrupted: restart Python"
         raise EngineError(f"engine {engine!r} is installed but cannot be imported ({why}). {advice}") from error
@@ -55,9 +68,7 @@ def gpu() -> str | None:
     torch = importlib.import_module("torch")
     try:
         return "cuda" if torch.cuda.is_available() and _has_kernels(torch.cuda) else None
-    except (
-        RuntimeError
-    ) as error:  # another program uses it exclusively, or this process was forked from one that used it
+    except RuntimeError as error:  # another program has it for itself, or this process is a fork of one that used it
         why = str(error).strip().partition("\n")[0][:200]
         advice = "so cjkclip runs on the CPU. Pass device='cpu' to choose that without this warning"
         warnings.warn(f"the GPU cannot be used ({why}), {advice}", EngineWarning, stacklevel=4)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from cjkclip import records
 from cjkclip.errors import CheckpointError, TextError
+from cjkclip.need import need
 from cjkclip.records import Limit
 from cjkclip.text import Tokens, Truncate, check_texts, pack
 from cjkclip.text.files import read_bytes, write_text
@@ -163,12 +164,11 @@ def _lower(text: str) -> str:
 
 def _read(model: bytes) -> tuple[list[str], Any]:
     """Return the pieces of a model, and the sentencepiece object that applies it."""
-    from sentencepiece import SentencePieceProcessor
-
+    library: Any = need("sentencepiece", extra="rinna")
     if not model:  # the library accepts it and fails later
         raise CheckpointError("the sentencepiece model is empty")
     try:
-        processor = SentencePieceProcessor(model_proto=model)
+        processor = library.SentencePieceProcessor(model_proto=model)
         pieces: list[str] = processor.id_to_piece(list(range(processor.get_piece_size())))
     except (RuntimeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"not a readable sentencepiece model ({error})") from error

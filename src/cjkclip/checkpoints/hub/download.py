@@ -7,14 +7,16 @@ it is complete, so a file with that name is never partial.
 import errno
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session, hf_raise_for_status
 
-from cjkclip.checkpoints.hub.reach import FAILED
+from cjkclip.checkpoints.hub.reach import FAILED, REQUESTS
 from cjkclip.errors import HubError
 
 WRONG = (
@@ -61,17 +63,15 @@ def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) ->
     have = _length(part)
     request = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        with get_session().stream("GET", url, headers=request, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as answer:
+        with _stream(url, request) as answer:
             if have and answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return True  # there are no more bytes: the checksum decides
-            if answer.status_code >= HTTPStatus.BAD_REQUEST:
-                answer.read()
             hf_raise_for_status(answer)
             resumed = answer.status_code == HTTPStatus.PARTIAL_CONTENT
             if not resumed:
                 advance(-have)
             with part.open("ab" if resumed else "wb") as file:
-                for chunk in answer.iter_bytes():  # written at once, so that an interruption loses little
+                for chunk in _chunks(answer):  # written at once, so that an interruption loses little
                     file.write(chunk)
                     advance(len(chunk))
             return True
@@ -79,6 +79,22 @@ def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) ->
         if _length(part) <= have:
             raise
         return False
+
+
+@contextmanager
+def _stream(url: str, headers: Mapping[str, str]) -> Generator[Any]:
+    """Open a response; only the body of an error is read, for huggingface_hub's message."""
+    session: Any = get_session()
+    options = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
+    with session.get(url, **options, stream=True) if REQUESTS else session.stream("GET", url, **options) as answer:
+        if answer.status_code >= HTTPStatus.BAD_REQUEST and not REQUESTS:  # requests reads it by itself
+            answer.read()
+        yield answer
+
+
+def _chunks(answer: Any) -> Iterator[bytes]:
+    """Yield the body of a response."""
+    return answer.iter_content(1 << 16) if REQUESTS else answer.iter_bytes()
 
 
 def _keep(url: str, part: Path, target: Path, sha256: str | None, size: int | None) -> None:

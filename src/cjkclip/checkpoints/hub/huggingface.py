@@ -19,7 +19,7 @@ from huggingface_hub import (
 
 from cjkclip.checkpoints.hub import READABLE, SMALL, Where, complete, needed
 from cjkclip.checkpoints.hub.download import WRONG, digest
-from cjkclip.checkpoints.hub.progress import Bar, Hidden
+from cjkclip.checkpoints.hub.progress import Bar, Hidden, files_silent
 from cjkclip.checkpoints.hub.reach import Hub, reach, title_of
 from cjkclip.errors import HubError
 
@@ -86,12 +86,14 @@ def _fetch(repository: str, where: Where) -> Path:
     places = {name: try_to_load_from_cache(repository, name, cache_dir=cache, revision=info.sha) for name in names}
     new = [name for name, place in places.items() if not isinstance(place, str)]
     small = [glob.escape(name) for name in names if SMALL.fullmatch(name)]
-    snapshot_download(repository, revision=revision, cache_dir=cache, allow_patterns=small, tqdm_class=Hidden)
+    with files_silent():
+        snapshot_download(repository, revision=revision, cache_dir=cache, allow_patterns=small, tqdm_class=Hidden)
     every = [glob.escape(name) for name in names]
     bar = Bar if new else Hidden
-    folder = Path(
-        snapshot_download(repository, revision=info.sha, cache_dir=cache, allow_patterns=every, tqdm_class=bar)
-    )
+    with files_silent():
+        folder = Path(
+            snapshot_download(repository, revision=info.sha, cache_dir=cache, allow_patterns=every, tqdm_class=bar)
+        )
     _check(info, folder, new)
     return folder
 

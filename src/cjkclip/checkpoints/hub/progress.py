@@ -1,8 +1,10 @@
 """Progress bars of downloads, on standard error and only in a terminal."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, tqdm
 
 from cjkclip.checkpoints.hub import SILENT
 
@@ -26,6 +28,19 @@ class Hidden(Bar):
     def hidden(self) -> bool:
         """Always true."""
         return True
+
+
+@contextmanager
+def files_silent() -> Generator[None]:
+    """No bars of files inside `hub.silence`: huggingface_hub before 1.0 shows its own, whatever class is passed."""
+    if not SILENT.get() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def bytes_bar(name: str, total: int | None) -> Bar:

@@ -13,8 +13,11 @@ from huggingface_hub import errors
 
 from cjkclip.errors import HubError, ModelNotFoundError
 
-# Without a connection huggingface_hub raises the error of its HTTP library, which is the base of its own error.
-FAILED = cast(type[Exception], errors.HfHubHTTPError.__bases__[0])
+_STATUS = cast(type[Exception], errors.HfHubHTTPError.__bases__[0])
+REQUESTS = issubclass(_STATUS, OSError)  # huggingface_hub before 1.0 stands on requests, later ones on httpx
+# Without a connection huggingface_hub raises the errors of its HTTP library. httpx's base is the base of its own error;
+# requests' base is one below that, since its HTTPError stands for statuses alone.
+FAILED = cast(type[Exception], _STATUS.__base__) if REQUESTS else _STATUS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from cjkclip.errors import WeightsError
+from cjkclip.need import need
 
 # Element types of a safetensors header -> names of NumPy's types, and one of ml_dtypes; see `dtype_of`.
 DTYPES = {
@@ -61,9 +62,7 @@ class Tensors(dict[str, np.ndarray]):
 def dtype_of(element: str) -> np.dtype:
     """Return the little-endian NumPy type for a name in `DTYPES`."""
     if element == "BF16":
-        import ml_dtypes  # only for files that contain this type, which NumPy lacks
-
-        return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(need("ml_dtypes", extra="bfloat16").bfloat16)  # NumPy lacks this type
     return np.dtype(DTYPES[element]).newbyteorder("<")
 
 

@@ -1,0 +1,154 @@
+"""Where cjkclip installs: pip resolves the base and the extras for each Python and system, without installing anything.
+
+    python tools/resolve_check.py [3.12 3.13 ...]
+
+pip is called with --only-binary, so that a package without a wheel counts as missing. It chooses wheels by --platform
+and --python-version but evaluates markers with its own system, so it runs here with the markers of the target.
+"""
+
+import json
+import subprocess
+import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# Runs pip in a process whose markers are those of another system. The name is pip's own copy of packaging.
+PIP = """
+import json, sys
+from pip._vendor.packaging import markers
+target, arguments = json.loads(sys.argv[1]), sys.argv[2:]
+mine = markers.default_environment()
+markers.default_environment = lambda: mine | target
+assert markers.Marker(f"sys_platform == '{target['sys_platform']}'").evaluate()
+assert markers.Marker(f"python_version == '{target['python_version']}'").evaluate()
+from pip._internal.cli.main import main
+sys.exit(main(arguments))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A system as pip's wheels and as PEP 508's markers name it."""
+
+    name: str
+    tags: tuple[str, ...]
+    sys_platform: str
+    platform_system: str
+    machine: str
+    extras: tuple[str, ...]  # extras that must resolve there; the base must resolve everywhere
+    none: tuple[str, ...] = ()  # extras that are documented not to: a wheel that appears is good news
+
+
+def glibc(machine: str, minor: int) -> tuple[str, ...]:
+    """Tags of wheels that run with glibc 2.`minor`. pip does not count down from --platform by itself."""
+    return (*(f"manylinux_2_{m}_{machine}" for m in range(minor, 16, -1)), f"manylinux2014_{machine}")
+
+
+def linux(name: str, machine: str, tags: tuple[str, ...], extras: str, none: str = "") -> System:
+    return System(
+        name=name, tags=tags, sys_platform="linux", platform_system="Linux", machine=machine,
+        extras=tuple(extras.split()), none=tuple(none.split()),
+    )  # fmt: skip
+
+
+def mac(name: str, machine: str, tag: str, extras: str, none: str = "") -> System:
+    return System(
+        name=name, tags=(tag,), sys_platform="darwin", platform_system="Darwin", machine=machine,
+        extras=tuple(extras.split()), none=tuple(none.split()),
+    )  # fmt: skip
+
+
+def windows(name: str, machine: str, tag: str, extras: str, none: str = "") -> System:
+    return System(
+        name=name, tags=(tag,), sys_platform="win32", platform_system="Windows", machine=machine,
+        extras=tuple(extras.split()), none=tuple(none.split()),
+    )  # fmt: skip
+
+
+OTHERS = "openvino rinna bfloat16 torch"
+ALL = f"{OTHERS} h5"
+SYSTEMS = (
+    linux("Linux x86-64, glibc 2.28", "x86_64", glibc("x86_64", 28), ALL),
+    linux("Linux x86-64, musl 1.2", "x86_64", ("musllinux_1_2_x86_64", "musllinux_1_1_x86_64"), "h5", OTHERS),
+    linux("Linux ARM, glibc 2.35", "aarch64", glibc("aarch64", 35), ALL),
+    linux("Linux ARM, glibc 2.28", "aarch64", glibc("aarch64", 28), "rinna bfloat16 torch h5", "openvino"),
+    linux("Linux ARM, musl 1.2", "aarch64", ("musllinux_1_2_aarch64", "musllinux_1_1_aarch64"), "h5", OTHERS),
+    mac("macOS 14, ARM", "arm64", "macosx_14_0_arm64", ALL),
+    mac("macOS 14, x86-64", "x86_64", "macosx_14_0_x86_64", "openvino rinna bfloat16 h5", "torch"),
+    windows("Windows x86-64", "AMD64", "win_amd64", ALL),
+    windows("Windows ARM", "ARM64", "win_arm64", "openvino rinna bfloat16 h5", "torch"),
+)
+
+NEVER = {("Windows ARM", "3.11")}  # NumPy and others have no wheels for it
+
+
+def requirements(*extras: str) -> list[str]:
+    """What pyproject.toml asks for, the base with extras; extras that name extras are followed."""
+    project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
+    listed: list[str] = list(project["dependencies"])
+    waiting = list(extras)
+    while waiting:
+        for line in project["optional-dependencies"][waiting.pop()]:
+            if line.startswith("cjkclip["):
+                waiting += line.removeprefix("cjkclip[").rstrip("]").split(",")
+            else:
+                listed.append(line)
+    return listed
+
+
+def resolves(system: System, python: str, *extras: str) -> str:
+    """An empty text, or pip's reason."""
+    target = {
+        "sys_platform": system.sys_platform, "platform_system": system.platform_system,
+        "platform_machine": system.machine, "os_name": "nt" if system.sys_platform == "win32" else "posix",
+        "python_version": python, "python_full_version": f"{python}.0",
+    }  # fmt: skip
+    with TemporaryDirectory() as folder:
+        command = [
+            "install", "--dry-run", "--quiet", "--ignore-installed", "--only-binary=:all:", "--target", folder,
+            "--python-version", python, *(f"--platform={tag}" for tag in system.tags), *requirements(*extras),
+        ]  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", PIP, json.dumps(target), *command], capture_output=True, text=True, check=False
+        )
+    reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return "" if done.returncode == 0 else (reasons or done.stderr.splitlines() or ["pip failed"])[-1]
+
+
+def row(system: System, python: str) -> dict[str, str]:
+    """What does not resolve and why, by extra; "" is the base. What must resolve is first tried in one call."""
+    reasons = dict.fromkeys(("", *system.extras), "")
+    if resolves(system, python, *system.extras):
+        reasons = {extra: resolves(system, python, *filter(None, [extra])) for extra in reasons}
+    return reasons | {extra: resolves(system, python, extra) for extra in system.none}
+
+
+def main(pythons: list[str]) -> int:
+    """Print a row per system and Python. 1 if something that must resolve does not."""
+    jobs = [(system, python) for system in SYSTEMS for python in pythons if (system.name, python) not in NEVER]
+    failures = list[str]()
+    with ThreadPoolExecutor(2) as pool:
+        rows = pool.map(lambda job: row(*job), jobs)
+        print(f"{'system':26} python  base {' '.join(ALL.split())}")
+        for (system, python), reasons in zip(jobs, rows, strict=True):
+            cells = list[str]()
+            for extra in ("", *ALL.split()):
+                reason = reasons[extra]
+                must = not extra or extra in system.extras
+                cells.append(f"{'yes' if not reason else 'NO' if must else '-':{len(extra or 'base')}}")
+                if reason and must:
+                    failures.append(f"{system.name}, Python {python}, {extra or 'base'}: {reason}")
+                if not reason and extra in system.none:
+                    failures.append(f"{system.name}, Python {python}, {extra}: resolves now; move it to `extras`")
+            print(f"{system.name:26} {python:6}  {' '.join(cells)}", flush=True)
+    print(*failures, sep="\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or list(PYTHONS)))
