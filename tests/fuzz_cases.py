@@ -100,7 +100,7 @@ def build(folder: Path) -> None:
     """Write the valid directory of every case into `folder`, under its number."""
     for number, case in enumerate(CASES.values()):
         home = folder / str(number)
-        source = GOLDEN / case.golden if case.golden != "moji" else Path(weights.__file__).parents[1] / "moji"
+        source = GOLDEN / case.golden if case.golden != "moji" else Path(weights.__file__).parents[2] / "moji"
         home.mkdir()
         for file in source.iterdir():
             plain = file.is_file() and file.name not in {"expected.npz", "inputs.json", "fluent.zip", "noto.zip"}

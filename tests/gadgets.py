@@ -143,7 +143,9 @@ __main__: anything
 """
 ROWS = [line.partition(": ") for line in _TABLE.split("\n") if line]
 NAMES = [(module, name) for module, _, names in ROWS for name in names.split()]
-REFUSED = r"its pickle (names '[^']+', which is no part of a state dict|uses (INST|OBJ|NEWOBJ_EX), which no)"
+REFUSED = (
+    r"its pickle (uses '[^']+', which does not belong in a state dict|uses the opcode (INST|OBJ|NEWOBJ_EX), which no)"
+)
 
 
 def _text(value: str) -> bytes:

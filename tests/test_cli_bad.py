@@ -174,9 +174,9 @@ def folder_with(tmp_path: Path, name: str, content: bytes) -> Path:
     [
         ("mojj", "Did you mean 'moji'?"),
         ("ViT-B-23", "Did you mean"),
-        ("./no/such/folder", "no file or folder"),
+        ("./no/such/folder", "no file or directory"),
         ("{tmp}", "no weight file"),
-        ("", "no model"),
+        ("", "is not a model"),
         (str(GOOD), "a.png"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_model_of_the_hub_with_the_network_off() -> None:
 def test_weights_that_are_cut_short(tmp_path: Path) -> None:
     whole = (TINY / "model.safetensors").read_bytes()
     folder = folder_with(tmp_path, "model.safetensors", whole[: len(whole) // 2])
-    assert "cut short" in bad_run("search", "cat", "-m", folder, code=3).stderr
+    assert "is truncated or damaged" in bad_run("search", "cat", "-m", folder, code=3).stderr
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:

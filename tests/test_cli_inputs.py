@@ -195,5 +195,5 @@ def test_verify_states_a_fact_to_the_image_tower() -> None:
     image, alone = TINY.parent / "hf-clip-vision-projection", TINY.parent / "hf-clip-text-projection"
     assert cjkclip.load(alone, engine="numpy").config.vision is None
     both = ("verify", alone, alone, "--image-tower", image, "--engine", "numpy")
-    assert "facts={'scale': 100.0}" in bad_run(*both, code=3).stderr
+    assert 'facts={"scale": 100.0}' in bad_run(*both, code=3).stderr
     assert answer(*both, "--fact", "scale=100.0")["same"]

@@ -84,11 +84,12 @@ def test_where_cn_clip_finds_weights(
     """A name is loaded from the hub with its cache at download_root; a file that exists there is used instead."""
     seen: list[tuple[str, Any]] = []
 
-    def read(source: str, **options: Any) -> Any:
-        seen.append((source, options["where"].cache))
+    def resolve(source: str, where: Any, *, family: str | None) -> Any:
+        assert family == "chinese"
+        seen.append((source, where.cache))
         raise ModelNotFoundError("seen")
 
-    monkeypatch.setattr(sources.checkpoints, "read", read)
+    monkeypatch.setattr(sources.checkpoints, "resolve", resolve)
     for _ in range(2):
         with pytest.raises(ModelNotFoundError, match="seen"):
             cn_clip.load_from_name(name, download_root=str(tmp_path), **more)

@@ -165,7 +165,7 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown": ({"revison": "main"}, TypeError, r"got \['revison'\], neither options"),
     "attention": ({"attn_implementation": "flash_attention_2"}, InputError, r"expected one of \['sdpa', 'eager'\]"),
     "dtype": ({"dtype": "int8"}, InputError, "dtype is 'int8', expected"),
-    "revision": ({"revision": "main"}, CjkclipError, "is a path on this machine, which has no revision"),
+    "revision": ({"revision": "main"}, CjkclipError, "is a local path, which has no revision"),
 }
 
 
@@ -178,7 +178,7 @@ def test_an_option_that_is_not_read_is_refused(case: str) -> None:
 
 
 def test_local_files_and_another_cache(tmp_path: Path) -> None:
-    with pytest.raises(HubError, match="only local files were asked for") as told:
+    with pytest.raises(HubError, match="only local files were requested") as told:
         compat.CLIPModel.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
     assert str(tmp_path) in str(told.value)
 
@@ -207,9 +207,9 @@ def test_a_snapshot_in_another_cache_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "case", "message"),
     [
-        ("CLIPModel", "hf-chinese-clip", "this model has no such pair"),
-        ("ChineseCLIPModel", "hf-clip-eos2", "holds a ViT and a BERT"),
-        ("CLIPModel", "rinna-clip", "this model has no such pair"),
+        ("CLIPModel", "hf-chinese-clip", "needs a ViT and a causal text tower"),
+        ("ChineseCLIPModel", "hf-clip-eos2", "needs a ViT and a BERT"),
+        ("CLIPModel", "rinna-clip", "needs a ViT and a causal text tower"),
         ("CLIPTextModel", "hf-chinese-clip", "no causal text tower"),
         ("CLIPVisionModel", "hf-clip-text-projection", "no ViT image tower"),
         ("CLIPTextModelWithProjection", "hf-clip-v5-unprefixed/text", "text.proj.weight"),

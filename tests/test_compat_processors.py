@@ -208,11 +208,12 @@ def test_where_files_may_come_from(kind: Any, tmp_path: Path, monkeypatch: pytes
     """The hub's options reach the one function that locates files."""
     seen: list[Any] = []
 
-    def locate(name: str, where: Any) -> Path:
+    def resolve(name: str, where: Any, *, family: str | None) -> Path:
+        assert family is None
         seen.append((name, where))
         raise ModelNotFoundError("seen")
 
-    monkeypatch.setattr(sources.checkpoints, "locate", locate)
+    monkeypatch.setattr(sources.checkpoints, "resolve", resolve)
     with pytest.raises(ModelNotFoundError, match="seen"):
         kind.from_pretrained(
             "org/name", revision="v1", cache_dir=tmp_path, local_files_only=True, use_fast=False, trust_remote_code=True

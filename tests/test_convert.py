@@ -81,7 +81,7 @@ def test_full_width_marks_are_all_that_transformers_reads_differently(tmp_path: 
         ("hf-chinese-clip", "transformers", "no place for"),
         ("openai-vit-torchscript", "rinna", "no place for"),
         ("hf-clip-eos2", "transformers_text", "no place for"),
-        ("hf-clip-eos2", "onnx", "layout 'onnx' does not exist; choose one of"),
+        ("hf-clip-eos2", "onnx", "layout 'onnx' does not exist. Use one of"),
         ("hf-chinese-clip-crop", "open_clip", "no place for"),
     ],
 )
@@ -158,14 +158,14 @@ def test_a_model_is_not_written_over_itself_nor_into_nowhere(tmp_path: Path) -> 
 def test_a_folder_that_appears_while_it_runs_is_left_alone(
     force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, told = tmp_path / "out", checkpoints.told
+    out, told = tmp_path / "out", checkpoints.stored_config
 
     def meanwhile(folder: Path) -> dict[str, Any]:
         out.mkdir()
         (out / "album.txt").write_text("mine")
         return told(folder)
 
-    monkeypatch.setattr(checkpoints, "told", meanwhile)
+    monkeypatch.setattr(checkpoints, "stored_config", meanwhile)
     more = ("--force",) if force else ()
     data = answer("convert", EOS2, out, "--layout", "cjkclip", *more, code=4)
     assert ("only replaces" if force else "already exists") in data["error"]["message"]

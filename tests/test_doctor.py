@@ -55,15 +55,17 @@ def test_running_statistics_are_no_parameters() -> None:
 def test_the_end_token_and_the_pooling_do_not_fit() -> None:
     found = checks(GOLDEN / "koclip-naive-eos1", code=3)
     assert amiss(found) == {"model loads": "fail"}
-    assert "its tokenizer's end token has id 1 of" in found["model loads"]["found"]
-    assert "facts={'text.pool': 'first-eot', 'text.eot': 1}" in found["model loads"]["found"]
+    assert "but the end token is id 1," in found["model loads"]["found"]
+    assert 'facts={"text.pool": "first-eot", "text.eot": 1}' in found["model loads"]["found"]
     found = checks(GOLDEN / "koclip-naive-eos1", "--fact", "text.pool=first-eot", "--fact", "text.eot=1")
     assert amiss(found) == {}
 
 
 def test_facts_that_are_missing_and_files_that_are_missing() -> None:
     path = GOLDEN / "openai-vit" / "model.pt"
-    assert "State them" in checks(path, code=3)["model loads"]["found"]
+    assert (
+        'load(..., facts={"vision.heads": 1, "vision.act": "quick_gelu"' in checks(path, code=3)["model loads"]["found"]
+    )
     stated = [word for name, value in QUICK.items() for word in ("--fact", f"{name}={value}")]
     found = checks(path, *stated)
     assert amiss(found) == {"files": "note"}

@@ -89,5 +89,5 @@ def test_another_text_tower_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_that_projects_its_first_token_is_refused(tmp_path: Path) -> None:
     clip = cjkclip.load(GOLDEN / "hf-chinese-clip")
-    with pytest.raises(LayoutError, match="this text tower ends in 'project'"):
+    with pytest.raises(LayoutError, match="this text tower has head 'project'"):
         clip.save(tmp_path / "out", layout="transformers_dual")

@@ -16,8 +16,9 @@ import pytest
 
 import cjkclip
 from cjkclip.checkpoints import layouts, weights
-from cjkclip.checkpoints.families import families, find_layout
+from cjkclip.checkpoints.families import families
 from cjkclip.checkpoints.layouts import Layout, Row
+from cjkclip.checkpoints.matching import find_layout
 from cjkclip.errors import LayoutError
 from families import GOLDEN
 
@@ -143,7 +144,10 @@ def test_flax_keeps_half_precision(tmp_path):
 
 
 def test_tensorflow_is_read_only(tmp_path):
-    with pytest.raises(LayoutError, match="layout 'tensorflow' is only read here; save as 'transformers'"):
+    with pytest.raises(
+        LayoutError,
+        match=r"layout 'tensorflow' can be read but not written\. Use save\(folder, layout=.transformers.\)",
+    ):
         cjkclip.load(EOS2).save(tmp_path, layout="tensorflow")
     assert list(tmp_path.iterdir()) == []
 
@@ -151,7 +155,9 @@ def test_tensorflow_is_read_only(tmp_path):
 @pytest.mark.parametrize("form", FILES)
 def test_a_file_without_its_config_says_what_is_missing(tmp_path, form):
     shutil.copy(EOS2 / FILES[form], tmp_path)
-    with pytest.raises(LayoutError, match=f"tensors of layout '{form}', but config.json is not beside them"):
+    with pytest.raises(
+        LayoutError, match=f"the tensors have layout '{form}', but no fitting config.json is beside them"
+    ):
         cjkclip.load(tmp_path)
 
 

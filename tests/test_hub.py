@@ -37,17 +37,17 @@ def test_each_refusal_says_what_to_do(tmp_path, stub):
     names = [*REFUSALS, "org/clip@nowhere", "org/no-weights", "org/no-hub", "org/a..b"]
     answers = dict(zip(names, ask(tmp_path, stub, *names), strict=True))
     words = {
-        "org/gone": "no folder of that name",
-        "org/hidden": "private, or not there.*hf auth login",
+        "org/gone": "no directory of that name",
+        "org/hidden": "private or does not exist.*hf auth login",
         "org/bad-token": "check the token",
         "org/forbidden": "check the token",
-        "org/gated": "agree to its terms",
-        "org/busy": "refused org/busy .418.",
-        "org/fault": "has a fault .501., and the cache does not hold it",
+        "org/gated": "Agree to its terms",
+        "org/busy": "rejected org/busy .418.",
+        "org/fault": "has a server error .501., and it is not in the cache",
         "org/clip@nowhere": "no revision 'nowhere'",
-        "org/no-weights": "no weights.*rust_model.ot",
-        "org/no-hub": "is no hub.*check HF_ENDPOINT",
-        "org/a..b": "cannot be a hub name",
+        "org/no-weights": "no readable weights.*rust_model.ot",
+        "org/no-hub": "is not a hub.*Check HF_ENDPOINT",
+        "org/a..b": "is not a valid hub name",
     }
     for name, pattern in words.items():
         kind, message, _ = answers[name]
@@ -58,13 +58,13 @@ def test_each_refusal_says_what_to_do(tmp_path, stub):
 def test_without_a_cache_and_without_the_network_the_error_says_why(tmp_path, stub):
     offline = ask(tmp_path, stub, "org/clip", HF_HUB_OFFLINE="1")[0]
     assert offline[0] == "HubError"
-    assert "HF_HUB_OFFLINE is set, and the cache does not hold it" in offline[1]
-    assert "pass the folder's path" in offline[1]
+    assert "HF_HUB_OFFLINE is set, and it is not in the cache" in offline[1]
+    assert "pass the path of their directory" in offline[1]
     assert stub.requests == []
     stub.server_close()
     down = ask(tmp_path, stub, "org/clip")[0]
     assert down[0] == "HubError"
-    assert "could not be fetched (Connect" in down[1]
+    assert "the download failed (Connect" in down[1]
 
 
 def test_half_a_snapshot_is_not_a_model(tmp_path, stub):
@@ -75,7 +75,7 @@ def test_half_a_snapshot_is_not_a_model(tmp_path, stub):
     (folder / "refs/main").write_text(SHA)
     kind, message, _ = ask(tmp_path, stub, "org/clip", HF_HUB_OFFLINE="1")[0]
     assert kind == "HubError"
-    assert "holds only a part" in message
+    assert "contains only a part" in message
 
 
 def test_a_path_that_exists_is_returned_as_it_is(tmp_path, monkeypatch):
@@ -93,17 +93,17 @@ def test_a_path_that_exists_is_returned_as_it_is(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("vit-b32", "is no model: expected a folder, a file, or a hub name"),
-        ("", "is no model"),
-        ("日本語", "is no model"),
-        ("./clip", "no file or folder './clip'"),
-        ("/srv/models/clip", "no file or folder"),
-        ("models/ViT-B-32.pt", "no file or folder"),
-        ("ViT-B-32.pt", "no file or folder"),
-        ("C:\\models\\clip", "no file or folder"),
-        ("~nobody-of-that-name/clip", "no file or folder"),
-        ("org/name/more", "no file or folder"),
-        ("x" * 5000, "is no model"),
+        ("vit-b32", "is not a model. Expected a directory, a file, or a hub name"),
+        ("", "is not a model"),
+        ("日本語", "is not a model"),
+        ("./clip", "no file or directory './clip'"),
+        ("/srv/models/clip", "no file or directory"),
+        ("models/ViT-B-32.pt", "no file or directory"),
+        ("ViT-B-32.pt", "no file or directory"),
+        ("C:\\models\\clip", "no file or directory"),
+        ("~nobody-of-that-name/clip", "no file or directory"),
+        ("org/name/more", "no file or directory"),
+        ("x" * 5000, "is not a model"),
     ],
 )
 def test_what_is_neither_path_nor_hub_name_is_said_to_be_so(name, words):
@@ -185,7 +185,7 @@ def test_an_index_that_cannot_be_read_is_not_complete(content, tmp_path):
     (tmp_path / "models--org--clip/refs/main").write_text(SHA)
     (folder / "model.safetensors.index.json").write_bytes(content.encode("latin-1"))
     (folder / "model-00001-of-00001.safetensors").write_text("")
-    with pytest.raises(HubError, match="holds only a part of it"):
+    with pytest.raises(HubError, match="contains only a part of it"):
         locate("org/clip", Where(cache=str(tmp_path), offline=True))
 
 

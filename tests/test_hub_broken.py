@@ -35,7 +35,7 @@ def test_a_download_that_is_killed_leaves_no_model_and_is_finished_later(tmp_pat
         assert "model.safetensors" not in cached(tmp_path)
         [(kind, message, _)] = ask(tmp_path, stub, "org/clip", HF_HUB_OFFLINE="1")
         assert kind == "HubError"
-        assert "HF_HUB_OFFLINE is set, and the cache holds only a part of it" in message
+        assert "HF_HUB_OFFLINE is set, and the cache contains only a part of it" in message
     stub.requests.clear()
     assert ask(tmp_path, stub, "org/clip")[0][2] == FILES
     assert cached(tmp_path)["model.safetensors"] == WEIGHTS
@@ -46,8 +46,8 @@ def test_weights_of_another_checksum_leave_the_cache(tmp_path: Path, stub: Stub)
     stub.sent = {"model.safetensors": WEIGHTS[::-1]}
     [(kind, message, _)] = ask(tmp_path, stub, "org/clip")
     assert kind == "HubError"
-    assert "org/clip: model.safetensors: what was downloaded has checksum" in message
-    assert "load again" in message
+    assert "org/clip: model.safetensors: the download has checksum" in message
+    assert "Load again" in message
     assert set(cached(tmp_path)) == {"config.json", "merges.txt"}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == len(WEIGHTS)]
     stub.sent = {}

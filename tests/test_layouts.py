@@ -1,14 +1,21 @@
 """Layout rows: read and write are each other's inverse; leftovers, gaps and wrong shapes are named."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import cjkclip
 from cjkclip import parameters
-from cjkclip.checkpoints import layouts
-from cjkclip.checkpoints.families import REGISTRY, families, family, find_layout
+from cjkclip.checkpoints import layouts, weights
+from cjkclip.checkpoints.families import REGISTRY, families, family
 from cjkclip.checkpoints.formats import settle
 from cjkclip.checkpoints.layouts import Layout, Row
+from cjkclip.checkpoints.matching import find_layout
 from cjkclip.errors import FactsError, LayoutError
+from families import GOLDEN
 
 LAYOUT = Layout(
     name="toy",
@@ -89,6 +96,67 @@ def test_registry_and_layout_names() -> None:
         family("klingon")
     with pytest.raises(LayoutError, match="layout 'onnx' does not exist"):
         find_layout("onnx", [])
+
+
+def copied(folder: Path, case: str, tensors: dict[str, np.ndarray]) -> Path:
+    """The side files of a golden checkpoint beside other tensors."""
+    shutil.copytree(GOLDEN / case, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.npz", "image", "text"))
+    weights.write(folder / "model.safetensors", tensors)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("case", "wrong", "layout", "right"),
+    [
+        ("hf-chinese-clip", "openai", "transformers_chinese", "chinese"),
+        ("hf-clip-eos2", "chinese", "transformers", "openai"),
+        ("taiyi-clip-model", "rinna", "taiyi", "taiyi"),
+    ],
+)
+def test_a_file_of_another_family_says_which(case: str, wrong: str, layout: str, right: str) -> None:
+    told = f"do not fit family '{wrong}'. They fit layout '{layout}' of family '{right}': load(..., family=\"{right}\")"
+    with pytest.raises(LayoutError, match=re.escape(told)):
+        cjkclip.load(GOLDEN / case, family=wrong)
+    assert cjkclip.load(GOLDEN / case, family=right).family.name == right
+
+
+@pytest.mark.parametrize("prefix", ["model.", "clip_model.", "base_model.model."])
+def test_a_prefix_before_every_name_is_told(prefix: str, tmp_path: Path) -> None:
+    """The dictionary of the message is the way out: pasted, it gives a file that loads."""
+    tensors = weights.read(GOLDEN / "hf-clip-eos2/model.safetensors")
+    state_dict = {prefix + name: tensor for name, tensor in tensors.items()} | {"criterion.weight": np.zeros(3)}
+    folder = copied(tmp_path / "m", "hf-clip-eos2", state_dict)
+    with pytest.raises(
+        LayoutError, match=f"have the prefix '{prefix}'. Without it they fit layout 'transformers'"
+    ) as error:
+        cjkclip.load(folder)
+    renamed = eval(str(error.value).partition("load that: ")[2], {"state_dict": state_dict})
+    (folder / "model.safetensors").unlink()
+    weights.write(folder / "model.safetensors", renamed)
+    assert cjkclip.load(folder).fingerprint == cjkclip.load(GOLDEN / "hf-clip-eos2").fingerprint
+
+
+def test_an_unknown_layout_lists_each_known_one_once_and_the_nearest(tmp_path: Path) -> None:
+    tensors = weights.read(GOLDEN / "hf-clip-eos2/model.safetensors")
+    left = {name: tensor for name, tensor in tensors.items() if name != "logit_scale" and "_layrnorm" not in name}
+    left = {name.replace("final_layer_norm", "norm").replace("_projection", ""): left[name] for name in left}
+    folder = copied(tmp_path / "m", "hf-clip-eos2", left)
+    with pytest.raises(LayoutError, match=f"{len(left)} tensors of no known layout") as error:
+        cjkclip.load(folder)
+    listed = re.search(r"Known layouts: (.*?)\.", str(error.value))
+    assert listed is not None
+    names = listed[1].split(", ")
+    assert names == sorted({form.layout.name for each in families() for form in each.formats})
+    assert f"Nearest: 'transformers', with a place for {len(left) - 4} of them" in str(error.value)
+    with pytest.raises(LayoutError, match=r"family 'taiyi': taiyi, taiyi_logits, taiyi_pooler\. Nearest: 'taiyi'"):
+        cjkclip.load(folder, family="taiyi")
+
+
+def test_nothing_is_near_a_file_of_another_kind(tmp_path: Path) -> None:
+    weights.write(tmp_path / "model.safetensors", {"wte": np.zeros(3)})
+    with pytest.raises(LayoutError, match=r"1 tensors of no known layout .first: .'wte'..") as error:
+        cjkclip.load(tmp_path)
+    assert "Nearest" not in str(error.value)
 
 
 def test_facts_are_laid_over_a_record_and_leave_it_alone() -> None:

@@ -30,11 +30,15 @@ def put(cache: Path, repository: str, source: Path, *names: str) -> None:
         shutil.copy(source / name, snapshot)
 
 
+def read(name: str, cache: Path) -> checkpoints.Found:
+    return checkpoints.read(checkpoints.resolve(name, Where(cache=str(cache), offline=True)))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_release_of_text_alone_gets_its_image_tower(form: str, tmp_path: Path) -> None:
     put(tmp_path, TAIYI, GOLDEN / "taiyi-pooler-gelu/text")
     put(tmp_path, TOWER, GOLDEN / "taiyi-pooler-gelu/image")
-    found = checkpoints.read(form.format(TAIYI), where=Where(cache=str(tmp_path), offline=True))
+    found = read(form.format(TAIYI), tmp_path)
     assert found.config.vision is not None
     assert (found.family.name, found.release and found.release.name) == ("taiyi", TAIYI)
 
@@ -43,7 +47,7 @@ def test_a_release_of_text_alone_gets_its_image_tower(form: str, tmp_path: Path)
 def test_a_release_without_a_vocabulary_gets_its_own(form: str, tmp_path: Path) -> None:
     put(tmp_path, RINNA, GOLDEN / "rinna-clip", "config.json", "pytorch_model.bin")
     put(tmp_path, "rinna/japanese-roberta-base", GOLDEN / "rinna-clip", "spiece.model")
-    found = checkpoints.read(form.format(RINNA), where=Where(cache=str(tmp_path), offline=True))
+    found = read(form.format(RINNA), tmp_path)
     assert found.tokenizer is not None
 
 
@@ -51,7 +55,7 @@ def test_a_release_without_a_vocabulary_gets_its_own(form: str, tmp_path: Path) 
 def test_the_family_of_a_release_is_its_own(form: str, tmp_path: Path) -> None:
     name = "Bingsu/clip-vit-base-patch32-ko"
     put(tmp_path, name, GOLDEN / "koclip")
-    found = checkpoints.read(form.format(name.lower()), where=Where(cache=str(tmp_path), offline=True))
+    found = read(form.format(name.lower()), tmp_path)
     assert (found.family.name, found.release and found.release.languages) == ("koclip", ("ko", "en"))
 
 
@@ -66,7 +70,7 @@ def test_a_revision_goes_to_the_hub_with_the_name(monkeypatch: pytest.MonkeyPatc
         "vit-l/14": TOWER,
         "Taiyi-CLIP-RoBERTa-102M-ViT-L-Chinese": TAIYI,
     }
-    assert {name: str(checkpoints.locate(name, Where())) for name in asked} == asked
+    assert {name: str(checkpoints.resolve(name).path) for name in asked} == asked
 
 
 @pytest.mark.parametrize(

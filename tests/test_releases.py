@@ -14,10 +14,11 @@ import pytest
 
 from cjkclip import checkpoints
 from cjkclip.checkpoints import hub, layouts, weights
-from cjkclip.checkpoints.families import families, find_layout
+from cjkclip.checkpoints.families import families
 from cjkclip.checkpoints.formats import Parts
 from cjkclip.checkpoints.formats.openai import JIT_ENTRIES
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
+from cjkclip.checkpoints.matching import find_layout
 from cjkclip.config import Bert, Image, Model, ResNet, Text, TextTower, Vision, Vit
 from cjkclip.parameters import shapes
 
@@ -220,7 +221,7 @@ class Shelf:
         self.tensors[folder] = size.tensors() | own
 
     def read(self, name: str) -> checkpoints.Found:
-        return checkpoints.read(name)
+        return checkpoints.read(checkpoints.resolve(name))
 
 
 @pytest.fixture

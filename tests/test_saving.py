@@ -61,7 +61,7 @@ def test_other_rules_for_texts_are_told(case: str, layout: str, tmp_path: Path) 
     if not why:
         assert tokens(cjkclip.load(clip.save(tmp_path, layout))) == tokens(clip)
         return
-    with pytest.warns(LayoutWarning, match=f"layout '{layout}' reads texts by rules of its own .{why}"):
+    with pytest.warns(LayoutWarning, match=f"layout '{layout}' tokenizes texts by its own rules .{why}"):
         clip.save(tmp_path, layout)
     facts = {"vision.heads": 4, "text.heads": 3} if layout == "cn_clip" else None
     assert tokens(cjkclip.load(tmp_path, facts=facts)) != tokens(clip)
@@ -82,7 +82,9 @@ def test_weights_that_would_be_read_first_are_not_written_beside(tmp_path: Path)
     old.save(tmp_path, "transformers")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for layout in ("flax", "open_clip", "openai"):
-        with pytest.raises(InputError, match=r"holds model.safetensors, .* in the place of the .* remove that file"):
+        with pytest.raises(
+            InputError, match=r"already contains model.safetensors; load\(\) would read that .* delete it"
+        ):
             new.save(tmp_path, layout)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     new.save(tmp_path, "transformers")
@@ -92,7 +94,7 @@ def test_weights_that_would_be_read_first_are_not_written_beside(tmp_path: Path)
     assert cjkclip.load(tmp_path / "two").fingerprint == new.fingerprint
     (tmp_path / "three").mkdir()
     (tmp_path / "three" / "clip_cn.pt").write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"holds clip_cn\.pt"):
+    with pytest.raises(InputError, match=r"already contains clip_cn\.pt"):
         new.save(tmp_path / "three", "openai")
 
 
@@ -110,7 +112,7 @@ def test_a_vocabulary_of_another_layout_is_not_left_to_be_read_first(tmp_path: P
     clip = next(case for case in FAMILIES if case.case == "cn-clip-vit").load()
     clip.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InputError, match=r"holds tokenizer\.json of another model.*name a new folder"):
+    with pytest.raises(InputError, match=r"already contains tokenizer\.json of another model.*Use an empty directory"):
         clip.save(tmp_path, "transformers_chinese")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     clip.save(tmp_path)
@@ -120,7 +122,7 @@ def test_a_vocabulary_of_another_layout_is_not_left_to_be_read_first(tmp_path: P
 def test_a_constant_scale_is_not_lost(tmp_path: Path) -> None:
     text, image = GOLDEN / "hf-clip-gelu", GOLDEN / "hf-clip-vision-projection"
     clip = cjkclip.load(text, image_tower=image, facts={"scale": 100.0}, engine="numpy")
-    with pytest.raises(LayoutError, match=r"'transformers' has logit_scale in every file, .* is a constant"):
+    with pytest.raises(LayoutError, match=r"'transformers' requires logit_scale, .* is a constant"):
         clip.save(tmp_path / "saved", "transformers")
     assert not (tmp_path / "saved").exists()
     assert cjkclip.load(clip.save(tmp_path / "saved")).logit_scale == 100.0

@@ -18,7 +18,7 @@ FOLDERS = {"hf": GOLDEN / "hf-clip-eos2", "chinese": GOLDEN / "hf-chinese-clip",
 FOLDERS |= {"rinna": GOLDEN / "rinna-clip-bert", "moji": BUNDLED, "text": GOLDEN / "hf-clip-text-projection"}
 FOLDERS |= {"vision": GOLDEN / "hf-clip-vision-projection"}
 CONFIG, PIXELS, OPEN = "config.json", "preprocessor_config.json", "open_clip_config.json"
-DAMAGED = "are damaged, or not of this layout"
+DAMAGED = "are damaged or of another layout"
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ CASES: list[tuple[str, str, str, Any, str]] = [
     ("hf", PIXELS, "image_mean", 0.5, DAMAGED),
     ("hf", PIXELS, "image_mean", [10**400, 0, 0], "image.mean is"),
     ("hf", PIXELS, "image_std", [0, 1, 1], "std .* .not 0."),
-    ("hf", PIXELS, "rescale_factor", 1 / 127.5, "rescale_factor 0.00784.* only 1/255 is read"),
-    ("hf", PIXELS, "rescale_factor", 0, "rescale_factor 0; only 1/255 is read"),
+    ("hf", PIXELS, "rescale_factor", 1 / 127.5, "rescale_factor 0.00784.* is not supported, only 1/255 is"),
+    ("hf", PIXELS, "rescale_factor", 0, "rescale_factor 0 is not supported, only 1/255 is"),
     ("hf", PIXELS, "rescale_factor", "1/255", DAMAGED),
     ("hf", PIXELS, "rescale_factor", 10**400, DAMAGED),
-    ("hf", PIXELS, "do_center_crop", False, "size .'shortest_edge': 32. and no crop leaves pictures that are no sq"),
+    ("hf", PIXELS, "do_center_crop", False, "size .'shortest_edge': 32. and no crop gives images that are not sq"),
     ("chinese", CONFIG, "text_config", 3, DAMAGED),
     ("rinna", CONFIG, "text_config", 3, DAMAGED),
     ("rinna", CONFIG, "vision_config", True, DAMAGED),

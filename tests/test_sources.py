@@ -20,7 +20,9 @@ CASES = {case.case: case for case in FAMILIES}
 def test_a_retrained_tokenizer_whose_end_token_is_not_the_last_is_detected() -> None:
     """The peer pools an ordinary word there; the error names the facts that read the end of the text instead."""
     folder = GOLDEN / "koclip-naive-eos1"
-    with pytest.raises(FactsError, match=r"end token has id 1 of 0 to 799.*'text\.pool': 'first-eot', 'text\.eot': 1"):
+    with pytest.raises(
+        FactsError, match=r"id .799., but the end token is id 1, .*\"text\.pool\": \"first-eot\", \"text\.eot\": 1"
+    ):
         cjkclip.load(folder, family="koclip")
     stated = {"text.pool": "first-eot", "text.eot": 1}
     clip = cjkclip.load(folder, family="koclip", engine="numpy", facts=stated)
@@ -33,13 +35,24 @@ def test_a_retrained_tokenizer_whose_end_token_is_not_the_last_is_detected() -> 
     np.testing.assert_array_equal(stages["text_pooled"], stages["text_final"][np.arange(len(ids)), rows])
 
 
+def test_the_facts_of_the_message_can_be_pasted() -> None:
+    file = GOLDEN / "openai-vit" / "model.pt"
+    with pytest.raises(
+        FactsError, match=r"does not say vision\.heads \(int\), vision\.act \(one of \['quick_gelu'"
+    ) as caught:
+        cjkclip.load(file)
+    facts = json.loads(str(caught.value).partition("load(..., facts=")[2].removesuffix(")"))
+    assert facts == {"vision.heads": 1, "vision.act": "quick_gelu", "text.heads": 1, "text.act": "quick_gelu"}
+    assert cjkclip.load(file, facts=facts, engine="numpy").config.vision is not None
+
+
 def test_an_end_token_that_no_text_has_is_detected(tmp_path: Path) -> None:
     """By the default of a config without `eos_token_id`, each text is read at its start: all get one vector."""
     folder = Path(shutil.copytree(GOLDEN / "koclip-naive-eos1", tmp_path / "m"))
     config = json.loads((folder / "config.json").read_text("utf-8"))
     del config["text_config"]["eos_token_id"]
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    why = r"first id 49407, but its tokenizer's end token has id 1 of 0 to 799.*'text\.eot': 1"
+    why = r"first token id 49407, but the end token is id 1, .*.text\.eot.: 1\}"
     with pytest.raises(FactsError, match=why):
         cjkclip.load(folder, family="koclip", engine="numpy")
     clip = cjkclip.load(folder, family="koclip", engine="numpy", facts={"text.eot": 1})
@@ -97,7 +110,7 @@ def test_whole_numbers_in_place_of_a_weight_are_refused(tmp_path: Path) -> None:
     tensors = dict(weights.read(folder / "model.safetensors"))
     name = "text_model.encoder.layers.0.mlp.fc1.weight"
     weights.write(folder / "model.safetensors", tensors | {name: (tensors[name] * 127).astype(np.int8)})
-    with pytest.raises(LayoutError, match=r"text\.blocks\.0\.mlp\.fc1\.weight holds int8, expected floats"):
+    with pytest.raises(LayoutError, match=r"text\.blocks\.0\.mlp\.fc1\.weight has type int8, expected floats"):
         cjkclip.load(folder, engine="numpy")
 
 
@@ -128,14 +141,14 @@ def test_facts_of_pictures_are_those_of_the_image_source(text: str, image: str) 
 def test_a_stated_scale_is_that_of_the_image_source() -> None:
     cloob, whole = GOLDEN / "rinna-cloob", GOLDEN / "hf-clip-gelu"
     assert cjkclip.load(cloob, image_tower=cloob, engine="numpy", facts={"scale": 50.0}).logit_scale == 50.0
-    with pytest.raises(LayoutError, match=r"holds 1 that the config does not know \(logit_scale\)"):
+    with pytest.raises(LayoutError, match=r"has 1 that the config does not need \(logit_scale\)"):
         cjkclip.load(whole, image_tower=whole, engine="numpy", facts={"scale": 50.0})  # as without image_tower
 
 
 def test_an_image_source_without_a_scale_asks_for_one() -> None:
     """The text file's own was learnt beside other pictures."""
     text, image = GOLDEN / "hf-clip-gelu", GOLDEN / "hf-clip-vision-projection"
-    with pytest.raises(FactsError, match=r"holds no logit_scale.*facts=\{'scale': 100\.0\}"):
+    with pytest.raises(FactsError, match=r"has no logit_scale.*facts=\{.scale.: 100\.0\}"):
         cjkclip.load(text, image_tower=image)
     assert cjkclip.load(text, image_tower=image, engine="numpy", facts={"scale": 100.0}).logit_scale == 100.0
 

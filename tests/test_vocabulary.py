@@ -93,6 +93,6 @@ def test_a_tokenizer_comes_without_the_weights_and_is_no_model(tmp_path: Path, s
     assert not [path for path in stub.requests if path.endswith("model.safetensors")]
     tokenizer, model = run("tokenizer", "model", HF_HUB_OFFLINE="1")
     assert tokenizer == "1"
-    assert "HF_HUB_OFFLINE is set, and the cache holds only a part of it" in model
+    assert "HF_HUB_OFFLINE is set, and the cache contains only a part of it" in model
     assert run("model", "tokenizer") == ["32", "1"]
     assert run("model", "tokenizer", HF_HUB_OFFLINE="1") == ["32", "1"]

@@ -89,11 +89,11 @@ def unplugged(made: h5py.File) -> None:
 
 
 SPOILT = {
-    "soft link": (links, "'linked' is a link to another place"),
-    "external link": (external_link, "'linked' is a link to another place"),
+    "soft link": (links, "'linked' is a link, which is not followed"),
+    "external link": (external_link, "'linked' is a link, which is not followed"),
     "external storage": (external_storage, "'out' is in chunks, compressed, or not in this file"),
     "virtual": (virtual, "'seen' is in chunks, compressed, or not"),
-    "group in itself": (twice, "'group/again' is neither an array nor a group of its own"),
+    "group in itself": (twice, "'group/again' is neither an array nor a group, or a group in two places"),
     "type": (lambda made: made.__setitem__("t", np.dtype("<f4")), "'t' is neither an array nor a group"),
     "chunks": (lambda made: made.create_dataset("c", data=BASE, chunks=(1, 3, 4)), "'c' is in chunks"),
     "deflated": (lambda made: made.create_dataset("c", data=BASE, compression="gzip"), "'c' is in chunks, compressed"),
@@ -101,12 +101,15 @@ SPOILT = {
     "checked": (filtered("fletcher32"), "'packed' is in chunks"),
     "filter that nobody has": (unplugged, "'packed' is in chunks"),
     "compact": (lambda made: made.create_dataset("c", data=h5py.Empty("f4")), "'c' is in chunks"),
-    "big-endian": (lambda made: made.__setitem__("b", BASE.astype(">f4")), "'b' of >f4 cannot be read; known are"),
+    "big-endian": (
+        lambda made: made.__setitem__("b", BASE.astype(">f4")),
+        "'b' of >f4 cannot be read, expected one of",
+    ),
     "complex": (lambda made: made.__setitem__("b", BASE.astype("<c8")), "'b' of complex64 cannot be read"),
     "texts": (lambda made: made.__setitem__("b", ["文字"]), "'b' of object cannot be read"),
     "fields": (lambda made: made.__setitem__("b", np.zeros(2, [("a", "<f4")])), r"'b' of \[.* cannot be read"),
     "odd numbers": (odd_float, "'odd' of .* cannot be read"),
-    "never written": (lambda made: made.create_dataset("b", (3,), "<f4"), "'b' was never written"),
+    "never written": (lambda made: made.create_dataset("b", (3,), "<f4"), "'b' has no content: it was never written"),
     "long name": (lambda made: made.__setitem__("n" * 600 + "/" + "n" * 600, BASE), "too long names"),
 }
 

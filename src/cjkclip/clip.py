@@ -50,8 +50,8 @@ def load(
     (2, 256)
     """
     names = engines.choose(engine, precision, device)
-    tower, where = None if image_tower is None else str(image_tower), checkpoints.Where(revision=revision)
-    return Clip(checkpoints.read(str(name), family=family, image_tower=tower, facts=facts, where=where), names)
+    source = checkpoints.resolve(name, checkpoints.Where(revision=revision), family=family)
+    return Clip(checkpoints.read(source, image_tower=image_tower, facts=facts), names)
 
 
 class Clip:

@@ -1,8 +1,9 @@
-"""From a name to the checked parts of a model. Knows families and formats, no engine.
+"""Read the checked parts of a model from its name. Knows families and formats, no engine.
 
-Refuses: names that are nothing, tensors left over or missing, facts that nobody tells.
+A checkpoint with unknown names, missing tensors or missing facts is rejected; a model is never loaded partially.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,19 +14,23 @@ import numpy as np
 
 from cjkclip import parameters
 from cjkclip.checkpoints import hub, layouts, weights
-from cjkclip.checkpoints.families import Family, Release, families, find_format, find_release
+from cjkclip.checkpoints.families import Family, Release, families
 from cjkclip.checkpoints.families import family as family_named
 from cjkclip.checkpoints.formats import Checkpoint, Facts, Format, as_written, settle
 from cjkclip.checkpoints.hub import Where
-from cjkclip.config import Model, Text, unknown
+from cjkclip.checkpoints.matching import find_format
+from cjkclip.checkpoints.source import BUNDLED, Source, resolve, with_weights
+from cjkclip.checkpoints.tokenizers import tokenizer_of
+from cjkclip.config import Model, unknown
 from cjkclip.errors import FactsError, LayoutError
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer
-from cjkclip.text.bpe import Bpe
 
-BUNDLED = Path(__file__).parents[1] / "moji"
-SEEN = ("vision", "image", "scale")  # parts of a config that are the image source's: so are facts of them
-WRAP = "module."  # before every name in the files of torch's parallel training
+__all__ = ["BUNDLED", "Found", "Source", "Where", "read", "resolve", "stored_config"]
+
+IMAGE_PARTS = ("vision", "image", "scale")  # config parts of the image source, which gets their facts too
+WRAP = "module."  # prefix of every name in the files of torch's parallel training
+EXAMPLES = {"act": "quick_gelu", "eps": 1e-5, "pool": "largest-id"}
 WRAPS = (
     re.compile(rf"{re.escape(WRAP)}(?P<name>.+)"),
     re.compile(r"(?P<layer>[^/]+)/[^/]+/(?P<name>(?P=layer)/.+):0"),  # Keras: layer, model, and the variable's own name
@@ -34,42 +39,37 @@ WRAPS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A checkpoint, read and checked: parameters under canonical names, as they were stored."""
+    """A checkpoint after reading and checking: parameters under canonical names, as they were stored."""
 
     config: Model
     params: dict[str, np.ndarray]
     tokenizer: Tokenizer | None
     family: Family
     release: Release | None
+    folder: Path | None = (
+        None  # of the side files, the text tower's if two sources were joined; None: not read from files
+    )
 
 
-def read(
-    name: str,
-    *,
-    family: str | None = None,
-    image_tower: str | None = None,
-    facts: Facts | None = None,
-    where: Where | None = None,
-) -> Found:
-    """Find, read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
-    facts, where = facts or {}, where or Where()
-    known = find_release(name)
-    tower = image_tower or (known[1].image_tower if known else None)
+def read(source: Source, *, image_tower: str | Path | None = None, facts: Facts | None = None) -> Found:
+    """Read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
+    facts = facts or {}
+    tower = image_tower or (source.release.image_tower if source.release else None)
     if tower is None:
-        return _read(name, family=family, where=where, facts=facts, without="")
-    seen = {fact: value for fact, value in facts.items() if fact.partition(".")[0] in SEEN}
-    rest = {fact: value for fact, value in facts.items() if fact not in seen}
-    text = _read(name, family=family, where=where, facts=rest, without="vision")
-    own = replace(where, revision=None)  # the revision is that of the text
-    return _joined(text, _read(tower, family=None, where=own, facts=seen, without="text"), tower)
+        return _read(source, facts=facts, without="")
+    image_facts = {fact: value for fact, value in facts.items() if fact.partition(".")[0] in IMAGE_PARTS}
+    text_facts = {fact: value for fact, value in facts.items() if fact not in image_facts}
+    text = _read(source, facts=text_facts, without="vision")
+    where = replace(source.where, revision=None, small=False)  # the revision belongs to the text's repository
+    return _joined(text, _read(resolve(tower, where), facts=image_facts, without="text"), str(tower))
 
 
-def _read(name: str, *, family: str | None, where: Where, facts: Facts, without: str) -> Found:
-    """One source; `without` names a tower that is left aside."""
-    known = find_release(name)
-    release = known[1] if known else None
-    checkpoint = _open(locate(name, where), name)
-    owner, form = find_format(checkpoint, _candidates(family, known[0] if known else None))
+def _read(source: Source, *, facts: Facts, without: str) -> Found:
+    """Read one source; `without` is a tower to leave out."""
+    source = with_weights(source)
+    release, among = source.release, (source.family,) if source.family else families()
+    checkpoint = _open(source.path, source.name)
+    owner, form = find_format(checkpoint, among)
     with as_written(checkpoint.source):
         origin = form.origin(checkpoint)
         if origin.family is not None:
@@ -81,30 +81,25 @@ def _read(name: str, *, family: str | None, where: Where, facts: Facts, without:
     parameters.check(params, shapes(config), checkpoint.source, spare(config))
     tokenizer = tokenizer_of(form, checkpoint, config)
     if tokenizer is None and config.text is not None and release is not None and release.vocabulary is not None:
-        vocabulary = hub.file(*release.vocabulary, replace(where, revision=None))
+        vocabulary = hub.file(*release.vocabulary, replace(source.where, revision=None))
         tokenizer = tokenizer_of(form, replace(checkpoint, folder=vocabulary.parent), config)
-    return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release)
-
-
-def _candidates(asked: str | None, known: Family | None) -> tuple[Family, ...]:
-    """The families a checkpoint may be of: the one that was asked for, the release's own, or any."""
-    if asked is not None:
-        return (family_named(asked),)
-    return families() if known is None else (known,)
+    folder = checkpoint.folder
+    return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release, folder=folder)
 
 
 def _joined(text: Found, image: Found, source: str) -> Found:
-    """The text tower of one checkpoint with the image tower, the scale and the picture rules of another."""
+    """Join the text tower of one checkpoint with the image tower, scale and preprocessing of another."""
     ours, theirs = text.config, image.config
     if theirs.vision is None or theirs.embed != ours.embed:
+        lack = "" if theirs.vision else " and no image tower"
         raise LayoutError(
-            f"image_tower={source!r} has features {theirs.embed} wide{'' if theirs.vision else ' and no image tower'}; "
-            f"the text tower's are {ours.embed} wide: take the tower that it was trained against"
+            f"image_tower={source!r} has embeddings of width {theirs.embed}{lack}; the text tower has width "
+            f"{ours.embed}. Pass the image tower that it was trained with"
         )
     if theirs.scale is None and "logit_scale" not in image.params:
         raise FactsError(
-            f"image_tower={source!r} holds no logit_scale, and the scale is the image tower's: state what multiplies a "
-            "cosine, load(..., facts={'scale': 100.0})"
+            f"image_tower={source!r} has no logit_scale, which must come from there. Pass the factor of the cosine "
+            'similarities, for example: load(..., facts={"scale": 100.0})'
         )
     config = replace(ours, vision=theirs.vision, image=theirs.image, scale=theirs.scale)
     params = image.params | {name: array for name, array in text.params.items() if name != "logit_scale"}
@@ -112,28 +107,11 @@ def _joined(text: Found, image: Found, source: str) -> Found:
     return replace(text, config=config, params=params)
 
 
-def told(folder: Path) -> dict[str, Any]:
-    """What the files of a folder tell of `Model.to_dict()`: no release and no caller adds to it."""
+def stored_config(folder: Path) -> dict[str, Any]:
+    """Return the part of `Model.to_dict()` that the files contain, without facts of a release or a caller."""
     checkpoint = _open(folder, str(folder))
     with as_written(checkpoint.source):
         return find_format(checkpoint, families())[1].read(checkpoint)
-
-
-def locate(name: str, where: Where) -> Path:
-    """The folder or file of a release, an alias, a hub name or a path. Raises as `hub.locate` does."""
-    found = find_release(name)
-    if found is not None and found[1].name == "moji":
-        return BUNDLED
-    known = [n for each in families() for r in each.releases for n in (r.name, *r.aliases)]
-    return hub.locate(_source(name, found[1]) if found else name, where, known=known)
-
-
-def _source(name: str, release: Release) -> str:
-    """What the hub knows a release by; a revision that its name was given with stays."""
-    stated = hub.repository(name)
-    if stated is None or stated.casefold() != release.name.casefold():
-        return release.source
-    return name.replace(stated, release.name)
 
 
 def _open(path: Path, source: str) -> Checkpoint:
@@ -142,21 +120,22 @@ def _open(path: Path, source: str) -> Checkpoint:
 
 
 def _unwrapped(tensors: weights.Tensors) -> weights.Tensors:
-    """Without what torch's parallel wrappers, or Keras, put around every name."""
+    """Remove the prefix or suffix that torch's parallel wrappers, or Keras, add to every name."""
     for wrap in WRAPS:
-        found = {name: wrap.fullmatch(name) for name in tensors}
-        if found and all(found.values()):
-            return weights.Tensors((match["name"], tensors[name]) for name, match in found.items() if match)
+        matches = {name: wrap.fullmatch(name) for name in tensors}
+        if matches and all(matches.values()):
+            return weights.Tensors((match["name"], tensors[name]) for name, match in matches.items() if match)
     return tensors
 
 
 def _config(record: Mapping[str, Any], source: str) -> Model:
-    lacks = unknown(record)
-    if lacks:
-        stated = ", ".join(f"{name!r}: {kind}" for name, kind in lacks.items())
+    missing = unknown(record)
+    if missing:
+        listed = ", ".join(f"{name} ({kind})" for name, kind in missing.items())
+        facts = json.dumps({name: _example(record, name) for name in missing})
         raise FactsError(
-            f"{source}: neither its files nor a release record tell {', '.join(lacks)}. They cannot be read off the "
-            f"weights, and a wrong guess gives wrong numbers. State them: load(..., facts={{{stated}}})"
+            f"{source}: the checkpoint does not say {listed}, and the weights do not show it. A wrong value gives "
+            f"wrong numbers. Pass it, for example: load(..., facts={facts})"
         )
     try:
         return Model.from_dict(record)
@@ -164,42 +143,15 @@ def _config(record: Mapping[str, Any], source: str) -> Model:
         raise FactsError(f"{source}: {error}") from error
 
 
+def _example(record: Mapping[str, Any], name: str) -> Any:
+    """Return a likely value of a config field for the error message: 64-wide heads, OpenAI's activation."""
+    part, _, field = name.partition(".")
+    return max(1, record[part].get("width", 64) // 64) if field == "heads" else EXAMPLES.get(field, "...")
+
+
 def _params(form: Format, checkpoint: Checkpoint, without: str) -> dict[str, np.ndarray]:
-    """Canonical parameters. Some files of open_clip hold the scale in shape (1,), which transformers would refuse."""
-    whole = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
-    if "logit_scale" in whole and whole["logit_scale"].shape == (1,):
-        whole["logit_scale"] = whole["logit_scale"].reshape(())
-    return {name: array for name, array in whole.items() if not (without and name.startswith(without + "."))}
-
-
-def tokenizer_of(form: Format, checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    """What a format makes of the files beside the weights. Raises FactsError if it and the text tower do not fit."""
-    with as_written(checkpoint.source):
-        tokenizer = form.tokenizer(checkpoint, config)
-    if tokenizer is not None and config.text is not None and tokenizer.vocab_size > config.text.vocab:
-        raise FactsError(
-            f"{checkpoint.source}: its tokenizer has {tokenizer.vocab_size} ids, the text tower {config.text.vocab}: "
-            "they do not belong together"
-        )
-    if tokenizer is not None and config.text is not None and tokenizer.context > config.text.context:
-        raise FactsError(
-            f"{checkpoint.source}: its tokenizer makes rows of {tokenizer.context} ids, the text tower reads "
-            f"{config.text.context}: they do not belong together"
-        )
-    if isinstance(tokenizer, Bpe) and isinstance(config.text, Text):
-        _require_end(config.text, tokenizer, checkpoint.source)
-    return tokenizer
-
-
-def _require_end(text: Text, tokenizer: Bpe, source: str) -> None:
-    """Raise FactsError unless the id that a text is read at is that of the end token."""
-    last = tokenizer.vocab_size - 1
-    where, instead = "the largest id", "an ordinary word there"
-    if text.pool == "first-eot":
-        where, instead = f"the first id {text.eot}", "that id where a text has it, else the start"
-    if tokenizer.eot != (last if text.pool == "largest-id" else text.eot):
-        raise FactsError(
-            f"{source}: its config pools text at {where}, but its tokenizer's end token has id {tokenizer.eot} of 0 to "
-            f"{last}: the original reads {instead}. To read the end token: "
-            f"load(..., facts={{'text.pool': 'first-eot', 'text.eot': {tokenizer.eot}}})"
-        )
+    """Return the canonical parameters. Some open_clip files store logit_scale with shape (1,)."""
+    params = layouts.read(form.layout, checkpoint.tensors, checkpoint.source)
+    if "logit_scale" in params and params["logit_scale"].shape == (1,):
+        params["logit_scale"] = params["logit_scale"].reshape(())
+    return {name: array for name, array in params.items() if not (without and name.startswith(without + "."))}

@@ -1,7 +1,7 @@
-"""Published tensor names as rows, read in both directions. No family names here.
+"""Published tensor names as rows, used in both directions. No family names here.
 
-A row says: this canonical parameter stands in that published tensor, in this way. Reading a checkpoint and writing
-it back use the same rows, so what reads also writes. Refuses: a tensor without a row, a parameter without a tensor.
+A row maps a canonical parameter to a published tensor. Reading and writing a checkpoint use the same rows, so a layout
+that can be read can also be written.
 """
 
 import re
@@ -18,7 +18,7 @@ from cjkclip.parameters import some_of
 
 Arrays = dict[str, np.ndarray]
 Join = Callable[[Sequence[np.ndarray]], np.ndarray]
-# q, k, v: a third of a fused tensor, along axis 0; to-...: without leading axes of length 1; scalar: of shape (1,);
+# q, k, v: a third of a fused tensor, along axis 0; to-...: leading axes of length 1 removed; scalar: shape (1,);
 # hwio: a kernel whose axes are height, width, inputs, outputs
 Op = Literal["same", "transpose", "q", "k", "v", "to-vector", "to-matrix", "scalar", "hwio"]
 _THIRDS = {"q": 0, "k": 1, "v": 2}
@@ -29,7 +29,7 @@ _HOLES = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "n": 
 
 @dataclass(frozen=True)
 class Row:
-    """One correspondence. {p} stands for weight, bias, ...; {n} for any name; any other {letter} for a number."""
+    """A pair of names. {p} stands for weight, bias, ...; {n} for any name; any other {letter} for a number."""
 
     canonical: str
     published: str
@@ -37,12 +37,12 @@ class Row:
 
     @cached_property
     def reads(self) -> re.Pattern[str]:
-        """Recognises the published name."""
+        """The pattern of the published name."""
         return _pattern(self.published)
 
     @cached_property
     def writes(self) -> re.Pattern[str]:
-        """Recognises the canonical name."""
+        """The pattern of the canonical name."""
         return _pattern(self.canonical)
 
 
@@ -52,16 +52,16 @@ class Layout:
 
     name: str
     rows: tuple[Row, ...]
-    marks: tuple[str, ...]  # tensors that every file of this layout has and that tell it from the others
-    harmless: tuple[str, ...]  # patterns of tensors that carry nothing a tower reads
+    marks: tuple[str, ...]  # tensors that identify the layout: every file has them
+    harmless: tuple[str, ...]  # patterns of tensors that no tower reads
 
     def matches(self, names: Iterable[str]) -> bool:
-        """Does a file with these tensor names look like this layout?"""
+        """Whether a file with these tensor names has this layout."""
         return set(self.marks) <= set(names)
 
 
 def homeless(layout: Layout, names: Iterable[str]) -> list[str]:
-    """The tensors that a layout has no place for, harmless ones aside."""
+    """Return the tensors that have no place in a layout, except for harmless ones."""
     unread = (name for name in names if not any(row.reads.fullmatch(name) for row in layout.rows))
     return _harmful(layout, unread)
 
@@ -71,54 +71,56 @@ def _harmful(layout: Layout, unread: Iterable[str]) -> list[str]:
 
 
 def read(layout: Layout, tensors: Mapping[str, np.ndarray], source: str) -> Arrays:
-    """Published tensors to canonical parameters, as views where the op allows it.
+    """Return the canonical parameters of published tensors, as views where the op allows it.
 
-    Raises LayoutError if a tensor has no place. `source` names the file in the message.
+    Raises LayoutError if a tensor has no place. `source` is the file's name for the message.
     """
     params: Arrays = {}
     unread: list[str] = []
     for name, tensor in tensors.items():
-        rows = [(row, found) for row in layout.rows if (found := row.reads.fullmatch(name))]
-        for row, found in rows:
-            params[row.canonical.format(**found.groupdict())] = _take(tensor, row.op, name, source)
+        rows = [(row, match) for row in layout.rows if (match := row.reads.fullmatch(name))]
+        for row, match in rows:
+            params[row.canonical.format(**match.groupdict())] = _take(tensor, row.op, name, source)
         if not rows:
             unread.append(name)
     if left := _harmful(layout, unread):
         raise LayoutError(
-            f"{source}: {len(left)} tensors have no place in layout {layout.name!r} ({some_of(left)}); "
-            "pass family= if the file is of another family, or report the layout if it is published"
+            f"{source}: {len(left)} tensors have no place in layout {layout.name!r} ({some_of(left)}). If the model "
+            "works without them, save the file without them; if the file is published, report its layout"
         )
     return params
 
 
 def write(layout: Layout, params: Mapping[str, np.ndarray], join: Join = np.concatenate) -> Arrays:
-    """Canonical parameters to published tensors. Raises LayoutError if a parameter has no place.
+    """Return the published tensors of canonical parameters. Raises LayoutError if a parameter has no place.
 
-    `join` makes one tensor of its thirds; it is the only step that copies.
+    `join` makes one tensor of q, k and v; only this step copies.
     """
     tensors: Arrays = {}
     thirds: dict[str, list[np.ndarray | None]] = {}
     left: list[str] = []
     for name, array in params.items():
-        home = published(layout, name)
-        if home is None:
+        place = published(layout, name)
+        if place is None:
             left.append(name)
-        elif home[1] in _THIRDS:
-            thirds.setdefault(home[0], [None] * 3)[_THIRDS[home[1]]] = array
+        elif place[1] in _THIRDS:
+            thirds.setdefault(place[0], [None] * 3)[_THIRDS[place[1]]] = array
         else:
-            tensors[home[0]] = _put(array, home[1])
+            tensors[place[0]] = _put(array, place[1])
     if left:
-        raise LayoutError(f"layout {layout.name!r} has no place for {len(left)} parameters ({some_of(left)})")
+        raise LayoutError(
+            f"layout {layout.name!r} has no place for {len(left)} parameters ({some_of(left)}). Use layout 'cjkclip'"
+        )
     for name, parts in thirds.items():
         tensors[name] = join([part for part in parts if part is not None])
     return tensors
 
 
 def published(layout: Layout, canonical: str) -> tuple[str, Op] | None:
-    """Where a canonical parameter stands in a layout, and how; None if it has no place there."""
+    """Return the tensor and the op of a canonical parameter in a layout, or None."""
     for row in layout.rows:
-        if found := row.writes.fullmatch(canonical):
-            return row.published.format(**found.groupdict()), row.op
+        if match := row.writes.fullmatch(canonical):
+            return row.published.format(**match.groupdict()), row.op
     return None
 
 
@@ -142,14 +144,14 @@ def _take(tensor: np.ndarray, op: Op, name: str, source: str) -> np.ndarray:
         return tensor.T
     if op in ("scalar", "hwio"):
         if tensor.ndim != 4 if op == "hwio" else tensor.shape != (1,):
-            wanted = "four axes (height, width, inputs, outputs)" if op == "hwio" else "(1,)"
-            raise LayoutError(f"{source}: {name} has shape {tensor.shape}, expected {wanted}")
+            shape = "four axes (height, width, inputs, outputs)" if op == "hwio" else "(1,)"
+            raise LayoutError(f"{source}: {name} has shape {tensor.shape}, expected {shape}")
         return tensor.transpose(_OIHW) if op == "hwio" else tensor.reshape(())
     if op in _AXES:
         if tensor.ndim != 3 or any(length != 1 for length in tensor.shape[: 3 - _AXES[op]]):
             raise LayoutError(f"{source}: {name} has shape {tensor.shape}, expected leading axes of length 1")
         return tensor.reshape(tensor.shape[3 - _AXES[op] :])
     if tensor.ndim == 0 or len(tensor) % 3:
-        raise LayoutError(f"{source}: {name} has shape {tensor.shape}; a fused q, k, v needs a multiple of 3 rows")
+        raise LayoutError(f"{source}: {name} has shape {tensor.shape}, expected a multiple of 3 rows (q, k and v)")
     third = len(tensor) // 3
     return tensor[_THIRDS[op] * third :][:third]

@@ -60,9 +60,7 @@ def convert(
         folder = _room(folder, force)
         clip = cjkclip.load(model, facts=facts, image_tower=image_tower, precision="fp32")
         for source in (model, image_tower or model):
-            home = checkpoints.locate(
-                source, Where(offline=True)
-            ).resolve()  # offline, because it was just loaded from there
+            home = checkpoints.resolve(source, Where(offline=True)).path.resolve()  # loaded just now
             if any(_is_same(folder, each) for each in (home, *home.parents)):
                 raise InputError(f"{str(folder)!r} contains the model to convert: pass another directory")
         missing = _write(clip, folder, layout, force)
@@ -114,7 +112,7 @@ def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict
     """Write the directory, completely or not at all; returns the config values that the layout does not store."""
     with new_folder(folder, instead=True) as part:
         clip.save(part, layout)
-        missing = _lacking(clip, checkpoints.told(part), layout)
+        missing = _lacking(clip, checkpoints.stored_config(part), layout)
         _require_room(folder, force)  # again, because another program may have written there in the meantime
     return missing
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cjkclip.checkpoints.families import family
-from cjkclip.compat.sources import LOAD, folder_of, known, loaded
+from cjkclip.compat.sources import LOAD, known, loaded, resolved
 from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, rules_of, tokenizer_of, unit
 from cjkclip.errors import InputError
 from cjkclip.text import Tokenizer
@@ -79,8 +79,9 @@ def load(model_name: str | Path, device: Any = None, **options: Any) -> tuple[Ja
 def load_tokenizer(name: str | Path = VOCABULARY, **options: Any) -> Tokenizer:
     """Load rinna's tokenizer from its repository or a directory with spiece.model, or the one of any other model."""
     known(options, LOAD, "japanese_clip.load_tokenizer")
-    file = folder_of(name, options) / "spiece.model"
-    return Unigram.from_file(file, RINNA) if file.is_file() else tokenizer_of(loaded(name, options))
+    source = resolved(name, options, small=True)
+    file = source.path / "spiece.model"
+    return Unigram.from_file(file, RINNA) if file.is_file() else tokenizer_of(loaded(source, options))
 
 
 def tokenize(

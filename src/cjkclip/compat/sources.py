@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cjkclip import checkpoints, engines
-from cjkclip.checkpoints import Where
+from cjkclip.checkpoints import Source, Where
 from cjkclip.clip import Clip
 from cjkclip.errors import OptionError
 
@@ -26,13 +26,13 @@ def known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
         )
 
 
-def folder_of(name: str | Path, options: Mapping[str, Any]) -> Path:
-    """Return the directory of a checkpoint's side files; for a single weight file, the path of that file."""
-    return checkpoints.locate(str(name), replace(where(options), small=True))
+def resolved(name: str | Path, options: Mapping[str, Any], *, small: bool = False) -> Source:
+    """Resolve the name of a checkpoint. small: the files beside the weights are enough."""
+    return checkpoints.resolve(name, replace(where(options), small=small), family=options.get("family"))
 
 
 def loaded(
-    name: str | Path,
+    name: str | Path | Source,
     options: Mapping[str, Any],
     *,
     engine: str = "auto",
@@ -40,14 +40,8 @@ def loaded(
     device: Any = None,
 ) -> Clip:
     """Load a model as `cjkclip.load` does. device: None, a name, a torch device, or the number of a GPU."""
-    tower = options.get("image_tower")
-    found = checkpoints.read(
-        str(name),
-        family=options.get("family"),
-        image_tower=None if tower is None else str(tower),
-        facts=options.get("facts"),
-        where=where(options),
-    )
+    source = name if isinstance(name, Source) else resolved(name, options)
+    found = checkpoints.read(source, image_tower=options.get("image_tower"), facts=options.get("facts"))
     return Clip(found, engines.choose(engine, precision, _device(device)))
 
 

@@ -1,8 +1,8 @@
 """Korean CLIP in transformers' CLIPModel layout: OpenAI's architecture with a retrained byte-pair vocabulary.
 
 Its training code writes students as VisionTextDualEncoderModel, which is read and written too.
-Facts: the model card of Bingsu/clip-vit-base-patch32-ko. Its config says eos_token_id 2, so that the text is pooled at
-the largest id: the end token has to be the last of the vocabulary. `load` refuses a checkpoint where it is not.
+Facts: the model card of Bingsu/clip-vit-base-patch32-ko. Its config has eos_token_id 2, so the text is pooled at the
+largest id, and the end token must be the last of the vocabulary. `load` rejects a checkpoint where it is not.
 """
 
 from cjkclip.checkpoints.families import Family, Release

@@ -1,4 +1,4 @@
-"""moji: the model in the package, and every folder saved in cjkclip's own layout."""
+"""moji: the bundled model, and every directory in cjkclip's own layout."""
 
 from cjkclip.checkpoints.families import Family, Release
 from cjkclip.checkpoints.formats.native import NATIVE

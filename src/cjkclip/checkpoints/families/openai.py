@@ -1,7 +1,7 @@
-"""OpenAI CLIP and what is trained in its image: ViT and modified-ResNet towers, byte-pair text.
+"""OpenAI CLIP and models of the same architecture: ViT and modified-ResNet towers, byte-pair text.
 
 Releases: github.com/openai/CLIP, MIT licence. The hub repositories are transformers conversions by OpenAI; the ResNets
-were published as files only, each in a folder of the server that is named by the file's sha256.
+were published as files only; the sha256 of each file is part of its URL.
 """
 
 from cjkclip.checkpoints.families import Family, Release
@@ -15,7 +15,7 @@ FILES = "https://openaipublic.azureedge.net/clip/models"
 
 
 def _release(name: str, *aliases: str, sha256: str = "") -> Release:
-    """A repository of transformers' layout, or, with a checksum, the file of that name at OpenAI's."""
+    """Return a repository in transformers' layout, or with a checksum OpenAI's file of that name."""
     return Release(
         name=name,
         aliases=(f"openai/{name}",) if sha256 else aliases,

@@ -13,8 +13,11 @@ def _release(kind: str, note: str, top1: float, top5: float) -> Release:
         languages=("ja",),
         note=note,
         facts={},
-        vocabulary=("rinna/japanese-roberta-base", "spiece.model"),  # its tokenizer, which the original fetches too
-        scores={"ImageNet top-1": top1, "ImageNet top-5": top5},  # zero-shot with 37 Japanese sentences a class
+        vocabulary=(
+            "rinna/japanese-roberta-base",
+            "spiece.model",
+        ),  # its tokenizer; the original package downloads it too
+        scores={"ImageNet top-1": top1, "ImageNet top-5": top5},  # zero-shot with 37 Japanese templates per class
     )
 
 

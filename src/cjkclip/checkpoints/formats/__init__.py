@@ -1,7 +1,7 @@
-"""Formats: the forms in which checkpoints are published, as data: tensor names, side files, and how both are read.
+"""Formats of published checkpoints as data: tensor names, side files, and functions that read and write them.
 
-A format belongs to no family: transformers' CLIPModel files hold models of several. Families say which formats their
-checkpoints come in. Refuses: facts that neither the files nor the caller tell.
+A format belongs to no family: transformers' CLIPModel files contain models of several. A family lists the formats of
+its checkpoints.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -19,23 +19,23 @@ from cjkclip.text import Tokenizer
 from cjkclip.text.files import read_json
 
 Facts = Mapping[str, Any]  # dotted field name of the config -> value
-WHOLE = {field.name for field in fields(Model)}  # those without a dot
+WHOLE = {field.name for field in fields(Model)}  # facts without a dot
 
-# what every tower of OpenAI's kind has in common, as config records
+# config fields that all towers of OpenAI's architecture share
 CLIP_VIT: dict[str, Any] = {"kind": "vit", "patch_bias": False, "pre_norm": True, "project": True}
 CLIP_TEXT: dict[str, Any] = {"kind": "clip", "project": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What was found at a path: the tensors under their published names, and the folder of the files beside them."""
+    """A checkpoint as it is stored: tensors under their published names, and the directory of the side files."""
 
-    source: str  # the path as the user knows it, for messages
+    source: str  # the path as the caller wrote it, for messages
     folder: Path
     tensors: Mapping[str, np.ndarray]
 
     def json(self, name: str) -> dict[str, Any] | None:
-        """A JSON object beside the weights, or None if there is no such file. Raises CheckpointError if damaged."""
+        """Return a JSON side file, or None if there is none. Raises CheckpointError if it is damaged."""
         path = self.folder / name
         if not path.is_file():
             return None
@@ -44,7 +44,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What `save` writes beside the weights."""
+    """The parts of a model that `save` writes beside the weights."""
 
     config: Model
     tokenizer: Tokenizer | None
@@ -53,54 +53,54 @@ class Parts:
 
 
 class Origin(NamedTuple):
-    """The family and release that a file names; None where it names none."""
+    """The family and release that a file contains; None if it contains none."""
 
     family: str | None
     release: str | None
 
 
 def unnamed(checkpoint: Checkpoint) -> Origin:
-    """The origin of published files: they name no family."""
+    """Return the origin of published files, which contain no family."""
     del checkpoint
     return Origin(None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One published form: the tensor names, and how the facts beside them are read and written."""
+    """One published form: its layout, and the functions for its side files."""
 
     layout: Layout
-    read: Callable[[Checkpoint], dict[str, Any]]  # what the files tell of Model.to_dict(); absent = unknown
+    read: Callable[[Checkpoint], dict[str, Any]]  # the part of Model.to_dict() that the files contain; absent = unknown
     tokenizer: Callable[[Checkpoint, Model], Tokenizer | None]
     write: Callable[[Parts, Path], None]  # the side files of `save`
-    config_file: str | None = "config.json"  # must lie beside the weights; None: the weights are all there is
-    weights_file: str = "model.safetensors"  # the name that `save` gives the weights; its suffix is the container's
-    origin: Callable[[Checkpoint], Origin] = unnamed  # what a file says of where it comes from
-    model_type: str | None = None  # what config.json must say, where two formats have the same names
+    config_file: str | None = "config.json"  # required beside the weights; None: there are only weights
+    weights_file: str = "model.safetensors"  # the file name in `save`; its suffix chooses the container
+    origin: Callable[[Checkpoint], Origin] = unnamed  # the family and release that a file contains
+    model_type: str | None = None  # required in config.json if two formats have the same names
     wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
 
 
 @contextmanager
 def as_written(source: str) -> Generator[None, None, None]:
-    """Around the reading of side files: what no program of theirs would write becomes FactsError.
+    """Turn errors from reading damaged side files into FactsError.
 
-    A damaged config.json can hold a text where every reader takes a table. Each of them says what it does not
-    read; that a key is not there, or is of another kind, is said here for all of them.
+    A damaged config.json can contain a string where the readers expect a table. Each reader rejects the values that it
+    does not support; missing keys and wrong types are handled here for all readers.
     """
     try:
         yield
     except CjkclipError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise FactsError(
-            f"{source}: its config or tokenizer files are damaged, or not of this layout ({what:.300}). "
-            "Compare them with those that the model was published with"
+            f"{source}: its config or tokenizer files are damaged or of another layout ({reason:.300}). Download the "
+            "published files again"
         ) from error
 
 
 def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
-    """A config record with dotted facts laid over it.
+    """Return a config record with the dotted facts in place of its own values.
 
     >>> settle({"vision": {"act": "gelu"}}, {"vision.heads": 5})
     {'vision': {'act': 'gelu', 'heads': 5}}
@@ -111,10 +111,10 @@ def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
         if name in WHOLE:
             settled[name] = value
         elif not field:
-            raise FactsError(f"facts state {name!r}, which no config has: expected a dotted name, as 'vision.act'")
+            raise FactsError(f"facts contain {name!r}, expected a dotted config field such as 'vision.act'")
         elif isinstance(settled.get(part), dict):
             settled[part][field] = value
         else:
-            has = sorted(k for k, v in settled.items() if v)
-            raise FactsError(f"facts state {name!r}, but this checkpoint has no {part!r}; it has {has}")
+            present = sorted(k for k, v in settled.items() if v)
+            raise FactsError(f"facts contain {name!r}, but this checkpoint has no {part!r}. It has {present}")
     return settled

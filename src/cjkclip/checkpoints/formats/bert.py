@@ -1,4 +1,4 @@
-"""BERT text towers as transformers and cn_clip name them, and transformers' BertConfig.
+"""BERT text towers under the names of transformers and cn_clip, and transformers' BertConfig.
 
 Facts: transformers 5.23.0 (modeling_bert, configuration_bert). Post-norm blocks, token type 0 everywhere.
 """
@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def bert_rows(prefix: str) -> tuple[Row, ...]:
-    """A BertModel's names under a prefix, its pooler among them."""
+    """Return the rows of a BertModel under a prefix, with its pooler."""
     block, layer = "text.blocks.{i}", f"{prefix}encoder.layer.{{i}}"
     return (
         *(
@@ -50,10 +50,13 @@ def bert_rows(prefix: str) -> tuple[Row, ...]:
 
 
 def read_bert(record: Mapping[str, Any], head: Head) -> dict[str, Any]:
-    """A BertConfig (or RobertaConfig: the same tower here, since positions always count from 0) as our record."""
+    """Return a Bert- or RobertaConfig as our record: positions count from 0 here, so both are the same tower."""
     whole = DEFAULTS | dict(record)
     if whole.get("position_embedding_type", "absolute") != "absolute" or whole.get("is_decoder"):
-        raise FactsError("config.json: this BERT has relative positions or is a decoder; neither is read")
+        raise FactsError(
+            "config.json: this BERT has relative positions or is a decoder, which is not supported. Expected "
+            "position_embedding_type 'absolute' and is_decoder false"
+        )
     return {
         "kind": "bert",
         "vocab": whole["vocab_size"],
@@ -65,7 +68,7 @@ def read_bert(record: Mapping[str, Any], head: Head) -> dict[str, Any]:
 
 
 def bert_json(config: Bert) -> dict[str, Any]:
-    """`read_bert`, the other way."""
+    """Return the BertConfig of our record."""
     return encoder_json(config) | {
         "vocab_size": config.vocab,
         "max_position_embeddings": config.context,
@@ -74,7 +77,7 @@ def bert_json(config: Bert) -> dict[str, Any]:
 
 
 def wordpiece_tokenizer(checkpoint: Checkpoint, config: Model, most: int | None = None) -> Tokenizer | None:
-    """The WordPiece tokenizer beside the weights, if there is one; its rows have the tower's length, or `most`."""
+    """Return the WordPiece tokenizer beside the weights, or None. Its context is the tower's, at most `most`."""
     if config.text is None or not any((checkpoint.folder / n).is_file() for n in ("vocab.txt", "tokenizer.json")):
         return None
     context = config.text.context if most is None else min(most, config.text.context)

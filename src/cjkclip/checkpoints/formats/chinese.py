@@ -1,8 +1,8 @@
 """Chinese-CLIP: OpenAI's image towers and a Chinese BERT, as cn_clip's .pt files and transformers' ChineseCLIPModel.
 
-Facts: github.com/OFA-Sys/Chinese-CLIP at 31863c7 (cn_clip 1.6.0), transformers 5.23.0. cn_clip's files carry no config;
-that they are cn_clip's tells QuickGELU (ViT-H too), a BERT with eps 1e-12, squashed pictures, 52 tokens. Head counts
-are those of its published sizes; another width has to be stated.
+Facts: github.com/OFA-Sys/Chinese-CLIP at 31863c7 (cn_clip 1.6.0), transformers 5.23.0. cn_clip's files have no config;
+all its models use QuickGELU (ViT-H too), a BERT with eps 1e-12, squashed images, 52 tokens. Head counts are those of
+the published sizes; for another width the caller must pass them as facts.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ from cjkclip.errors import LayoutError
 from cjkclip.text import Tokenizer
 from cjkclip.text.wordpiece import CN_CLIP, WordPiece, chinese_bert
 
-CONTEXT = 52  # tokens the models were trained with
+CONTEXT = 52  # tokens in training
 VOCAB = 21_128
 VISION_HEADS = {768: 12, 1024: 16, 1280: 16}  # by width; ViT-H has heads 80 wide
 TEXT_HEADS = {768: 12, 1024: 16}
@@ -77,7 +77,7 @@ def _heads(known: Mapping[int, int], width: int) -> dict[str, int]:
 
 
 def _tokenizer_cn_clip(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    """The files carry no vocabulary; cn_clip's own is the published one, where its size fits."""
+    """Return the tokenizer of vocab.txt, else cn_clip's own vocabulary if its size fits, else None."""
     if (checkpoint.folder / "vocab.txt").is_file():
         return WordPiece.from_vocab(checkpoint.folder / "vocab.txt", CN_CLIP)
     return chinese_bert() if config.text is not None and config.text.vocab == VOCAB else None
@@ -85,13 +85,13 @@ def _tokenizer_cn_clip(checkpoint: Checkpoint, config: Model) -> Tokenizer | Non
 
 def _write_cn_clip(parts: Parts, folder: Path) -> None:
     if not isinstance(parts.config.text, Bert):
-        raise LayoutError("cn_clip's files hold a BERT text tower; this model has another")
+        raise LayoutError("cn_clip's files need a BERT text tower, which this model lacks. Use layout 'cjkclip'")
     if isinstance(parts.tokenizer, WordPiece):
         parts.tokenizer.save_transformers(folder)
 
 
 def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """ChineseCLIPModel's record from its config.json, without the rules for pictures."""
+    """Return ChineseCLIPModel's record from its config.json, without preprocessing."""
     text = read_bert(tower_fields(whole, "text_config", BERT_DEFAULTS), "project")
     record = {"vision": read_vision(whole), "text": text, "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
@@ -102,10 +102,11 @@ def _read_hf(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def both_json(config: Model) -> dict[str, Any]:
-    """`read_both`, the other way. Raises LayoutError if ChineseCLIPModel has no place for the towers."""
+    """Return ChineseCLIPModel's config.json. Raises LayoutError if ChineseCLIPModel cannot hold the towers."""
     if not (isinstance(config.vision, Vit) and isinstance(config.text, Bert) and config.text.head == "project"):
         raise LayoutError(
-            "transformers' ChineseCLIPModel holds a ViT and a BERT with a projection; this model does not"
+            "transformers' ChineseCLIPModel needs a ViT and a BERT with a projection, which this model lacks. Use "
+            "layout 'cjkclip'"
         )
     whole: dict[str, Any] = {"model_type": "chinese_clip", "architectures": ["ChineseCLIPModel"]}
     whole |= {"projection_dim": config.embed, "vision_config": vision_json(config.vision, config.embed)}
@@ -127,7 +128,7 @@ def _write_hf(parts: Parts, folder: Path) -> None:
 
 
 def _fused(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The names of cn_clip's flash-attention variant: q, k, v in one tensor named Wqkv."""
+    """Return the rows of cn_clip's flash-attention variant: q, k, v in one tensor named Wqkv."""
     renamed: list[Row] = []
     for row in rows:
         name = row.published.replace("attn.in_proj_{p}", "attn.Wqkv.{p}")
@@ -141,7 +142,7 @@ def _fused(rows: tuple[Row, ...]) -> tuple[Row, ...]:
 
 
 def _without_pooler(prefix: str) -> tuple[Row, ...]:
-    """Neither form has BERT's pooler; a file with one is another family's."""
+    """Return BERT's rows without the pooler, which neither form has; a file with one is of another family."""
     return tuple(row for row in bert_rows(prefix) if "pooler" not in row.published)
 
 

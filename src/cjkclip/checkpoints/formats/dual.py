@@ -1,7 +1,7 @@
-"""transformers' VisionTextDualEncoderModel with a CLIP image tower and a BERT, as students of distillation are saved.
+"""transformers' VisionTextDualEncoderModel with a CLIP image tower and a BERT, a common form of distilled models.
 
 Facts: transformers 5.23.0 (modeling_vision_text_dual_encoder): both sides are projected, the text from BERT's pooler.
-Version 4 wrote the image tower's names under a doubled prefix, version 5 under one. Refuses: other towers.
+Version 4 wrote the image tower's names under a doubled prefix, version 5 under a single one.
 """
 
 from pathlib import Path
@@ -32,12 +32,12 @@ TOWERS = {"vision_config": "clip_vision_model", "text_config": "bert"}
 
 
 def dual_rows(vision_prefix: str) -> tuple[Row, ...]:
-    """A CLIP image tower and a BERT, each with a projection."""
+    """Return the rows of a CLIP image tower and a BERT, each with a projection."""
     return (SCALE, *vision_rows(vision_prefix), VISION_PROJ, *bert_rows("text_model."), TEXT_PROJ)
 
 
 def read_dual(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The record of both towers."""
+    """Return the config record of both towers."""
     whole = config_json(checkpoint)
     text = read_bert(whole.get("text_config", {}), "pooler-project")
     record = {"vision": read_vision(whole), "text": text, "image": read_image(checkpoint)}
@@ -45,10 +45,10 @@ def read_dual(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def write_dual(parts: Parts, folder: Path, model_type: str, kind: str) -> None:
-    """The side files of `save`; `kind` is the published class."""
+    """Write the side files of `save`; `kind` is the published class."""
     config = parts.config
     if not (isinstance(config.vision, Vit) and isinstance(config.text, Bert)):
-        raise LayoutError(f"{kind} holds a CLIP ViT and a BERT; this model does not")
+        raise LayoutError(f"{kind} needs a CLIP ViT and a BERT, which this model lacks. Use layout 'cjkclip'")
     whole: dict[str, Any] = {"model_type": model_type, "architectures": [kind], "projection_dim": config.embed}
     whole |= {"vision_config": vision_json(config.vision, config.embed)}
     whole["text_config"] = {"model_type": "bert"} | bert_json(config.text)
@@ -63,14 +63,17 @@ def _read(checkpoint: Checkpoint) -> dict[str, Any]:
     whole = config_json(checkpoint)
     kinds = {name: whole.get(name, {}).get("model_type") for name in TOWERS}
     if kinds != TOWERS:
-        raise FactsError(f"{checkpoint.source}: a dual encoder of {kinds}; the one that is read has {TOWERS}")
+        raise FactsError(f"{checkpoint.source}: the model types of the dual encoder are {kinds}, expected {TOWERS}")
     return read_dual(checkpoint)
 
 
 def _write(parts: Parts, folder: Path) -> None:
     text = parts.config.text
     if isinstance(text, Bert) and text.head != "pooler-project":
-        raise LayoutError(f"VisionTextDualEncoderModel projects BERT's pooler; this text tower ends in {text.head!r}")
+        raise LayoutError(
+            f"VisionTextDualEncoderModel projects BERT's pooler, but this text tower has head {text.head!r}. Use "
+            "layout 'cjkclip'"
+        )
     write_dual(parts, folder, MODEL_TYPE, "VisionTextDualEncoderModel")
 
 

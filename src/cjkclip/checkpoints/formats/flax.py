@@ -11,7 +11,7 @@ from cjkclip.checkpoints.layouts import Layout, Op, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """What a framework calls the leaves and the blocks of the tree that CLIPModel's modules form."""
+    """A framework's names for the leaves and blocks in the tree of CLIPModel's modules."""
 
     root: str
     block: str
@@ -22,7 +22,7 @@ class Tree:
 
 
 def tree_rows(tree: Tree) -> tuple[Row, ...]:
-    """CLIPModel's parameters as paths in such a tree."""
+    """Return the rows of CLIPModel's parameters as paths in such a tree."""
     text, vision = f"{tree.root}text_model", f"{tree.root}vision_model"
     return (
         Row("logit_scale", f"{tree.root}logit_scale", tree.scale),

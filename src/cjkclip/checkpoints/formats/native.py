@@ -1,6 +1,6 @@
-"""cjkclip's own folder: config.json, model.safetensors under canonical names, the tokenizer. Complete by itself.
+"""cjkclip's own format: config.json, model.safetensors under canonical names, the tokenizer. It loses nothing.
 
-config.json holds {"format": "cjkclip", "model": config, "tokenizer": rules, ...}. Refuses: folders of a newer version.
+config.json contains {"format": "cjkclip", "model": config, "tokenizer": rules, ...}.
 """
 
 import json
@@ -28,8 +28,8 @@ def _record(checkpoint: Checkpoint) -> dict[str, Any]:
     whole = cast(dict[str, Any], checkpoint.json("config.json"))
     if whole.get("format") != "cjkclip" or whole.get("version") != VERSION:
         raise FactsError(
-            f"{checkpoint.source}: config.json says format {whole.get('format')!r}, version {whole.get('version')!r}; "
-            f"this cjkclip reads format 'cjkclip', version {VERSION}"
+            f"{checkpoint.source}: config.json has format {whole.get('format')!r}, version {whole.get('version')!r}; "
+            f"this cjkclip reads format 'cjkclip', version {VERSION}. Install a newer cjkclip if the version is higher"
         )
     return whole
 

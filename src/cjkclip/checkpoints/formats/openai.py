@@ -1,7 +1,7 @@
-"""OpenAI's names: its own files, and open_clip's in both forms (CLIP, CustomTextCLIP).
+"""OpenAI's layout: its own files, and open_clip's in both forms (CLIP, CustomTextCLIP).
 
-OpenAI's files carry no config. The TorchScript archives are OpenAI's alone, so their provenance tells the activation
-and the head width; a plain state dict may be open_clip's, whose names are the same: there the caller has to say.
+OpenAI's files have no config. Only OpenAI published TorchScript archives, so the activation and head width of these are
+known. A plain state dict may be open_clip's, which has the same names: there the caller must pass both as facts.
 Facts: github.com/openai/CLIP at d05afc4, github.com/mlfoundations/open_clip at 89fb801.
 """
 
@@ -40,7 +40,7 @@ def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
 
 
 def _conv_rows(ours: str, theirs: str, names: Mapping[str, str]) -> tuple[Row, ...]:
-    """Convolution n and its normalisation: conv1 and bn1 are one module of ours."""
+    """Return the rows of convolution n and its normalisation: conv1 and bn1 are one module here."""
     rows: list[Row] = []
     for name, n in names.items():
         rows += [Row(f"{ours}{name}.conv.weight", f"{theirs}conv{n}.weight")]
@@ -81,7 +81,7 @@ def _text_rows(prefix: str) -> tuple[Row, ...]:
 
 
 def _read_shapes(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What shapes tell. OpenAI's own archives also tell, by being OpenAI's, the activation and 64-wide heads."""
+    """Return the fields that shapes determine; for OpenAI's own archives also the activation and 64-wide heads."""
     tensors = checkpoint.tensors
     own = set(JIT_ENTRIES) <= set(tensors)
     width = tensors["ln_final.weight"].shape[0]
@@ -101,7 +101,7 @@ def _read_shapes(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def read_vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What the shapes of OpenAI's ViT tell: all but the activation and the number of heads."""
+    """Return the fields of OpenAI's ViT from its shapes: all but the activation and the number of heads."""
     width, _, _, patch = tensors["visual.conv1.weight"].shape
     grid = round((len(tensors["visual.positional_embedding"]) - 1) ** 0.5)
     depth = count(tensors, "visual.transformer.resblocks")
@@ -110,7 +110,7 @@ def read_vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def read_resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What the shapes of OpenAI's ResNet tell; its heads are 64 wide in every publication."""
+    """Return the fields of OpenAI's ResNet from its shapes; its heads are 64 wide in every release."""
     width = tensors["visual.layer1.0.conv1.weight"].shape[0]
     grid = round((len(tensors["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
     stages = tuple(count(tensors, f"visual.layer{s}") for s in range(1, 5))
@@ -124,7 +124,7 @@ def read_resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def count(tensors: Mapping[str, np.ndarray], prefix: str) -> int:
-    """How many numbered things stand under a prefix."""
+    """Return the number of numbered modules under a prefix."""
     return len({name[len(prefix) + 1 :].split(".")[0] for name in tensors if name.startswith(prefix + ".")})
 
 
@@ -134,10 +134,13 @@ _TOP_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"}
 
 
 def _known(record: Mapping[str, Any], keys: set[str], where: str) -> None:
-    """open_clip has many options; each one that is not read here could change the arithmetic."""
+    """Raise FactsError for an option that is not read here, since it could change the arithmetic."""
     unknown = sorted(set(record) - keys)
     if unknown:
-        raise FactsError(f"open_clip_config.json: {where} has options that cjkclip does not read: {unknown}")
+        raise FactsError(
+            f"open_clip_config.json: {where} has options that cjkclip does not support: {unknown}. It "
+            f"supports {sorted(keys)}"
+        )
 
 
 def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -151,10 +154,10 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
     width, layers = vision["width"], vision["layers"]
     if isinstance(layers, list):
         heads = width * 32 // vision.get("head_width", 64)
-        seen: dict[str, Any] = {"kind": "resnet", "stages": tuple(cast(list[int], layers))}
+        vision_fields: dict[str, Any] = {"kind": "resnet", "stages": tuple(cast(list[int], layers))}
     else:
         heads, mlp = width // vision.get("head_width", 64), int(width * vision.get("mlp_ratio", 4.0))
-        seen = {
+        vision_fields = {
             **CLIP_VIT,
             "patch": vision["patch_size"],
             "depth": layers,
@@ -162,28 +165,25 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
             "act": act,
             "eps": 1e-5,
         }
-    seen |= {"image_size": vision["image_size"], "width": width, "heads": heads}
+    vision_fields |= {"image_size": vision["image_size"], "width": width, "heads": heads}
     size, vocab = text["width"], text["vocab_size"]
-    read = {
-        "width": size,
-        "depth": text["layers"],
-        "heads": text["heads"],
-        "mlp": int(size * text.get("mlp_ratio", 4)),
-    }
-    read |= {"act": act, "eps": 1e-5, "vocab": vocab, "context": text["context_length"]}
-    read |= CLIP_TEXT | {"pool": "largest-id", "eot": vocab - 1}
+    text_fields = {"width": size, "depth": text["layers"], "heads": text["heads"]}
+    text_fields |= {"mlp": int(size * text.get("mlp_ratio", 4))}
+    text_fields |= {"act": act, "eps": 1e-5, "vocab": vocab, "context": text["context_length"]}
+    text_fields |= CLIP_TEXT | {"pool": "largest-id", "eot": vocab - 1}
     rules = whole.get("preprocess_cfg", {})
     if rules.get("interpolation", "bicubic") != "bicubic" or rules.get("resize_mode", "shortest") != "shortest":
         raise FactsError(
-            f"open_clip_config.json: preprocess_cfg {rules} is not the shortest-side bicubic that is known"
+            f"open_clip_config.json: preprocess_cfg {rules} is not supported; only interpolation 'bicubic' with "
+            "resize_mode 'shortest' is"
         )
     mean, std = rules.get("mean", OPENAI_MEAN), rules.get("std", OPENAI_STD)
     image = torchvision_rules(vision["image_size"], mean, std)
-    return {"vision": seen, "text": read, "image": image, "embed": model["embed_dim"], "scale": None}
+    return {"vision": vision_fields, "text": text_fields, "image": image, "embed": model["embed_dim"], "scale": None}
 
 
 def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    """The merges beside the weights, else OpenAI's table where the vocabulary has its size, else none is known."""
+    """Return the tokenizer of the merges beside the weights, else OpenAI's if the size fits, else None."""
     rules = OPENAI if checkpoint.json("open_clip_config.json") is None else OPEN_CLIP
     folder = checkpoint.folder
     if (folder / "tokenizer.json").is_file() or (folder / "merges.txt").is_file():
@@ -201,32 +201,37 @@ def _write_open_clip(parts: Parts, folder: Path, *, custom: bool = False) -> Non
     config = parts.config
     vision, text, image = config.vision, config.text, config.image
     if vision is None or not isinstance(text, Text):
-        raise LayoutError("open_clip's CLIP holds an image tower and a causal text tower; this model has no such pair")
+        raise LayoutError(
+            "open_clip's CLIP needs an image tower and a causal text tower, which this model lacks. Use "
+            "layout 'cjkclip'"
+        )
     shared: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
     if isinstance(vision, Vit):
-        seen = shared | {"layers": vision.depth, "head_width": vision.width // vision.heads}
-        seen |= {"patch_size": vision.patch, "mlp_ratio": vision.mlp / vision.width}
+        vision_fields = shared | {"layers": vision.depth, "head_width": vision.width // vision.heads}
+        vision_fields |= {"patch_size": vision.patch, "mlp_ratio": vision.mlp / vision.width}
         quick = vision.act == "quick_gelu"
     else:
-        seen = shared | {"layers": list(vision.stages), "head_width": vision.width * 32 // vision.heads}
+        vision_fields = shared | {"layers": list(vision.stages), "head_width": vision.width * 32 // vision.heads}
         quick = text.act == "quick_gelu"
-    read = {
+    text_fields = {
         "context_length": text.context,
         "vocab_size": text.vocab,
         "width": text.width,
         "heads": text.heads,
     }
-    read |= {"layers": text.depth, "mlp_ratio": text.mlp / text.width}
+    text_fields |= {"layers": text.depth, "mlp_ratio": text.mlp / text.width}
     model: dict[str, Any] = {
         "embed_dim": config.embed,
-        "vision_cfg": seen,
-        "text_cfg": read,
+        "vision_cfg": vision_fields,
+        "text_cfg": text_fields,
         "quick_gelu": quick,
     }
     whole: dict[str, Any] = {"model_cfg": model | ({"custom_text": True} if custom else {})}
     if image is not None:
         if (image.resize, image.filter) != ("short-side", "bicubic"):
-            raise LayoutError(f"open_clip's config cannot say resize={image.resize!r} with filter={image.filter!r}")
+            raise LayoutError(
+                f"open_clip's config has no resize={image.resize!r} with filter={image.filter!r}. Use layout 'cjkclip'"
+            )
         rules = {"mean": image.mean, "std": image.std, "interpolation": "bicubic", "resize_mode": "shortest"}
         whole["preprocess_cfg"] = rules
     (folder / "open_clip_config.json").write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
@@ -235,12 +240,12 @@ def _write_open_clip(parts: Parts, folder: Path, *, custom: bool = False) -> Non
 
 
 def _write_openai(parts: Parts, folder: Path) -> None:
-    """OpenAI's layout has no side files; loading it again needs the facts stated."""
+    """Write nothing: OpenAI's layout has no side files, so loading it again needs facts."""
     del parts, folder
 
 
 def _form(name: str, prefix: str, config_file: str | None, write: Callable[[Parts, Path], None]) -> list[Format]:
-    """One format per kind of image tower: visual.conv1 is the patches of one and the stem of the other."""
+    """Return one format per kind of image tower: visual.conv1 is the patch embedding of a ViT, the stem of a ResNet."""
     towers = (("visual.proj", VISUAL), ("visual.attnpool.q_proj.weight", VISUAL_RESNET))
     return [
         Format(

@@ -1,4 +1,4 @@
-"""Image rules that several formats share, as config records (see config.Image)."""
+"""Image preprocessing that several formats share, as config records (see config.Image)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def torchvision_rules(size: int, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
-    """OpenAI's and open_clip's evaluation transform: short side, centre crop, RGB last, alpha dropped."""
+    """Return OpenAI's and open_clip's evaluation transform: short side, centre crop, RGB last, alpha dropped."""
     return {
         "size": size,
         "resize": "short-side",
@@ -22,5 +22,5 @@ def torchvision_rules(size: int, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def squash_rules(size: int) -> dict[str, Any]:
-    """cn_clip's transform: a square whatever the proportions, no crop."""
+    """Return cn_clip's transform: resize to a square, ignore the aspect ratio, no crop."""
     return torchvision_rules(size, OPENAI_MEAN, OPENAI_STD) | {"resize": "squash"}

@@ -1,7 +1,7 @@
 """rinna's Japanese CLIP and CLOOB: transformers' ViTModel and a BERT- or RoBERTa-type text tower.
 
 Facts: github.com/rinnakk/japanese-clip at 374e08d (0.2.0). Positions count from 0 in both kinds of text tower, since
-the package always passes them. CLOOB has no logit scale: its inverse temperature is a number of config.json.
+the package always passes them. CLOOB has no logit_scale: its inverse temperature is a number in config.json.
 """
 
 from pathlib import Path
@@ -58,13 +58,21 @@ def _read(checkpoint: Checkpoint) -> dict[str, Any]:
     whole = config_json(checkpoint)
     vision = VIT_DEFAULTS | whole.get("vision_config", {})
     if vision.get("model_type", "vit") != "vit" or not vision.get("qkv_bias", True):
-        raise FactsError(f"{checkpoint.source}: vision_config is no ViT with biases: {vision.get('model_type')!r}")
-    seen = {"kind": "vit", "patch_bias": True, "pre_norm": False, "project": True} | encoder(vision)
-    seen |= {"image_size": vision["image_size"], "patch": vision["patch_size"]}
+        raise FactsError(
+            f"{checkpoint.source}: vision_config is {vision.get('model_type')!r}, expected 'vit' with qkv_bias true"
+        )
+    vision_fields = {"kind": "vit", "patch_bias": True, "pre_norm": False, "project": True} | encoder(vision)
+    vision_fields |= {"image_size": vision["image_size"], "patch": vision["patch_size"]}
     text = read_bert(whole.get("text_config", {}), "project")
     image = torchvision_rules(vision["image_size"], OPENAI_MEAN, OPENAI_STD) | {"filter": "bilinear"}
     scale = float(whole.get("init_inv_tau", 30.0)) if whole.get("model_type") == "cloob" else None
-    return {"vision": seen, "text": text, "image": image, "embed": whole.get("projection_dim", 512), "scale": scale}
+    return {
+        "vision": vision_fields,
+        "text": text,
+        "image": image,
+        "embed": whole.get("projection_dim", 512),
+        "scale": scale,
+    }
 
 
 def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
@@ -76,7 +84,10 @@ def _write(parts: Parts, folder: Path) -> None:
     config = parts.config
     vision, text = config.vision, config.text
     if not (isinstance(vision, Vit) and vision.patch_bias and isinstance(text, Bert) and text.head == "project"):
-        raise LayoutError("rinna's layout holds transformers' ViT and a BERT with a projection; this model does not")
+        raise LayoutError(
+            "rinna's layout needs transformers' ViT and a BERT with a projection, which this model lacks. Use "
+            "layout 'cjkclip'"
+        )
     whole: dict[str, Any] = {"projection_dim": config.embed}
     if config.scale is None:
         whole |= {"model_type": "clip", "architectures": ["CLIPModel"]}

@@ -1,7 +1,4 @@
-"""transformers' towers alone: CLIPTextModel and CLIPVisionModel, projected or bare, prefixed or (version 5) not.
-
-Refuses: writing a model of two towers as one.
-"""
+"""transformers' single towers: CLIPTextModel and CLIPVisionModel, projected or bare, prefixed or (version 5) not."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +29,7 @@ from cjkclip.text.bpe import Bpe
 
 
 def _read_single(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A tower alone, with or without its projection."""
+    """Read a single tower, with or without its projection."""
     whole, names = config_json(checkpoint), checkpoint.tensors
     vision = text = None
     if any("patch_embedding" in name for name in names):
@@ -51,7 +48,9 @@ def _write_single(kind: str, parts: Parts, folder: Path) -> None:
     elif isinstance(config.text, Text) and config.vision is None:
         whole = text_json(config.text, config.embed, parts.tokenizer)
     else:
-        raise LayoutError(f"transformers' {kind} holds one tower; this model has two or another kind")
+        raise LayoutError(
+            f"transformers' {kind} contains one tower; this model has two, or another kind. Use layout 'cjkclip'"
+        )
     dump(folder / "config.json", whole | {"architectures": [kind]})
     if config.image is not None:
         dump(folder / "preprocessor_config.json", image_json(config.image))
@@ -69,7 +68,7 @@ def _single(name: str, kind: str, rows: tuple[Row, ...], mark: str) -> Format:
 
 
 def _singles() -> Iterator[Format]:
-    """CLIPTextModel and CLIPVisionModel: with a projection, with a prefix, and bare as version 5 writes them."""
+    """Yield CLIPTextModel and CLIPVisionModel: with a projection, with a prefix, and bare as version 5 writes them."""
     towers = (
         ("text", "CLIPText", text_rows, TEXT_PROJ, "final_layer_norm.weight"),
         ("vision", "CLIPVision", vision_rows, VISION_PROJ, "pre_layrnorm.weight"),

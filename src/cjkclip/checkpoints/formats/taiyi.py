@@ -1,9 +1,9 @@
-"""Taiyi-CLIP: a Chinese BERT trained against somebody else's CLIP image tower, so that a model has two sources.
+"""Taiyi-CLIP: a Chinese BERT trained against the CLIP image tower of another project, so a model has two sources.
 
 Facts: the model cards of IDEA-CCNL and github.com/IDEA-CCNL/Fengshenbang-LM at c8fb7b8. The text feature is the tanh
-pooler, or the class logits over it; the scale is the image checkpoint's. fengshen's TaiyiCLIPModel holds both towers;
-its two methods pool differently: `forward`, which training used and which is read here, projects the pooler, while
-get_text_features projects the first token (facts={"text.head": "project"}).
+pooler, or the class logits over it; the scale is the image checkpoint's. fengshen's TaiyiCLIPModel contains both
+towers. Its two methods pool differently: `forward`, which training used and which is reproduced here, projects the
+pooler; get_text_features projects the first token (facts={"text.head": "project"}).
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from cjkclip.text.wordpiece import WordPiece
 
 
 def _read_text(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A text repository: BertModel, or BertForSequenceClassification whose class logits are the feature."""
+    """Read a text repository: BertModel, or BertForSequenceClassification, whose class logits are the feature."""
     head: Head = "classify" if "classifier.weight" in checkpoint.tensors else "pooler"
     text = read_bert(config_json(checkpoint), head)
     embed = len(checkpoint.tensors["classifier.bias"]) if head == "classify" else text["width"]
@@ -37,7 +37,9 @@ def _read_whole(checkpoint: Checkpoint) -> dict[str, Any]:
 def _write_text(parts: Parts, folder: Path) -> None:
     text = parts.config.text
     if not isinstance(text, Bert) or parts.config.vision is not None:
-        raise LayoutError("Taiyi's text layout holds a BERT alone; save a whole model in layout 'cjkclip'")
+        raise LayoutError(
+            "Taiyi's text layout contains only a BERT. Use layout 'cjkclip' for a model with an image tower"
+        )
     kind = "BertForSequenceClassification" if text.head == "classify" else "BertModel"
     whole: dict[str, Any] = {"model_type": "bert", "architectures": [kind]} | bert_json(text)
     if text.head == "classify":

@@ -1,7 +1,7 @@
 """transformers' TFCLIPModel: Keras variables in tf_model.h5. All other files are CLIPModel's. Read only.
 
 Facts: transformers 4.57.6 (modeling_tf_clip), the last version with TensorFlow. A variable's path in the file begins
-with its layer's and its model's names, which are taken off before the names come here. Refuses: writing.
+with the names of its layer and its model, which are removed before these rows are used.
 """
 
 from dataclasses import replace
@@ -17,8 +17,8 @@ from cjkclip.errors import LayoutError
 def _refuse(parts: Parts, folder: Path) -> None:
     del parts, folder
     raise LayoutError(
-        "layout 'tensorflow' is only read here; save as 'transformers', from which transformers 4 makes a TensorFlow "
-        "model (TFCLIPModel.from_pretrained)"
+        "layout 'tensorflow' can be read but not written. Use save(folder, layout=\"transformers\"); "
+        "TFCLIPModel.from_pretrained(folder) of transformers 4 reads that"
     )
 
 

@@ -1,8 +1,8 @@
 """transformers' CLIPModel: names, config.json, preprocessor_config.json, as transformers 4 and 5 write them.
 
-Facts: transformers 5.23.0 (configuration_clip, modeling_clip, image_processing_clip). A key that a config.json leaves
-out has the class's default there, so it has the same here. Refuses: options that change the arithmetic or the pixels
-and that are not read.
+Facts: transformers 5.23.0 (configuration_clip, modeling_clip, image_processing_clip). A key that is missing in
+config.json has the default of transformers' class. Unsupported options that change the arithmetic or the pixels raise
+FactsError.
 """
 
 import json
@@ -35,7 +35,7 @@ def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
 
 
 def vision_rows(prefix: str) -> tuple[Row, ...]:
-    """CLIPVisionModel's names under a prefix."""
+    """Return the rows of CLIPVisionModel under a prefix."""
     return (
         Row("vision.cls", f"{prefix}embeddings.class_embedding"),
         Row("vision.position.weight", f"{prefix}embeddings.position_embedding.weight"),
@@ -47,7 +47,7 @@ def vision_rows(prefix: str) -> tuple[Row, ...]:
 
 
 def text_rows(prefix: str) -> tuple[Row, ...]:
-    """CLIPTextModel's names under a prefix."""
+    """Return the rows of CLIPTextModel under a prefix."""
     return (
         Row("text.token.weight", f"{prefix}embeddings.token_embedding.weight"),
         Row("text.position.weight", f"{prefix}embeddings.position_embedding.weight"),
@@ -80,7 +80,7 @@ TEXT_DEFAULTS: dict[str, Any] = _SHARED | {
 
 
 def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that every stack of blocks has, from transformers' names."""
+    """Return the fields that every encoder has, from transformers' names."""
     return {
         "width": record["hidden_size"],
         "depth": record["num_hidden_layers"],
@@ -92,14 +92,14 @@ def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tower_fields(whole: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A tower's fields in a config.json, nested or (a single tower's) flat; those of the older `name`_dict count."""
+    """Return a tower's fields of a config.json, nested or (a single tower) flat, under the older `name`_dict."""
     return {**defaults, **overridden(whole.get(name, whole), whole.get(name + "_dict"), defaults)}
 
 
 def overridden(
     fields: Mapping[str, Any] | None, older: Mapping[str, Any] | None, defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A tower's fields under those of the older form, which transformers completes first: its defaults count too.
+    """Return a tower's fields, overridden by those of the older form, which transformers completes with defaults.
 
     >>> overridden({"hidden_act": "gelu", "hidden_size": 8}, {"hidden_size": 24}, {"hidden_act": "quick_gelu"})
     {'hidden_act': 'quick_gelu', 'hidden_size': 24}
@@ -109,28 +109,28 @@ def overridden(
 
 
 def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """The vision tower's record from a config.json."""
+    """Return the image tower's record from a config.json."""
     vision = tower_fields(whole, "vision_config", VISION_DEFAULTS)
     if vision["num_channels"] != 3:
-        raise FactsError(f"config.json: num_channels is {vision['num_channels']}; only 3 is read")
+        raise FactsError(f"config.json: num_channels is {vision['num_channels']}, only 3 is supported")
     return CLIP_VIT | {"image_size": vision["image_size"], "patch": vision["patch_size"]} | encoder(vision)
 
 
 def read_text(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """The text tower's record, likewise."""
+    """Return the text tower's record from a config.json."""
     text = tower_fields(whole, "text_config", TEXT_DEFAULTS)
     eos = text["eos_token_id"]
-    read = CLIP_TEXT | {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
-    return read | {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | encoder(text)
+    fields = CLIP_TEXT | {"vocab": text["vocab_size"], "context": text["max_position_embeddings"], "eot": eos}
+    return fields | {"pool": "largest-id" if eos == LEGACY_EOS else "first-eot"} | encoder(text)
 
 
 def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
-    """config.json, which `find_format` has seen."""
+    """Return config.json, which `find_format` requires."""
     return cast(dict[str, Any], checkpoint.json("config.json"))
 
 
 def read_both(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """CLIPModel's record from its config.json, without the rules for pictures."""
+    """Return CLIPModel's record from its config.json, without preprocessing."""
     record = {"vision": read_vision(whole), "text": read_text(whole), "image": None}
     return record | {"embed": whole.get("projection_dim", 512), "scale": None}
 
@@ -140,7 +140,7 @@ def _read(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The pixel rules of preprocessor_config.json (transformers 4) or processor_config.json (5); None without them."""
+    """Return the preprocessing of preprocessor_config.json (transformers 4) or processor_config.json (5), or None."""
     record = checkpoint.json("preprocessor_config.json")
     if record is None:
         record = (checkpoint.json("processor_config.json") or {}).get("image_processor")
@@ -154,15 +154,15 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
     cropped = record.get("do_center_crop", True)
     if short and not cropped:
         raise FactsError(
-            f"{checkpoint.source}: preprocessing with size {size} and no crop leaves pictures that are no squares; "
-            "that is not read. Known without a crop: a size of height and width"
+            f"{checkpoint.source}: preprocessing with size {size} and no crop gives images that are not square, which "
+            "is not supported. Without a crop, size must have height and width"
         )
     crop = record.get("crop_size", side) if cropped else side
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     if resample not in _FILTERS or crop != {"height": side, "width": side} or size.get("width", side) != side:
         raise FactsError(
-            f"{checkpoint.source}: preprocessing with size {size}, crop {crop}, resample {resample} is not read; "
-            f"known: one side for resize and crop, resample in {sorted(_FILTERS)}"
+            f"{checkpoint.source}: preprocessing with size {size}, crop {crop}, resample {resample} is not supported. "
+            f"Expected the same side for size and crop, and resample in {sorted(_FILTERS)}"
         )
     return {
         "size": side,
@@ -177,18 +177,18 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def _check_steps(record: Mapping[str, Any], source: str) -> None:
-    """FactsError for a step that our rules for pictures cannot leave out, add or do in another way."""
+    """Raise FactsError for a preprocessing step that cannot be left out, added or changed here."""
     steps = ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")
-    off = [step for step in steps if record.get(step) is False]
-    if off or record.get("do_pad"):
-        raise FactsError(f"{source}: its preprocessing turns off {off or 'no padding'}; that is not read")
+    wrong = [f"{step}=false" for step in steps if record.get(step) is False]
+    if wrong or record.get("do_pad"):
+        raise FactsError(f"{source}: preprocessing with {', '.join(wrong) or 'do_pad=true'} is not supported")
     factor = record.get("rescale_factor", 1 / 255)
-    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):  # as near as the digits of a float32 that a file may hold
-        raise FactsError(f"{source}: its preprocessing has rescale_factor {factor!r:.80}; only 1/255 is read")
+    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):  # a file may contain the digits of a float32
+        raise FactsError(f"{source}: preprocessing with rescale_factor {factor!r:.80} is not supported, only 1/255 is")
 
 
 def bpe_tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
-    """The byte-pair tokenizer beside the weights, if there is one."""
+    """Return the byte-pair tokenizer beside the weights, or None."""
     folder = checkpoint.folder
     if config.text is None or not any((folder / n).is_file() for n in ("tokenizer.json", "merges.txt")):
         return None
@@ -196,7 +196,7 @@ def bpe_tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
 
 
 def encoder_json(config: Encoder) -> dict[str, Any]:
-    """`encoder`, the other way."""
+    """Return transformers' names and values of an encoder."""
     return {
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
@@ -208,10 +208,12 @@ def encoder_json(config: Encoder) -> dict[str, Any]:
 
 
 def both_json(config: Model, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """`read_both`, the other way. Raises LayoutError if CLIPModel has no place for the towers."""
+    """Return CLIPModel's config.json. Raises LayoutError if CLIPModel cannot hold the towers."""
     vision, text = config.vision, config.text
     if not (isinstance(vision, Vit) and vision.pre_norm and isinstance(text, Text)):
-        raise LayoutError("transformers' CLIPModel holds a ViT and a text tower; this model has no such pair")
+        raise LayoutError(
+            "transformers' CLIPModel needs a ViT and a causal text tower, which this model lacks. Use layout 'cjkclip'"
+        )
     whole: dict[str, Any] = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": config.embed}
     return whole | {
         "vision_config": vision_json(vision, config.embed),
@@ -229,7 +231,7 @@ def _write(parts: Parts, folder: Path) -> None:
 
 
 def text_json(text: Text, embed: int, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """`read_text`, the other way."""
+    """Return the text tower's part of config.json."""
     sizes = {"projection_dim": embed, "vocab_size": text.vocab, "max_position_embeddings": text.context}
     ids: dict[str, int] = {"eos_token_id": LEGACY_EOS if text.pool == "largest-id" else text.eot}
     if isinstance(tokenizer, Bpe):
@@ -238,13 +240,13 @@ def text_json(text: Text, embed: int, tokenizer: Tokenizer | None) -> dict[str, 
 
 
 def vision_json(vision: Vit, embed: int) -> dict[str, Any]:
-    """`read_vision`, the other way."""
+    """Return the image tower's part of config.json."""
     sizes = {"image_size": vision.image_size, "patch_size": vision.patch, "projection_dim": embed}
     return {"model_type": "clip_vision_model"} | sizes | encoder_json(vision)
 
 
 def image_json(image: Image) -> dict[str, Any]:
-    """Pixel rules as transformers writes them."""
+    """Return preprocessor_config.json, as transformers writes it."""
     square = {"height": image.size, "width": image.size}
     short = image.resize == "short-side"
     return {
@@ -264,7 +266,7 @@ def image_json(image: Image) -> dict[str, Any]:
 
 
 def dump(path: Path, data: Mapping[str, Any]) -> None:
-    """Write JSON."""
+    """Write a JSON file."""
     path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
 
 

@@ -1,8 +1,7 @@
-"""A model's name -> a path: a folder or file here, a hub repository's snapshot, ModelScope's, or a URL's file.
+"""Turn a model's name into a path: a local directory or file, a hub snapshot, ModelScope's, or the file of a URL.
 
-Only what loading needs is fetched: the small files, and one set of weights. Nothing half fetched is ever returned.
-What fetches lies in the modules below, and is imported with the hub client when a name is no path.
-Refuses: names that are no path, no "org/name" and no URL, repositories without weights in a form that we read.
+Loading downloads only the files that it needs: the small files, and one set of weights. Incomplete downloads are never
+returned. The modules below and the hub client are imported when a name is not a path.
 """
 
 import difflib
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from cjkclip.errors import ModelNotFoundError
 
-# The first of these that a repository has is fetched, in the order in which a folder is searched.
+# The first of these that a repository has is downloaded; a directory is searched in the same order.
 WEIGHTS = (
     r"model\.safetensors",
     r"model\.safetensors\.index\.json|model-\d{5}-of-\d{5}\.safetensors",
@@ -27,11 +26,11 @@ WEIGHTS = (
     r"flax_model\.msgpack",
     r"flax_model\.msgpack\.index\.json|flax_model-\d{5}-of-\d{5}\.msgpack",
     r"tf_model\.h5",
-    r"(?!optimizer|scheduler|scaler|rng_state)[^/]+\.(pt|pth)",  # only if there is but one
+    r"(?!optimizer|scheduler|scaler|rng_state)[^/]+\.(pt|pth)",  # only if it is the only one
 )
-READABLE = "safetensors, pytorch_model.bin, flax_model.msgpack, tf_model.h5 or one .pt file alone"
-PROCESSORS = {"preprocessor_config.json", "processor_config.json"}  # beside every whole CLIP of transformers
-# Configurations and vocabularies, in the repository's top folder; not the indices of weights in other forms.
+READABLE = "safetensors, pytorch_model.bin, flax_model.msgpack, tf_model.h5 or a single .pt file"
+PROCESSORS = {"preprocessor_config.json", "processor_config.json"}  # side files of every CLIP of transformers
+# Configs and vocabularies in the repository's top directory; not the indices of weights in other containers.
 SMALL = re.compile(r"[^/]+(?<!\.index)\.json|vocab\.txt|merges\.txt|[^/]+\.model|[^/]+\.txt\.gz")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 URL = re.compile(r"https?://[^\s#]+", re.ASCII)
@@ -43,27 +42,29 @@ SILENT: ContextVar[bool] = ContextVar("SILENT", default=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Which snapshot of a repository, and where it may come from."""
+    """Which snapshot of a repository to use, and from where."""
 
     revision: str | None = None
-    cache: str | None = None  # a folder to use in place of the source's own cache
-    offline: bool = False  # ask the cache alone
-    small: bool = False  # configurations and vocabularies will do (of Hugging Face's hub; elsewhere weights come too)
+    cache: str | None = None  # a directory to use instead of the hub's own cache
+    offline: bool = False  # use only the cache
+    small: bool = False  # configs and vocabularies are enough (Hugging Face only; other hubs download the weights too)
 
 
 def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) -> Path:
-    """The folder or file that `name` stands for; `known` are the names to suggest when it is none.
+    """Return the directory or file of `name`; an error suggests the nearest of the `known` names.
 
     `name` is a path, "org/name" on the hub (also "hf-hub:org/name"), "modelscope:org/name", each also with
-    "@revision", or "https://.../file.pt#sha256=...". A path that exists wins. When a hub cannot be reached, a complete
-    snapshot in the cache will do; when it refuses, it will not.
-    Raises ModelNotFoundError for a name that is none of these, HubError when the hub cannot be reached and
-    the cache does not help, when it refuses, when a checksum is wrong, or when the repository holds no model.
+    "@revision", or "https://.../file.pt#sha256=...". An existing path wins. If a hub cannot be reached, a complete
+    snapshot in the cache is used; if the hub rejects the request, it is not.
+    Raises ModelNotFoundError for any other name. Raises HubError if the hub cannot be reached and the cache has no
+    complete snapshot, if the hub rejects the request, if a checksum is wrong, or if the repository has no model.
     """
     where, here = where or Where(), _here(name)
     if here is not None:
         if where.revision is not None:
-            raise ModelNotFoundError(f"{here} is a path on this machine, which has no revision {where.revision!r}")
+            raise ModelNotFoundError(
+                f"{here} is a local path, which has no revision {where.revision!r}. Remove revision="
+            )
         return here
     known = list(known)
     try:
@@ -73,7 +74,7 @@ def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) 
 
 
 def repository(name: str) -> str | None:
-    """The repository of Hugging Face's hub that a name states, bare; None where it states another place.
+    """Return the repository in a name of Hugging Face's hub; None for names of other places.
 
     >>> repository("hf-hub:org/clip@v2"), repository("modelscope:org/clip")
     ('org/clip', None)
@@ -83,14 +84,14 @@ def repository(name: str) -> str | None:
 
 
 def file(repository: str, name: str, where: Where | None = None) -> Path:
-    """One small file of a repository on the hub: a vocabulary that several models share. Raises HubError."""
+    """Download one small file of a hub repository: a vocabulary that several models share. Raises HubError."""
     from cjkclip.checkpoints.hub import huggingface
 
     return huggingface.fetch_file(repository, name, where or Where())
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """A sentence with the names nearest to `name`, or all of them if none is near. To end an error message.
+    """Return the last sentence of an error message: the names nearest to `name`, or all of them if none is near.
 
     >>> suggest("vit-b32", ["ViT-B/32", "RN50"])
     "Did you mean 'ViT-B/32'?"
@@ -102,18 +103,18 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The sentence with the names nearest to `name`, or nothing.
+    """Return the sentence with the names nearest to `name`, or an empty string.
 
     >>> near("vit-b/23", ["ViT-B/32", "RN50"]), near("zzz", ["RN50"])
     ("Did you mean 'ViT-B/32'?", '')
     """
     by_lower = {each.lower(): each for each in sorted(known)}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
-    return f"Did you mean {' or '.join(repr(by_lower[each]) for each in found)}?" if found else ""
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(repr(by_lower[each]) for each in matches)}?" if matches else ""
 
 
 def needed(files: Iterable[str]) -> list[str]:
-    """Which of a repository's files loading needs; empty if there are no weights that we read.
+    """Return the files of a repository that loading needs; empty if it has no readable weights.
 
     >>> needed(["README.md", "config.json", "model.safetensors", "pytorch_model.bin"])
     ['config.json', 'model.safetensors']
@@ -127,19 +128,19 @@ def needed(files: Iterable[str]) -> list[str]:
 
 
 def complete(folder: Path) -> bool:
-    """Whether a folder holds weights that we read, with every part that their index names."""
-    wanted = needed(each.name for each in folder.iterdir() if each.is_file())
+    """Whether a directory contains readable weights, with every shard of their index."""
+    names = needed(each.name for each in folder.iterdir() if each.is_file())
     try:
-        indices = [json.loads((folder / name).read_bytes()) for name in wanted if name.endswith(".index.json")]
+        indices = [json.loads((folder / name).read_bytes()) for name in names if name.endswith(".index.json")]
         parts = {part for index in indices for part in index["weight_map"].values()}
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):  # a damaged index names none
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):  # a damaged index lists none
         return False
-    return bool(wanted) and parts <= set(wanted)
+    return bool(names) and parts <= set(names)
 
 
 @contextmanager
 def silence() -> Generator[None]:
-    """No progress bars of downloads inside, for output that a program reads."""
+    """Hide the progress bars of downloads inside the block, for output that a program reads."""
     token = SILENT.set(True)
     try:
         yield
@@ -148,7 +149,7 @@ def silence() -> Generator[None]:
 
 
 def _order(names: set[str]) -> list[str]:
-    """`WEIGHTS`; open_clip's whole model first, where it lies beside timm's image encoder."""
+    """Return `WEIGHTS`, with open_clip's model first if timm's image encoder is in the same repository."""
     timm = names >= {"config.json", "open_clip_config.json"} and not names & PROCESSORS
     return sorted(WEIGHTS, key=lambda pattern: timm and not pattern.startswith("open_clip"))
 
@@ -157,7 +158,7 @@ def _here(name: str) -> Path | None:
     try:
         path = Path(name).expanduser()
         return path if name and path.exists() else None
-    except (OSError, RuntimeError):  # too long for a path, or the home of nobody
+    except (OSError, RuntimeError):  # too long for a path, or the home directory of an unknown user
         return None
 
 
@@ -178,20 +179,22 @@ def _fetch(name: str, where: Where, hint: str) -> Path:
 
 
 def _parse(name: str, revision: str | None) -> tuple[str, str | None]:
-    """The repository and the revision that a name of a hub states."""
+    """Return the repository and the revision in a name of a hub."""
     bare = name.removeprefix("hf-hub:").removeprefix(MODELSCOPE)
     plain, inside = repository(bare), bare.partition("@")[2]
     if plain is not None:
         if inside and revision not in {None, inside}:
-            raise ModelNotFoundError(f"{name!r} names revision {inside!r}, but revision={revision!r} was asked for")
+            raise ModelNotFoundError(
+                f"{name!r} contains revision {inside!r}, but revision={revision!r} was passed. Use one of them"
+            )
         return plain, inside or revision
     if bare != name:
         raise ModelNotFoundError(
-            f"{name!r} is no hub name: expected 'org/name' or 'org/name@revision' behind the colon"
+            f"{name!r} is not a hub name. Expected 'org/name' or 'org/name@revision' after the colon"
         )
     if re.search(r"[\\/]|^~", name) or name.endswith(FILE_SUFFIXES):
-        raise ModelNotFoundError(f"there is no file or folder {name!r} (seen from {Path.cwd()})")
+        raise ModelNotFoundError(f"there is no file or directory {name!r} (current directory: {Path.cwd()})")
     raise ModelNotFoundError(
-        f"{name!r} is no model: expected a folder, a file, or a hub name such as "
+        f"{name!r} is not a model. Expected a directory, a file, or a hub name such as "
         "'OFA-Sys/chinese-clip-vit-base-patch16'"
     )

@@ -1,7 +1,7 @@
-"""One file from a URL, whole or not at all: resumed where it broke off, and kept only if its checksum is right.
+"""Download one file from a URL: resume a partial download, and keep the file only if its checksum is right.
 
-What has come so far waits in "NAME.part" beside the file, and a later download goes on behind it. The file gets its
-name when it is complete, so whoever finds the name finds the file.
+A partial download is "NAME.part" in the same directory, and a later download continues it. The file gets its name when
+it is complete, so a file with that name is never partial.
 """
 
 import errno
@@ -20,19 +20,19 @@ from cjkclip.checkpoints.hub.reach import FAILED, REQUESTS
 from cjkclip.errors import HubError
 
 WRONG = (
-    "{file}: what was downloaded has checksum {found}, expected {told}. It is removed from the cache: load again; if "
-    "that does not help, something on the way changes the file, or it is not the one that was published"
+    "{file}: the download has checksum {checksum}, expected {expected}. It was removed from the cache. Load again; if "
+    "the error remains, a proxy changes the file, or the published file was replaced"
 )
-Advance = Callable[[int], object]  # takes how many bytes have come; a negative number when they are fetched anew
+Advance = Callable[[int], object]  # called with the number of new bytes; negative if the download starts again
 
 
 def download(
     url: str, target: Path, *, sha256: str | None, size: int | None, headers: Mapping[str, str], advance: Advance
 ) -> None:
-    """Put what lies at `url` at `target`, unless it is there. `sha256` and `size` are compared where they are known.
+    """Download `url` to `target` unless that exists. `sha256` and `size` are compared if they are known.
 
-    Only one process may do so at a time: the caller holds a lock.
-    Raises HubError for a wrong checksum and a full disk, and what the HTTP client raises for the rest.
+    Only one process at a time may do this: the caller holds a lock.
+    Raises HubError for a wrong checksum and a full disk, and the HTTP client's errors.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -47,31 +47,31 @@ def download(
                 break
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise HubError(f"the disk that holds {part} is full: make room, then load again to go on") from error
+            raise HubError(f"the disk of {part} is full. Free some space, then load again to continue") from error
         raise
     _keep(url, part, target, sha256, size)
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
+    """Return the sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) -> bool:
-    """Append what is still to come; True when that was all, False when the connection broke but brought some of it."""
+    """Append the rest; return True when complete, False if the connection broke after some progress."""
     have = _length(part)
-    asked = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    request = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        with _stream(url, asked) as answer:
+        with _stream(url, request) as answer:
             if have and answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return True  # nothing is behind what we have: the checksum decides
+                return True  # there are no more bytes: the checksum decides
             hf_raise_for_status(answer)
-            goes_on = answer.status_code == HTTPStatus.PARTIAL_CONTENT
-            if not goes_on:
+            resumed = answer.status_code == HTTPStatus.PARTIAL_CONTENT
+            if not resumed:
                 advance(-have)
-            with part.open("ab" if goes_on else "wb") as file:
-                for chunk in _chunks(answer):  # as they come, so that little is lost when this stops
+            with part.open("ab" if resumed else "wb") as file:
+                for chunk in _chunks(answer):  # written at once, so that an interruption loses little
                     file.write(chunk)
                     advance(len(chunk))
             return True
@@ -83,37 +83,37 @@ def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) ->
 
 @contextmanager
 def _stream(url: str, headers: Mapping[str, str]) -> Generator[Any]:
-    """A response whose body is still to be read, unless it reports an error: huggingface_hub's message quotes that."""
+    """Open a response; only the body of an error is read, for huggingface_hub's message."""
     session: Any = get_session()
-    asked = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
-    with session.get(url, **asked, stream=True) if REQUESTS else session.stream("GET", url, **asked) as answer:
+    options = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
+    with session.get(url, **options, stream=True) if REQUESTS else session.stream("GET", url, **options) as answer:
         if answer.status_code >= HTTPStatus.BAD_REQUEST and not REQUESTS:  # requests reads it by itself
             answer.read()
         yield answer
 
 
 def _chunks(answer: Any) -> Iterator[bytes]:
-    """The body of a response."""
+    """Yield the body of a response."""
     return answer.iter_content(1 << 16) if REQUESTS else answer.iter_bytes()
 
 
 def _keep(url: str, part: Path, target: Path, sha256: str | None, size: int | None) -> None:
     """Give a complete file its name. Raises HubError, after removing a wrong one."""
-    found, told = (digest(part), sha256) if sha256 else (f"{_length(part)} bytes", f"{size} bytes")
-    if found != told and (sha256 or size is not None):
+    checksum, expected = (digest(part), sha256) if sha256 else (f"{_length(part)} bytes", f"{size} bytes")
+    if checksum != expected and (sha256 or size is not None):
         part.unlink(missing_ok=True)
-        raise HubError(WRONG.format(file=url, found=found, told=told))
+        raise HubError(WRONG.format(file=url, checksum=checksum, expected=expected))
     part.replace(target)
 
 
 def _room(part: Path, size: int | None) -> None:
-    """Raises HubError when the disk cannot hold what is still to come."""
+    """Raise HubError if the disk has too little space for the rest."""
     missing = (size or 0) - _length(part)
     free = shutil.disk_usage(part.parent).free
     if missing > free:
         raise HubError(
-            f"{missing / 1e6:,.0f} MB are still to be downloaded to {part.parent}, and {free / 1e6:,.0f} MB are free: "
-            "make room, then load again to go on"
+            f"{missing / 1e6:,.0f} MB remain to be downloaded to {part.parent}, but {free / 1e6:,.0f} MB are free. "
+            "Free some space, then load again to continue"
         )
 
 

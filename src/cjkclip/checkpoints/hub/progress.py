@@ -1,4 +1,4 @@
-"""Progress bars of downloads: on standard error, and only if that is a terminal."""
+"""Progress bars of downloads, on standard error and only in a terminal."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,23 +10,23 @@ from cjkclip.checkpoints.hub import SILENT
 
 
 class Bar(tqdm):
-    """huggingface_hub's bar, which HF_HUB_DISABLE_PROGRESS_BARS turns off; `hub.silence` does too."""
+    """huggingface_hub's bar. HF_HUB_DISABLE_PROGRESS_BARS and `hub.silence` turn it off."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As tqdm. `disable` None is: shown at a terminal only."""
+        """The arguments of tqdm; with `disable` None the bar is shown in a terminal only."""
         disable = True if self.hidden() else kwargs.pop("disable", None)
         super().__init__(*args, **{**kwargs, "disable": disable})
 
     def hidden(self) -> bool:
-        """Whether nobody is to see it."""
+        """Whether the bar is turned off."""
         return SILENT.get()
 
 
 class Hidden(Bar):
-    """For what is over at once."""
+    """A bar that is never shown, for short downloads."""
 
     def hidden(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
 
@@ -44,5 +44,5 @@ def files_silent() -> Generator[None]:
 
 
 def bytes_bar(name: str, total: int | None) -> Bar:
-    """One bar for all bytes of a download."""
+    """Return one bar for all bytes of a download."""
     return Bar(desc=name, total=total, unit="B", unit_scale=True)

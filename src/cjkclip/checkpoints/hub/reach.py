@@ -1,6 +1,6 @@
-"""What every source shares: what is done when it refuses, has a fault, or cannot be reached.
+"""Fetch from any hub: handle rejected requests, server errors and missing connections in one way.
 
-huggingface_hub's session carries every request, so that HF_HUB_OFFLINE, proxies and certificates are honoured by all.
+Every request uses huggingface_hub's session, so HF_HUB_OFFLINE, proxies and certificates apply to all hubs.
 """
 
 from collections.abc import Callable
@@ -21,52 +21,54 @@ FAILED = cast(type[Exception], _STATUS.__base__) if REQUESTS else _STATUS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """A place to fetch one model from."""
+class Hub:
+    """One model on one hub."""
 
-    named: str  # what is fetched, for messages
+    title: str  # of the model, for messages
     endpoint: str
-    chosen_by: str  # what names the endpoint
-    fetch: Callable[[], Path]  # may raise whatever the hub client raises
-    cached: Callable[[], Path | str]  # what an earlier fetch left whole, or words on why nothing helps
-    offline: bool  # the caller wants what is in the cache, and nothing asked
-    refusal: Callable[[Exception, int], str]  # what a status below 500 means, and what to do
+    chosen_by: str  # the setting that chooses the endpoint
+    fetch: Callable[[], Path]  # may raise any error of the hub client
+    cached: Callable[[], Path | str]  # a complete earlier download, or the reason why there is none
+    offline: bool  # use only the cache, send no request
+    refusal: Callable[[Exception, int], str]  # the message for a status below 500
 
 
-def reach(source: Source) -> Path:
-    """Fetch, or use the cache when the source cannot be reached. Raises HubError, ModelNotFoundError."""
-    if source.offline:
-        return _cached(source, None, "only local files were asked for")
+def reach(hub: Hub) -> Path:
+    """Fetch, or use the cache if the hub cannot be reached. Raises HubError, ModelNotFoundError."""
+    if hub.offline:
+        return _cached(hub, None, "only local files were requested")
     try:
-        return source.fetch()
+        return hub.fetch()
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise HubError(source.refusal(error, status)) from error
-        return _cached(source, error, f"the hub has a fault ({status})")
+            raise HubError(hub.refusal(error, status)) from error
+        return _cached(hub, error, f"the hub has a server error ({status})")
     except errors.OfflineModeIsEnabled as error:
-        return _cached(source, error, "HF_HUB_OFFLINE is set")
+        return _cached(hub, error, "HF_HUB_OFFLINE is set")
     except errors.HFValidationError as error:
-        raise ModelNotFoundError(f"{source.named!r} cannot be a hub name: {str(error)[:200]}") from error
+        raise ModelNotFoundError(f"{hub.title!r} is not a valid hub name: {str(error)[:200]}") from error
     except (ValueError, KeyError, TypeError) as error:
-        where = f"{source.chosen_by} ({source.endpoint})"
-        raise HubError(f"what answers for {source.named} is no hub ({error!r:.200}); check {where}") from error
+        where = f"{hub.chosen_by} ({hub.endpoint})"
+        raise HubError(
+            f"the server that answered for {hub.title} is not a hub ({error!r:.200}). Check {where}"
+        ) from error
     except (OSError, FAILED) as error:
-        why = f"it could not be fetched ({type(error).__name__}: {str(error)[:200]})"
-        return _cached(source, error, why)
+        why = f"the download failed ({type(error).__name__}: {str(error)[:200]})"
+        return _cached(hub, error, why)
 
 
-def _cached(source: Source, error: BaseException | None, why: str) -> Path:
-    """What the cache holds, or HubError that says `why` it was not fetched."""
-    found = source.cached()
-    if isinstance(found, Path):
-        return found
+def _cached(hub: Hub, error: BaseException | None, why: str) -> Path:
+    """Return the cached snapshot, or raise HubError with the reason `why` it was not downloaded."""
+    cached = hub.cached()
+    if isinstance(cached, Path):
+        return cached
     raise HubError(
-        f"{source.named}: {why}, and {found}. Load it once with the network on (HF_HUB_OFFLINE unset; the hub is "
-        f"{source.endpoint}), or copy its files here and pass the folder's path"
+        f"{hub.title}: {why}, and {cached}. Load it once with network access (HF_HUB_OFFLINE unset; the hub is "
+        f"{hub.endpoint}), or copy its files to this machine and pass the path of their directory"
     ) from error
 
 
-def said(repository: str, revision: str | None) -> str:
-    """A repository as messages name it."""
+def title_of(repository: str, revision: str | None) -> str:
+    """Return the title of a repository for messages."""
     return repository if revision is None else f"{repository} (revision {revision})"

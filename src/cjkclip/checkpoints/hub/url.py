@@ -1,4 +1,4 @@
-"""A single weight file at a URL, known by its checksum: "https://.../RN50.pt#sha256=..."."""
+"""Fetch a single weight file from a URL with its checksum: "https://.../RN50.pt#sha256=..."."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from huggingface_hub.utils import WeakFileLock
 from cjkclip.checkpoints.hub import FILE_SUFFIXES, Where
 from cjkclip.checkpoints.hub.download import download
 from cjkclip.checkpoints.hub.progress import bytes_bar
-from cjkclip.checkpoints.hub.reach import Source, reach
+from cjkclip.checkpoints.hub.reach import Hub, reach
 from cjkclip.errors import ModelNotFoundError
 from cjkclip.machine import cache
 
@@ -16,28 +16,30 @@ NAME = re.compile(r"https?://.+/(?P<file>[\w.-]+)(\?[^#]*)?#sha256=(?P<sha256>[0
 
 
 def fetch(name: str, where: Where) -> Path:
-    """The file, from the cache if it was fetched before: a checksum's file never changes. See `hub.locate`."""
+    """Return the file, from the cache after the first download: its checksum never changes. See `hub.locate`."""
     match = NAME.fullmatch(name)
     if match is None or not match["file"].endswith(FILE_SUFFIXES):
         raise ModelNotFoundError(
-            f"{name!r}: expected the URL of a weight file ({', '.join(FILE_SUFFIXES)}) with its checksum behind it, "
-            "'https://.../model.pt#sha256=' and 64 hexadecimal digits; or download it yourself and pass its path"
+            f"{name!r}: expected the URL of a weight file ({', '.join(FILE_SUFFIXES)}) that ends with its checksum, "
+            "'https://.../model.pt#sha256=' and 64 hexadecimal digits. Or download it yourself and pass its path"
         )
     if where.revision is not None:
-        raise ModelNotFoundError(f"{name!r} is a URL, which has no revision {where.revision!r}")
+        raise ModelNotFoundError(f"{name!r} is a URL, which has no revision {where.revision!r}. Remove revision=")
     url, sha256 = name.partition("#")[0], match["sha256"].lower()
     home = Path(where.cache) / "urls" if where.cache else cache.folder("urls")
     target = home / sha256 / match["file"]
-    source = Source(
-        named=url,
+    hub = Hub(
+        title=url,
         offline=where.offline,
         endpoint=url.split("/")[2],
         chosen_by="the URL",
         fetch=lambda: _fetch(url, target, sha256),
-        cached=lambda: f"the cache does not hold it ({target.parent})",
-        refusal=lambda _, status: f"{url} does not give the file ({status}): check the URL, or pass a file's path",
+        cached=lambda: f"it is not in the cache ({target.parent})",
+        refusal=lambda _, status: (
+            f"{url} does not return the file ({status}). Check the URL, or pass the path of a local file"
+        ),
     )
-    return target if target.is_file() else reach(source)
+    return target if target.is_file() else reach(hub)
 
 
 def _fetch(url: str, target: Path, sha256: str) -> Path:

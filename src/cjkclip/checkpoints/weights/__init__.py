@@ -1,10 +1,9 @@
-"""Weight files -> {name: array}, and back. A file never runs code, whatever it says.
+"""Read weight files as {name: array} and write them. No file can run code.
 
-Containers, told apart by their first bytes and never by their names: safetensors, the index of a sharded
+The container is recognised by its first bytes, never by the file name: safetensors, the index of a sharded
 checkpoint, the zip files of torch.save and torch.jit.save, the older files of torch.save, Flax's msgpack, NumPy's
-.npz, HDF5. None needs the framework that wrote it; HDF5 needs h5py. Written: safetensors, torch's zip, msgpack.
-Refuses: every other container, naming what the file looks like; files that are damaged, cut short, or lie
-about their sizes. All of these are WeightsError.
+.npz, HDF5. None needs the framework that wrote it; HDF5 needs h5py. Safetensors, torch's zip and msgpack are written.
+Other containers, damaged files, truncated files and wrong sizes raise WeightsError.
 """
 
 import mmap
@@ -19,9 +18,9 @@ from cjkclip.checkpoints.weights.tensors import Tensors, short
 from cjkclip.errors import ModelNotFoundError, WeightsError
 from cjkclip.machine.mapped import MappedFile
 
-__all__ = ["Tensors", "find", "read", "wanted", "write"]
+__all__ = ["Tensors", "find", "read", "weight_files", "write"]
 
-# In this order a folder is searched; after these, its only file with one of the first suffixes, or else the second.
+# A directory is searched in this order; then for a single file with one of the first suffixes, then of the second.
 FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -34,48 +33,51 @@ FILES = (
     "tf_model.h5",
 )
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin"), (".msgpack", ".h5", ".npz")
-# What training tools leave beside the weights.
+# Files that training tools leave beside the weights.
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt")
 
 _SIGNS = (
     (b"\x93NUMPY", "a NumPy .npy file"),
     (b"\x1f\x8b", "a gzip file; unpack it first"),
     (b"GGUF", "a GGUF file"),
-    (b"version https://git-lfs", "a pointer of git-lfs, not the file itself; run 'git lfs pull'"),
-    (b"<", "a web page or XML, so probably a failed download"),
+    (b"version https://git-lfs", "a git-lfs pointer instead of the file; run 'git lfs pull'"),
+    (b"<", "a web page or XML, probably a failed download"),
     (b"PK\x05\x06", "an empty zip archive"),
 )
 
 
 def find(folder: Path) -> Path:
-    """The weight file in `folder`: the first of `FILES`, else the only one with one of `SUFFIXES`.
+    """Return the weight file in `folder`: the first of `FILES`, else the only one with one of `SUFFIXES`.
 
-    open_clip's come first where config.json is timm's: its image encoder lies beside them, under transformers' names.
-    Raises ModelNotFoundError if there is none, WeightsError if only the caller can choose, or may not read the folder.
+    open_clip's files come first if config.json is timm's: the image encoder alone is stored under transformers' names.
+    Raises ModelNotFoundError if there is none, WeightsError if there are several or the directory cannot be read.
     """
     folder = Path(folder)
     try:
         if not folder.is_dir():
-            raise ModelNotFoundError(f"{folder} is not a folder")
-        left = wanted((path.name for path in folder.iterdir() if path.is_file()), timms=_is_timms(folder))
+            raise ModelNotFoundError(f"{folder} is not a directory; pass the directory that holds the weights")
+        names = weight_files((path.name for path in folder.iterdir() if path.is_file()), timms=_is_timms(folder))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from error
-    if len(left) > 1:
-        raise WeightsError(f"{folder} holds several weight files ({', '.join(left[:20])}); name the one you mean")
-    if left:
-        return folder / left[0]
+    if len(names) > 1:
+        raise WeightsError(
+            f"{folder} contains several weight files ({', '.join(names[:20])}). Pass the path of one of them: "
+            f"load({str(folder / names[0])!r})"
+        )
+    if names:
+        return folder / names[0]
     endings = ", ".join(suffix for suffixes in SUFFIXES for suffix in suffixes)
     raise ModelNotFoundError(
-        f"{folder} holds no weight file: expected {', '.join(FILES)}, or one file ending in {endings}"
+        f"{folder} contains no weight file. Expected {', '.join(FILES)}, or one file ending in {endings}"
     )
 
 
-def wanted(names: Iterable[str], *, timms: bool = False) -> list[str]:
-    """Which of a folder's files it is read from; several where only the caller can choose.
+def weight_files(names: Iterable[str], *, timms: bool = False) -> list[str]:
+    """Return the file of a directory to read; several names if only the caller can choose.
 
-    timms: transformers' names are those of timm's image encoder there, so that open_clip's come first.
+    timms: transformers' file names hold timm's image encoder there, so open_clip's files come first.
 
-    >>> wanted(["model.safetensors", "flax_model.msgpack"]), wanted(["b.pt", "a.pt", "c.npz"])
+    >>> weight_files(["model.safetensors", "flax_model.msgpack"]), weight_files(["b.pt", "a.pt", "c.npz"])
     (['model.safetensors'], ['a.pt', 'b.pt'])
     """
     files = set(names)
@@ -83,22 +85,22 @@ def wanted(names: Iterable[str], *, timms: bool = False) -> list[str]:
         if name in files:
             return [name]
     for suffixes in SUFFIXES:
-        if left := [name for name in sorted(files - {*NOT_WEIGHTS}) if Path(name).suffix in suffixes]:
-            return left
+        if matches := [name for name in sorted(files - {*NOT_WEIGHTS}) if Path(name).suffix in suffixes]:
+            return matches
     return []
 
 
 def read(path: Path) -> Tensors:
-    """The tensors in a weight file: {name: read-only array}, views of the file where that is possible.
+    """Return the tensors of a weight file: {name: read-only array}, views of the mapped file where possible.
 
-    For an index, those of all its shards. See `Tensors` for bfloat16.
-    Raises ModelNotFoundError if there is no such file, WeightsError for anything that cannot be read safely.
+    An index gives the tensors of all its shards. See `Tensors` for bfloat16.
+    Raises ModelNotFoundError if the file does not exist, WeightsError if it cannot be read safely.
     """
     path = Path(path)
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder; read(find(folder)) reads the weight file in it")
+        raise WeightsError(f"{path} is a directory, expected a weight file. Use read(find(folder))")
     if not path.is_file():
-        raise ModelNotFoundError(f"there is no weight file {path}")
+        raise ModelNotFoundError(f"there is no weight file {path}. Check the path")
     data = _map(path)
     try:
         return _read_index(path, data) if _is_json(data) else _read_one(path, data)
@@ -113,21 +115,27 @@ def write(
     *,
     under: str | None = None,
 ) -> None:
-    """Write `tensors` whole or not at all: .msgpack as Flax does, .pt, .pth, .bin as torch.save, else safetensors.
+    """Write `tensors` completely or not at all: .msgpack as Flax does, .pt, .pth, .bin as torch.save, else safetensors.
 
-    The same bytes each time; what `read` returned keeps every bit, bfloat16 included. `metadata` is the text of a
-    safetensors header (None takes that of a `Tensors`, else {"format": "pt"}), `under` the key of torch's outer dict
-    under which the tensors stand. Raises WeightsError if the container has no place for these, for an element type,
-    or for a name, if it is only read (.npz, .h5), or if the file cannot be written.
+    Writing is deterministic and keeps every bit that `read` returned, bfloat16 included. `metadata` is the text of a
+    safetensors header (None: that of a `Tensors`, else {"format": "pt"}), `under` the key in torch's outer dict.
+    Raises WeightsError if the container cannot hold these, an element type or a name, if it is read-only here
+    (.npz, .h5), or if the file cannot be written.
     """
     path = Path(path)
     torch, suffix = path.suffix in {".pt", ".pth", ".bin"}, path.suffix
     if suffix in {".npz", ".h5"}:
-        raise WeightsError(f"{path.name}: {suffix} files are read but not written; write .safetensors")
+        raise WeightsError(
+            f"{path.name}: {suffix} files are read but not written. Use a name that ends in .safetensors"
+        )
     if metadata is not None and (torch or suffix == ".msgpack"):
-        raise WeightsError(f"{path.name}: a {suffix} file has no place for metadata; write .safetensors")
+        raise WeightsError(
+            f"{path.name}: a {suffix} file has no place for metadata. Use a name that ends in .safetensors"
+        )
     if under is not None and not torch:
-        raise WeightsError(f"{path.name}: only torch's files have a dict around their tensors; write .pt")
+        raise WeightsError(
+            f"{path.name}: only torch's files have a dict around their tensors. Use a name that ends in .pt"
+        )
     if torch:
         from cjkclip.checkpoints.weights.torchwrite import write_torch
 
@@ -141,14 +149,14 @@ def write(
 
 
 def _is_timms(folder: Path) -> bool:
-    """Whether config.json beside open_clip's is timm's, which names an architecture and no type of model."""
+    """Whether config.json beside open_clip's is timm's, which has an architecture and no model type."""
     config = folder / "config.json"
     if not ((folder / "open_clip_config.json").is_file() and config.is_file()):
         return False
     try:
         record = parse_json(config.read_bytes())
         return "architecture" in record and "model_type" not in record
-    except WeightsError:  # whoever needs it says that it is damaged
+    except WeightsError:  # the reader of the config reports the damage
         return False
 
 
@@ -156,7 +164,7 @@ def _map(path: Path) -> MappedFile:
     try:
         return MappedFile.of(path)
     except ValueError as error:
-        raise WeightsError(f"{path.name}: the file is empty (0 bytes); fetch it again") from error
+        raise WeightsError(f"{path.name}: the file is empty (0 bytes). Download it again") from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
 
@@ -166,8 +174,8 @@ def _is_json(data: mmap.mmap) -> bool:
 
 
 def _read_one(path: Path, data: mmap.mmap) -> Tensors:
-    """By its first bytes. The readers are imported where they are used: together they take as long as most files."""
-    # safetensors first: its length can begin like any of the others, but no length fills more than four bytes
+    """Read a file by its first bytes. Readers are imported on use: all of them take as long as reading most files."""
+    # safetensors comes first: its length can begin like any other container, but never fills more than four bytes
     if data[4:9] == b"\x00\x00\x00\x00{":
         return read_safetensors(data)
     if data[:4] == b"PK\x03\x04":
@@ -176,7 +184,7 @@ def _read_one(path: Path, data: mmap.mmap) -> Tensors:
         from cjkclip.checkpoints.weights.torchfile import read_legacy
 
         return read_legacy(data)
-    if data[8:9] == b"{":  # so that a length that lies is called by its name
+    if data[8:9] == b"{":  # a wrong length then gets the message for safetensors
         return read_safetensors(data)
     if data[:8] == b"\x89HDF\r\n\x1a\n":
         from cjkclip.checkpoints.weights.hdf5 import read_hdf5
@@ -189,8 +197,8 @@ def _read_one(path: Path, data: mmap.mmap) -> Tensors:
 
         return read_flax(data)
     raise WeightsError(
-        f"this looks like {_looks(data)}. Expected safetensors, a file of torch.save or torch.jit.save, or one of "
-        "Flax, TensorFlow (.h5) or NumPy (.npz)"
+        f"this looks like {_looks(data)}. Expected safetensors, a file of torch.save or torch.jit.save, Flax's "
+        "msgpack, TensorFlow's .h5 or NumPy's .npz"
     )
 
 
@@ -207,32 +215,36 @@ def _read_archive(data: mmap.mmap) -> Tensors:
 
 
 def _looks(data: mmap.mmap) -> str:
-    """What a file that is no weight file seems to be."""
+    """Describe a file that is not a weight file."""
     if data[257:262] == b"ustar":
         return (
-            "a tar archive: NeMo's, or torch's before 0.1.10. If it is torch's and you trust it, save it again with "
+            "a tar archive of NeMo, or of torch before 0.1.10. If it is torch's and you trust it, save it again: "
             "torch.save(torch.load(file, weights_only=False), file)"
         )
-    looks = next((what for sign, what in _SIGNS if data[: len(sign)] == sign), None)
-    return looks or f"nothing known (it begins with the bytes {data[:8].hex(' ')})"
+    kind = next((name for sign, name in _SIGNS if data[: len(sign)] == sign), None)
+    return kind or f"no known file type (first bytes: {data[:8].hex(' ')})"
 
 
 def _read_index(path: Path, data: mmap.mmap) -> Tensors:
-    """All shards, which have to hold exactly the tensors that the index says."""
+    """Read all shards, which must contain exactly the tensors of the index."""
     shards = parse_json(data[:]).get("weight_map")
     if not isinstance(shards, dict):
-        raise WeightsError("this is JSON without a 'weight_map', so no index of a sharded checkpoint")
+        raise WeightsError(
+            "this is JSON without a 'weight_map', not the index of a sharded checkpoint. Pass the weight file"
+        )
     tensors, places = Tensors(), cast(dict[str, object], shards)
     for shard in dict.fromkeys(str(place) for place in places.values()):
         if Path(shard).name != shard or "\\" in shard:
-            raise WeightsError(f"it names a shard {short(shard)}, which is not a file beside it")
+            raise WeightsError(f"its shard {short(shard)} is not a file in the same directory")
         if not (path.parent / shard).is_file():
-            raise WeightsError(f"its shard {short(shard)} is missing")
+            raise WeightsError(f"its shard {short(shard)} is missing. Download it into the same directory")
         try:
             part = _read_one(path.parent / shard, _map(path.parent / shard))
         except WeightsError as error:
             raise WeightsError(f"shard {short(shard)}: {error}") from error
         if set(part) != {name for name, place in places.items() if place == shard}:
-            raise WeightsError(f"shard {short(shard)} does not hold the tensors that the index says")
+            raise WeightsError(
+                f"shard {short(shard)} does not contain the tensors that the index lists. Download both again"
+            )
         tensors.update(part)
     return tensors

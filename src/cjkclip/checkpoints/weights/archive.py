@@ -1,7 +1,6 @@
-"""The records of a zip file, as places in the mapped file. Nothing is unpacked here.
+"""Find the records of a zip file in the mapped file. Nothing is unpacked here.
 
-Refuses: archives that are damaged, records that overlap, lie elsewhere than the table of contents says or climb out of
-the archive, encrypted records, tables of contents longer than any checkpoint's.
+Records that overlap, are not where the table of contents says, or leave the archive raise WeightsError.
 """
 
 import io
@@ -17,7 +16,7 @@ MAX_DIRECTORY = 8 << 20  # bytes of a table of contents: room for 100,000 record
 
 
 class Record(NamedTuple):
-    """Where a record's bytes begin in the file, how many they are there, and how many unpacked."""
+    """The place of a record in the file, and its stored and unpacked size in bytes."""
 
     start: int
     stored: int
@@ -27,39 +26,43 @@ class Record(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Do its bytes stand in the file as they are?"""
+        """Whether its bytes are neither compressed nor encrypted."""
         return self.method == zipfile.ZIP_STORED and self.stored == self.size
 
 
 def read_records(data: mmap.mmap) -> dict[str, Record]:
-    """Every record of a zip archive by its name, in the order of their places."""
+    """Return every record of a zip archive by name, in the order of the file."""
     try:
         with zipfile.ZipFile(_Window(data)) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError) as error:
-        raise WeightsError(f"its zip archive is damaged or cut short ({str(error)[:200]})") from error
+        raise WeightsError(
+            f"its zip archive is truncated or damaged ({str(error)[:200]}). Download the file again"
+        ) from error
     records: dict[str, Record] = {}
     free = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         name, at = entry.filename, entry.header_offset
         if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-            raise WeightsError(f"its archive has a record {short(name)} that climbs out of it")
+            raise WeightsError(f"its archive has a record {short(name)} that points outside the archive")
         if name in records:
             raise WeightsError(f"its archive has two records named {short(name)}")
         header = data[at : at + 30]
         if at < free or len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise WeightsError(f"record {short(name)} of its archive is not where the archive says")
+            raise WeightsError(
+                f"record {short(name)} of its archive is not where the table of contents says. Download the file again"
+            )
         start = at + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         free = start + entry.compress_size
         if free > len(data):
-            raise WeightsError(f"record {short(name)} ends beyond the file, which is cut short")
+            raise WeightsError(f"record {short(name)} ends beyond the file, which is truncated. Download it again")
         method = -1 if entry.flag_bits & 1 else entry.compress_type
         records[name] = Record(start, entry.compress_size, entry.file_size, method, entry.CRC)
     return records
 
 
 class _Window(io.RawIOBase):
-    """The file for zipfile, which would read a table of contents of any length into memory."""
+    """The file for zipfile, with a limit: zipfile reads a table of contents of any length into memory."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.place = data, 0

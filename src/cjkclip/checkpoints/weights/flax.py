@@ -1,7 +1,6 @@
-"""Flax's files: a tree of tables in msgpack, with arrays as leaves. Read and written without flax.
+"""Read and write Flax's files, a tree of msgpack tables with arrays as leaves, without flax.
 
-An array's name is its path, "/" between the steps. Written files equal those of flax.serialization byte for byte.
-Refuses: extensions that are no arrays, leaves that are neither arrays nor numbers, names of more than 1000 characters.
+An array's name is its path, joined by "/". Written files equal those of flax.serialization byte for byte.
 """
 
 import mmap
@@ -27,16 +26,16 @@ from cjkclip.checkpoints.weights.tensors import (
 from cjkclip.errors import WeightsError
 
 MAX_NAME = 1000
-CHUNK = 1 << 30  # bytes: flax cuts longer arrays into pieces of that size,
-CHUNKED = "__msgpack_chunked_array__"  # and marks the table of the pieces so
+CHUNK = 1 << 30  # bytes; flax splits longer arrays into pieces of this size,
+CHUNKED = "__msgpack_chunked_array__"  # and marks the table of the pieces with this key
 ARRAY, SCALAR = 1, 3  # flax's extensions; 2 is a complex number
 
 
 def read_flax(data: mmap.mmap) -> Tensors:
-    """The arrays of a tree. Views of the file, but for arrays in pieces, which are copied."""
+    """Return the arrays of a tree as views of the file; arrays in pieces are copied."""
     tree = read_value(data, 0, len(data))
     if not isinstance(tree, dict):
-        raise WeightsError(f"its msgpack holds {short(tree)}, not a table of arrays")
+        raise WeightsError(f"its msgpack contains {short(tree)}, not a table of arrays")
     tensors = Tensors()
     for name, array in _leaves(data, cast(dict[str, Any], tree), ""):
         tensors.put(name, array)
@@ -44,9 +43,9 @@ def read_flax(data: mmap.mmap) -> Tensors:
 
 
 def write_flax(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write `tensors`, whose names are paths: whole or not at all, the same bytes each time.
+    """Write `tensors`, whose names are paths, completely or not at all. Writing is deterministic.
 
-    Raises WeightsError for a name that would be a table and an array, or if the file cannot be written.
+    Raises WeightsError for a name that would be both a table and an array, or if the file cannot be written.
     """
     tree: dict[str, Any] = {}
     for name in sorted(tensors, key=lambda name: name.split("/")):  # JAX sorts tables by their keys
@@ -54,7 +53,9 @@ def write_flax(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         table = tree
         for step in steps:
             if isinstance(table.setdefault(step, {}), tuple):
-                raise WeightsError(f"{short(name)} cannot be stored: a part of its path is an array itself")
+                raise WeightsError(
+                    f"{short(name)} cannot be stored: a part of its path is an array itself. Rename one of the two"
+                )
             table = table[step]
         table[last] = (name, element_of(name, tensors[name]))
     with replacing(path) as file:
@@ -63,11 +64,11 @@ def write_flax(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _leaves(data: mmap.mmap, tree: dict[str, Any], path: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Every array with its name."""
+    """Yield every array with its name."""
     for key, value in tree.items():
         name = f"{path}/{key}" if path else key
         if len(name) > MAX_NAME:
-            raise WeightsError(f"an array of it has a name of more than {MAX_NAME} characters")
+            raise WeightsError(f"one of its arrays has a name of more than {MAX_NAME} characters")
         if isinstance(value, dict):
             inner = cast(dict[str, Any], value)
             yield from [(name, _joined(data, name, inner))] if CHUNKED in inner else _leaves(data, inner, name)
@@ -76,28 +77,28 @@ def _leaves(data: mmap.mmap, tree: dict[str, Any], path: str) -> Iterator[tuple[
 
 
 def _leaf(data: mmap.mmap, name: str, value: object) -> np.ndarray:
-    """An array, or a plain number as one."""
+    """Return an array; a plain number becomes one."""
     if isinstance(value, bool | float):
         element = "BOOL" if isinstance(value, bool) else "F64"
         return np.array(value, dtype_of(element))
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
         return np.array(value, dtype_of("I64"))
     if not isinstance(value, Bytes) or value.code not in {ARRAY, SCALAR}:
-        raise WeightsError(f"entry {short(name)} is {short(value)}, neither one of flax's arrays nor a number")
+        raise WeightsError(f"entry {short(name)} is {short(value)}, expected one of flax's arrays or a number")
     parts = read_value(data, value.start, value.start + value.size)
-    listed = cast(list[object], parts) if isinstance(parts, list) else []
-    shape, kind, content = listed if len(listed) == 3 else (0, 0, 0)
+    items = cast(list[object], parts) if isinstance(parts, list) else []
+    shape, kind, content = items if len(items) == 3 else (0, 0, 0)
     if not isinstance(content, Bytes) or not isinstance(kind, str):
         raise WeightsError(f"array {short(name)} is not a list of shape, element type and bytes")
     if kind not in ELEMENTS:
-        raise WeightsError(f"array {short(name)} has element type {short(kind)}; known are {', '.join(ELEMENTS)}")
+        raise WeightsError(f"array {short(name)} has element type {short(kind)}, expected one of {', '.join(ELEMENTS)}")
     element = ELEMENTS[kind]
     return view(data, content.start, element, _shape(name, shape, dtype_of(element), content.size))
 
 
-def _shape(name: str, found: object, dtype: np.dtype, size: int) -> tuple[int, ...]:
-    """A shape that makes so many bytes."""
-    sides = cast(list[Any], found) if isinstance(found, list) else [-1]
+def _shape(name: str, shape: object, dtype: np.dtype, size: int) -> tuple[int, ...]:
+    """Return the shape, checked against the number of bytes."""
+    sides = cast(list[Any], shape) if isinstance(shape, list) else [-1]
     if not all(type(side) is int and 0 <= side < 1 << 63 for side in sides):
         raise WeightsError(f"array {short(name)} has an impossible shape")
     if prod(sides) * dtype.itemsize != size:
@@ -106,24 +107,24 @@ def _shape(name: str, found: object, dtype: np.dtype, size: int) -> tuple[int, .
 
 
 def _joined(data: mmap.mmap, name: str, table: dict[str, Any]) -> np.ndarray:
-    """An array that flax has cut because of its length."""
+    """Return an array that flax has split because of its length."""
     shape = _numbered(table.get("shape"))
     chunks = [_leaf(data, name, chunk) for chunk in _numbered(table.get("chunks"))]
     if not chunks or any(chunk.ndim != 1 or chunk.dtype != chunks[0].dtype for chunk in chunks):
-        raise WeightsError(f"array {short(name)} is cut into pieces that do not belong together")
+        raise WeightsError(f"array {short(name)} is split into pieces of different types or shapes")
     whole = np.concatenate(chunks)
     return whole.reshape(_shape(name, shape, whole.dtype, whole.nbytes))
 
 
-def _numbered(found: object) -> list[Any]:
-    """A list that flax has turned into a table of "0", "1", ...; empty if it is none."""
-    table = cast(dict[str, Any], found) if isinstance(found, dict) else {}
+def _numbered(value: object) -> list[Any]:
+    """Return the list that flax has stored as a table of "0", "1", ...; empty for any other value."""
+    table = cast(dict[str, Any], value) if isinstance(value, dict) else {}
     keys = [str(i) for i in range(len(table))]
     return [table[key] for key in keys] if set(keys) == set(table) else []
 
 
 def _pieces(tree: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """The bytes of a tree whose leaves are (name, element type)."""
+    """Yield the bytes of a tree whose leaves are (name, element type)."""
     yield head("map", len(tree))
     for key, value in tree.items():
         yield from pack(key)
@@ -135,14 +136,14 @@ def _pieces(tree: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Itera
 
 
 def _packed(array: np.ndarray, element: str) -> Iterator[bytes]:
-    """One array, or the table of its pieces."""
+    """Yield the bytes of one array, or of the table of its pieces."""
     content, size = stored_bytes(array, element), array.itemsize
     if len(content) <= CHUNK:
         yield from pack(_extension(array.shape, element, content))
         return
     step = CHUNK // size * size
-    cut = [content[start : start + step] for start in range(0, len(content), step)]
-    chunks = {str(i): _extension((len(piece) // size,), element, piece) for i, piece in enumerate(cut)}
+    pieces = [content[start : start + step] for start in range(0, len(content), step)]
+    chunks = {str(i): _extension((len(piece) // size,), element, piece) for i, piece in enumerate(pieces)}
     shape = {str(i): side for i, side in enumerate(array.shape)}
     yield from pack({CHUNKED: True, "shape": shape, "chunks": chunks})
 

@@ -1,8 +1,8 @@
-"""HDF5 files of Keras and TensorFlow (.h5), opened with h5py; the numbers are then read from the mapped file.
+"""Read HDF5 files of Keras and TensorFlow (.h5): h5py finds the datasets, the mapped file gives the numbers.
 
-A dataset's name is its path, "/" between the steps. h5py is asked only where the numbers are, so no filter and no
-plugin ever runs. Refuses: everything that is not a plain run of little-endian numbers in the file itself (chunks,
-filters, virtual and external datasets, links other than hard ones), groups that stand in two places.
+A dataset's name is its path, joined by "/". h5py only reports where the numbers are, so no filter or plugin ever runs.
+Only plain little-endian numbers in the file itself are accepted: chunks, filters, virtual and external datasets, soft
+links, and groups in two places raise WeightsError.
 """
 
 import mmap
@@ -20,7 +20,7 @@ _ELEMENTS = {dtype_of(name).str: name for name in DTYPES if name != "BF16"}
 
 
 def read_hdf5(path: Path, data: mmap.mmap) -> Tensors:
-    """Every dataset of a file, as views of it. Raises MissingDependencyError without h5py."""
+    """Return every dataset of a file as a view of it. Raises MissingDependencyError without h5py."""
     h5py: Any = need("h5py", extra="h5")
     tensors = Tensors()
     try:
@@ -29,30 +29,32 @@ def read_hdf5(path: Path, data: mmap.mmap) -> Tensors:
                 element, place = _place(h5py, name, dataset)
                 tensors.put(name, view(data, place, element, tuple(dataset.shape)))
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        raise WeightsError(f"its HDF5 is damaged ({str(error)[:200]})") from error
+        raise WeightsError(f"its HDF5 is damaged ({str(error)[:200]}). Download the file again") from error
     return tensors
 
 
 def _datasets(h5py: Any, root: Any) -> Iterator[tuple[str, Any]]:
-    """Every dataset with its name, group by group."""
-    left, seen, parts = [("", root)], {_address(h5py, root)}, 0
-    while left:
-        path, group = left.pop()
+    """Yield every dataset with its name, group by group."""
+    stack, addresses, parts = [("", root)], {_address(h5py, root)}, 0
+    while stack:
+        path, group = stack.pop()
         for key in group:
             name = f"{path}/{key}" if path else str(key)
             parts += 1
             if parts > MAX_PARTS or len(name) > MAX_NAME:
-                raise WeightsError(f"it has more than {MAX_PARTS} parts, or too long names; no CLIP has")
+                raise WeightsError(f"it has more than {MAX_PARTS} parts or too long names, more than any CLIP")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise WeightsError(f"{short(name)} is a link to another place, which is not followed")
+                raise WeightsError(
+                    f"{short(name)} is a link, which is not followed. Save the file with the array itself"
+                )
             part = group[key]
             if isinstance(part, h5py.Dataset):
                 yield name, part
-            elif isinstance(part, h5py.Group) and _address(h5py, part) not in seen:
-                seen.add(_address(h5py, part))
-                left.append((name, part))
+            elif isinstance(part, h5py.Group) and _address(h5py, part) not in addresses:
+                addresses.add(_address(h5py, part))
+                stack.append((name, part))
             else:
-                raise WeightsError(f"{short(name)} is neither an array nor a group of its own")
+                raise WeightsError(f"{short(name)} is neither an array nor a group, or a group in two places")
 
 
 def _address(h5py: Any, part: Any) -> int:
@@ -60,18 +62,21 @@ def _address(h5py: Any, part: Any) -> int:
 
 
 def _place(h5py: Any, name: str, dataset: Any) -> tuple[str, int]:
-    """The element type of a dataset, and where its numbers begin in the file."""
-    made = dataset.id.get_create_plist()
-    plain = made.get_layout() == h5py.h5d.CONTIGUOUS and not made.get_nfilters() and not made.get_external_count()
+    """Return the element type of a dataset, and the byte in the file at which its numbers begin."""
+    created = dataset.id.get_create_plist()
+    plain = created.get_layout() == h5py.h5d.CONTIGUOUS
+    plain = plain and not created.get_nfilters() and not created.get_external_count()
     if not plain or dataset.shape is None:
         raise WeightsError(
-            f"array {short(name)} is in chunks, compressed, or not in this file; TensorFlow writes plain ones"
+            f"array {short(name)} is in chunks, compressed, or not in this file. Save it plain, as TensorFlow does"
         )
     element = _ELEMENTS.get(dataset.dtype.str)
-    # h5py reads odd kinds of numbers as the nearest that NumPy has: only the very same can be taken as they lie
+    # h5py converts unusual numbers to the nearest type of NumPy; only equal types can be read without it
     if element is None or not dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype)):
-        raise WeightsError(f"array {short(name)} of {dataset.dtype} cannot be read; known are {', '.join(_ELEMENTS)}")
+        raise WeightsError(
+            f"array {short(name)} of {dataset.dtype} cannot be read, expected one of {', '.join(_ELEMENTS)}"
+        )
     place = dataset.id.get_offset()
     if place is None and dataset.size:
-        raise WeightsError(f"array {short(name)} was never written")
+        raise WeightsError(f"array {short(name)} has no content: it was never written")
     return element, place or 0

@@ -1,7 +1,6 @@
-"""The msgpack encoding, as far as checkpoints use it: values to plain Python, and back to bytes.
+"""Decode and encode msgpack, as far as checkpoints use it.
 
-Byte strings and extensions stay where they are, as places in the file. Refuses: lengths that lie, tables whose keys
-are no texts or occur twice, more levels or values than a checkpoint has, and bytes left over.
+Byte strings and extensions are not copied: they become places in the file. Keys must be strings that occur once.
 """
 
 import mmap
@@ -17,14 +16,14 @@ MAX_VALUES = 1_000_000  # a checkpoint has a few for each tensor
 
 
 class Bytes(NamedTuple):
-    """Bytes of the file: a byte string, or with a code an extension's."""
+    """Bytes of the file: of a byte string, or with a code of an extension."""
 
     start: int
     size: int
     code: int | None
 
 
-# first byte -> kind and the bytes of its length
+# first byte -> kind, and the number of bytes of its length
 _SIZED = {
     **{0xC4 + i: ("bin", 1 << i) for i in range(3)},
     **{0xC7 + i: ("ext", 1 << i) for i in range(3)},
@@ -32,20 +31,20 @@ _SIZED = {
     **{0xDC + i: ("array", 2 << i) for i in range(2)},
     **{0xDE + i: ("map", 2 << i) for i in range(2)},
 }
-_SHORT = (("map", 0x80, 0x90), ("array", 0x90, 0xA0), ("str", 0xA0, 0xC0))  # the length stands in the first byte
+_SHORT = (("map", 0x80, 0x90), ("array", 0x90, 0xA0), ("str", 0xA0, 0xC0))  # the first byte contains the length
 _NUMBERS = dict(zip(range(0xCA, 0xD4), (">f", ">d", *(f">{code}" for code in "BHIQbhiq")), strict=True))
 _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
-_FIRST = {0xDE: 3, 0xDF: 5} | dict.fromkeys(range(0x81, 0x90), 1)  # of a table: where its first key begins
+_FIRST = {0xDE: 3, 0xDF: 5} | dict.fromkeys(range(0x81, 0x90), 1)  # of a table: the place of its first key
 
 
 def is_table(head: bytes) -> bool:
-    """Can a file that begins with these bytes be a table whose first key is a text?"""
+    """Whether a file with these first bytes can be a table whose first key is a string."""
     at = _FIRST.get(head[0]) if head else None
     return at is not None and all(0xA0 <= byte < 0xC0 or byte in _SIZED for byte in head[at : at + 1])
 
 
 def read_value(data: mmap.mmap, start: int, end: int) -> object:
-    """The one value between two places of a file: a number, text, None, list, dict by text, or `Bytes`."""
+    """Return the value between two places of a file: number, string, None, list, dict with string keys, or `Bytes`."""
     reader = _Reader(data, start, end)
     value = reader.value(0)
     if reader.place != end:
@@ -54,29 +53,31 @@ def read_value(data: mmap.mmap, start: int, end: int) -> object:
 
 
 class _Reader:
-    """Reads values one behind the other."""
+    """Reads values in sequence."""
 
     def __init__(self, data: mmap.mmap, start: int, end: int) -> None:
         self.data, self.place, self.end = data, start, end
-        self.left = MAX_VALUES
+        self.remaining = MAX_VALUES
 
     def skip(self, count: int) -> int:
-        """Pass over the next bytes; returns where they begin."""
+        """Skip the next bytes; return the place of the first one."""
         start, self.place = self.place, self.place + count
         if self.place > self.end:
-            raise WeightsError("its msgpack is cut short or damaged: a value goes beyond its end")
+            raise WeightsError(
+                "its msgpack is truncated or damaged: a value goes beyond its end. Download the file again"
+            )
         return start
 
     def take(self, count: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         start = self.skip(count)
         return self.data[start : self.place]
 
     def head(self) -> tuple[str, Any]:
-        """The kind of the next value and its length; of a number or constant "plain" and itself."""
-        self.left -= 1
-        if self.left < 0:
-            raise WeightsError(f"its msgpack has more than {MAX_VALUES} values; no checkpoint has")
+        """Return the kind of the next value and its length; for a number or constant "plain" and the value."""
+        self.remaining -= 1
+        if self.remaining < 0:
+            raise WeightsError(f"its msgpack has more than {MAX_VALUES} values, more than any checkpoint")
         first = self.take(1)[0]
         if first in _SIZED:
             kind, width = _SIZED[first]
@@ -96,21 +97,21 @@ class _Reader:
         return "plain", first if first < 0x80 else first - 0x100
 
     def value(self, depth: int) -> object:
-        """The next value."""
-        kind, found = self.head()
+        """Return the next value."""
+        kind, size = self.head()
         if kind == "plain":
-            return found
+            return size
         if kind == "str":
-            return _text(self.take(found))
+            return _text(self.take(size))
         if kind in {"bin", "ext"}:
             code = self.take(1)[0] if kind == "ext" else None
-            return Bytes(self.skip(found), found, code)
+            return Bytes(self.skip(size), size, code)
         if depth == MAX_DEPTH:
-            raise WeightsError(f"its msgpack is more than {MAX_DEPTH} levels deep")
+            raise WeightsError(f"its msgpack has more than {MAX_DEPTH} levels, more than any checkpoint")
         if kind == "array":
-            return [self.value(depth + 1) for _ in range(found)]
+            return [self.value(depth + 1) for _ in range(size)]
         table: dict[str, object] = {}
-        for _ in range(found):
+        for _ in range(size):
             key = self.key()
             if key in table:
                 raise WeightsError(f"its msgpack has a table in which {short(key)} occurs twice")
@@ -118,10 +119,10 @@ class _Reader:
         return table
 
     def key(self) -> str:
-        """The next value, which has to be a text."""
+        """Return the next value, which must be a string."""
         kind, size = self.head()
         if kind != "str" or not size:
-            raise WeightsError("its msgpack has a table with a key that is no text, or empty")
+            raise WeightsError("its msgpack has a table with a key that is not a string, or empty")
         return _text(self.take(size))
 
 
@@ -129,11 +130,11 @@ def _text(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise WeightsError(f"its msgpack has a text that is no UTF-8: {short(raw)}") from error
+        raise WeightsError(f"its msgpack has a string that is not UTF-8: {short(raw)}") from error
 
 
 def pack(value: object) -> Iterator[bytes]:
-    """The encoding of numbers from 0 on, texts, True, bytes, extensions as (code, its pieces), lists and dicts.
+    """Yield the encoding of non-negative integers, strings, True, bytes, extensions (code, pieces), lists and dicts.
 
     >>> b"".join(pack({"shape": [3, 300], "raw": b"ab"})).hex(" ")
     '82 a5 73 68 61 70 65 92 03 cd 01 2c a3 72 61 77 c4 02 61 62'
@@ -169,7 +170,7 @@ def pack(value: object) -> Iterator[bytes]:
 
 
 def head(kind: str, length: int) -> bytes:
-    """The shortest first bytes of a "map", "array", "str", "bin" or "ext" that long."""
+    """Return the shortest first bytes of a "map", "array", "str", "bin" or "ext" of this length."""
     for short_kind, low, high in _SHORT:
         if kind == short_kind and length < high - low:
             return bytes([low + length])

@@ -1,10 +1,10 @@
-"""A pickle machine that builds plain data and calls nothing but what its caller hands it.
+"""A pickle interpreter that builds plain data and calls only functions that its caller provides.
 
-Python's own unpickler imports and calls whatever a file names. This one reads the opcodes (split by the
-standard library's pickletools, which runs nothing) on its own stack: a global is looked up by `find`, which
-refuses what it does not know, and only a `Call` that `find` returned is ever called.
-Refuses: instance, extension and buffer opcodes; keys other than text and numbers; files beyond the limits
-below, which no checkpoint comes near and which keep a hostile file from taking the memory or the time.
+Python's own unpickler imports and calls everything that a file names. This one runs the opcodes (split by the
+standard library's pickletools, which runs nothing) on its own stack. `find` looks up a global and rejects unknown
+ones; only a `Call` that `find` returned is ever called.
+Instance, extension and buffer opcodes and keys other than text and numbers raise WeightsError. So do files beyond the
+limits below: no checkpoint comes near them, and they keep a hostile file from using up memory or time.
 """
 
 import io
@@ -21,44 +21,44 @@ from cjkclip.errors import WeightsError
 MAX_BYTES = 64 << 20
 MAX_STEPS = 1_000_000  # a checkpoint needs about 40 for each tensor
 MAX_INT_BITS = 128  # torch's magic number has 77
-_QUIET = threading.RLock()  # two threads that silence warnings at once could leave them silent
+_QUIET = threading.RLock()  # two threads that silence warnings at the same time could leave them off
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A function of ours that a pickle may call by the name under which `find` gives it out."""
+    """One of our functions, which a pickle may call by the name that `find` knows it by."""
 
     function: Callable[..., Any]
 
 
 @dataclass(eq=False)
 class Built:
-    """An object that a pickle made of a class we do not have: nothing but the state it was given."""
+    """An object of a class that we do not have: its state alone."""
 
     state: Any = None
 
 
 class Machine:
-    """Reads pickles, one after the other; its limits count for all of them together."""
+    """Reads pickles one after the other; the limits hold for all of them together."""
 
     def __init__(self, find: Callable[[str], Any], load: Callable[[Any], Any]) -> None:
-        """`find` maps "module name" to a value or a `Call`, `load` a persistent id to what it stands for."""
+        """`find` maps "module name" to a value or a `Call`, `load` a persistent id to its object."""
         self.find, self.load = find, load
         self.steps = 0
 
     def run(self, stream: io.BytesIO) -> Any:
-        """The object of the next pickle in `stream`, which is left behind its end. Raises WeightsError."""
+        """Return the object of the next pickle in `stream`, and leave `stream` at its end. Raises WeightsError."""
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         try:
             with _QUIET, warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pickletools unescapes names by a codec that warns of odd ones
+                warnings.simplefilter("ignore")  # pickletools decodes names with a codec that warns about unusual ones
                 self.steps_of(stream)
         except ValueError as error:
             raise WeightsError(f"its pickle is damaged: {str(error)[:200]}") from error
         if len(self.stack) != 1 or self.below:
-            raise WeightsError("its pickle is damaged: it ends without one object")
+            raise WeightsError("its pickle is damaged: it does not end with exactly one object")
         return self.stack.pop()
 
     def steps_of(self, stream: io.BytesIO) -> None:
@@ -66,7 +66,7 @@ class Machine:
         for op, arg, _ in pickletools.genops(stream):
             self.steps += 1
             if self.steps > MAX_STEPS:
-                raise WeightsError(f"its pickle has more than {MAX_STEPS} steps; no checkpoint has")
+                raise WeightsError(f"its pickle has more than {MAX_STEPS} steps, more than any checkpoint")
             if op.name != "STOP":
                 self.step(op.name, arg)
 
@@ -74,14 +74,16 @@ class Machine:
         """Run one opcode."""
         if name in _VALUES:
             if isinstance(arg, int) and arg.bit_length() > MAX_INT_BITS:
-                raise WeightsError(f"its pickle holds a number of {arg.bit_length()} bits")
+                raise WeightsError(
+                    f"its pickle contains a number of {arg.bit_length()} bits, expected at most {MAX_INT_BITS}"
+                )
             self.push(arg)
         elif name in _CONSTANTS:
             self.push(_CONSTANTS[name]())
         elif name in _STEPS:
             _STEPS[name](self, arg)
         else:
-            raise WeightsError(f"its pickle uses {name}, which no checkpoint needs; it may be unsafe")
+            raise WeightsError(f"its pickle uses the opcode {name}, which no checkpoint needs and may be unsafe")
 
     def push(self, value: Any) -> None:
         """Put `value` on the stack."""
@@ -90,13 +92,13 @@ class Machine:
     def pop(self) -> Any:
         """Take the top of the stack."""
         if not self.stack:
-            _damaged("it takes more than there is")
+            _damaged("it takes a value from an empty stack")
         return self.stack.pop()
 
     def top(self, kind: type) -> Any:
-        """The top of the stack, which has to be of `kind`."""
+        """Return the top of the stack, which must be of `kind`."""
         if not self.stack or not isinstance(self.stack[-1], kind):
-            _damaged(f"it fills something that is no {kind.__name__}")
+            _damaged(f"it adds to a value that is no {kind.__name__}")
         return self.stack[-1]
 
     def items(self) -> list[Any]:
@@ -129,40 +131,40 @@ class Machine:
         self.set_items(pairs)
 
     def get(self, index: int) -> None:
-        """Push what was remembered under `index`."""
+        """Push the value that was stored under `index`."""
         if index not in self.memo:
-            _damaged(f"it recalls entry {index}, which it never stored")
+            _damaged(f"it reads entry {index}, which it never stored")
         self.push(self.memo[index])
 
     def put(self, index: int) -> None:
-        """Remember the top of the stack under `index`."""
+        """Store the top of the stack under `index`."""
         self.memo[index] = self.top(object)
 
     def stack_global(self, _: Any) -> None:
-        """Look up a global whose name lies on the stack."""
+        """Look up a global whose name is on the stack."""
         name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            _damaged("the name of a global is no text")
+            _damaged("the name of a global is not a string")
         self.push(self.find(f"{module} {name}"))
 
     def call(self, _: Any) -> None:
         """Call one of our own functions on the tuple above it."""
         args, function = self.pop(), self.pop()
         if not isinstance(function, Call) or not isinstance(args, tuple):
-            raise WeightsError(f"its pickle calls {short(function)}; that may be unsafe and is not done")
+            raise WeightsError(f"its pickle calls {short(function)}, which may be unsafe. Nothing was run")
         try:
             self.push(function.function(*cast(tuple[Any, ...], args)))
         except TypeError as error:
-            raise WeightsError(f"its pickle makes an object of the wrong parts: {str(error)[:200]}") from error
+            raise WeightsError(f"its pickle builds an object from the wrong parts: {str(error)[:200]}") from error
 
     def build(self, _: Any) -> None:
-        """Give an object its state: kept for a `Built`, dropped for a dict (torch's `_metadata`)."""
+        """Set the state of a `Built`; ignore that of a dict (torch's `_metadata`)."""
         state, target = self.pop(), self.top(object)
         if isinstance(target, Built) and target.state is None:
             target.state = state
         elif not isinstance(target, dict) or not isinstance(state, dict):
-            what = short(cast(object, target))
-            raise WeightsError(f"its pickle sets the state of {what}; that may be unsafe and is not done")
+            kind = short(cast(object, target))
+            raise WeightsError(f"its pickle sets the state of {kind}, which may be unsafe. Nothing was run")
 
 
 def _damaged(why: str) -> NoReturn:
@@ -170,7 +172,7 @@ def _damaged(why: str) -> NoReturn:
 
 
 def _key(key: Any) -> Any:
-    # tuples as keys could take for ever to hash, and huge numbers can all be made to hash alike
+    # hashing a tuple could take forever, and huge numbers can be chosen so that all have the same hash
     if not isinstance(key, str | bytes | bool | float | None) and not (isinstance(key, int) and key.bit_length() <= 64):
         _damaged(f"{short(key)} as a key")
     return key

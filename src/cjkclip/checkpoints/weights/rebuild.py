@@ -1,7 +1,7 @@
-"""From torch's pickles to named tensors: the globals they may use, and what each becomes here.
+"""Rebuild named tensors from torch's pickles: the globals that they may use, and our replacement for each.
 
-Tensors become `Strided` records, read from their storage only once they are wanted and their place is known.
-Refuses: every other global, pickled modules, tensor subclasses, state dicts that hold more than tensors.
+Tensors become `Strided` records; their storage is read later, once its place in the file is known.
+Every other global, pickled modules, tensor subclasses, and state dicts with other values raise WeightsError.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from cjkclip.checkpoints.weights.pickle import Built, Call
 from cjkclip.checkpoints.weights.tensors import DTYPES, MAX_DIMS, dtype_of, short
 from cjkclip.errors import WeightsError
 
-MAX_PARTS = 200_000  # of a TorchScript module, which shared parts could make look endless
+MAX_PARTS = 200_000  # of a TorchScript module; shared parts could make it endless
 MAX_NAME = 1000  # characters of a part's name, and of the path to a module
 
 
 @dataclass(frozen=True)
 class Element:
-    """An element type, by its name in `DTYPES`. Stands for torch's dtypes and storage classes."""
+    """An element type, by its name in `DTYPES`; replaces torch's dtypes and storage classes."""
 
     name: str
 
@@ -29,7 +29,7 @@ class Element:
 
 @dataclass(eq=False)
 class Storage:
-    """`count` elements of a file, from byte `start` on, which the container fills in when it knows."""
+    """`count` elements of a file from byte `start` on; the reader of the container sets `start`."""
 
     key: str
     element: Element
@@ -44,7 +44,7 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class Strided:
-    """A tensor before it is read: a window on its storage. `offset` and `stride` count elements."""
+    """A tensor that is not read yet: a view of its storage. `offset` and `stride` count elements."""
 
     storage: Storage
     element: Element
@@ -54,27 +54,27 @@ class Strided:
 
 
 class Globals:
-    """What torch's pickles may name, and the storages that one file has named so far."""
+    """The globals that torch's pickles may use, and the storages of one file so far."""
 
     def __init__(self, *, script: bool) -> None:
-        """With `script`, objects of a TorchScript archive's own classes become their plain attributes."""
+        """With `script`, objects of a TorchScript archive's classes become their plain attributes."""
         self.script = script
         self.storages: dict[str, Storage] = {}
 
     def find(self, name: str) -> object:
-        """What the global "module name" stands for; WeightsError for all but a few."""
+        """Return the replacement of the global "module name". Raises WeightsError for all but a few."""
         if name in _GLOBALS:
             return _GLOBALS[name]
         if self.script and name.startswith(("__torch__.", "__torch__ ")):
             return Call(Built)
-        named = short(name.replace(" ", ".", 1))
+        dotted = short(name.replace(" ", ".", 1))
         raise WeightsError(
-            f"its pickle names {named}, which is no part of a state dict and may run code. Nothing was run. "
-            "If you trust the file, load it with the program that made it and save its state_dict() again"
+            f"its pickle uses {dotted}, which does not belong in a state dict and may run code. Nothing was run. "
+            "If you trust the file, load it with the program that wrote it and save only model.state_dict()"
         )
 
     def load(self, key: object) -> Storage:
-        """The storage that a persistent id names: ("storage", type, key, device, count[, None])."""
+        """Return the storage of a persistent id: ("storage", type, key, device, count[, None])."""
         parts: tuple[Any, ...] = cast(tuple[Any, ...], key) if isinstance(key, tuple) else ()
         if len(parts) not in {5, 6} or parts[0] != "storage" or (len(parts) == 6 and parts[5] is not None):
             raise WeightsError("it names its storages in an unknown way")
@@ -83,39 +83,39 @@ class Globals:
             raise WeightsError("it names its storages in an unknown way")
         known = self.storages.setdefault(name, Storage(name, element, count))
         if (known.element, known.count) != (element, count):
-            raise WeightsError(f"storage {short(name)} is described in two ways")
+            raise WeightsError(f"storage {short(name)} has two different descriptions")
         return known
 
 
 def tensors_of(root: object) -> dict[str, Strided]:
-    """The tensors of a state dict, of a training file that holds one, or of a TorchScript module."""
+    """Return the tensors of a state dict, of a training file that contains one, or of a TorchScript module."""
     if isinstance(root, Built):
         return _attributes(root)
     if not isinstance(root, dict):
-        raise WeightsError(f"it holds {short(root)}, not a state dict")
-    found = cast(dict[object, object], root)
-    inner = found.get("state_dict", found)
+        raise WeightsError(f"it contains {short(root)}, not a state dict. Save model.state_dict()")
+    outer = cast(dict[object, object], root)
+    inner = outer.get("state_dict", outer)
     if not isinstance(inner, dict):
         raise WeightsError(f"its 'state_dict' is {short(inner)}, not a dict of tensors")
     tensors: dict[str, Strided] = {}
     for name, value in cast(dict[object, object], inner).items():
         if not isinstance(name, str) or not isinstance(value, Strided):
-            keys = ", ".join(short(key) for key in list(found)[:8])
+            keys = ", ".join(short(key) for key in list(outer)[:8])
             raise WeightsError(
-                f"entry {short(name)} is {short(value)}, not a tensor with a name. Expected a state dict, or "
-                f"a dict with one under 'state_dict'; this file's first keys: {keys}"
+                f"entry {short(name)} is {short(value)}, not a tensor with a name. Expected a state dict, or a dict "
+                f"with one under 'state_dict'; this file's first keys: {keys}. Save model.state_dict()"
             )
         tensors[name] = value
     return tensors
 
 
 def _attributes(root: Built) -> dict[str, Strided]:
-    """The tensors of a module and of the modules in it, named by their path, in the order of the file."""
+    """Return the tensors of a module and its submodules, named by their path, in the order of the file."""
     tensors: dict[str, Strided] = {}
-    left: list[tuple[str, object]] = [("", root)]
-    seen = 0
-    while left:
-        path, value = left.pop()
+    stack: list[tuple[str, object]] = [("", root)]
+    count = 0
+    while stack:
+        path, value = stack.pop()
         if isinstance(value, Strided):
             if path in tensors:
                 raise WeightsError(f"two tensors have the name {short(path)}")
@@ -123,54 +123,56 @@ def _attributes(root: Built) -> dict[str, Strided]:
         elif isinstance(value, Built):
             state = cast(object, value.state)
             parts = cast(dict[object, object], state) if isinstance(state, dict) else {}
-            seen += len(parts)
-            if seen > MAX_PARTS or len(path) > MAX_NAME:
-                raise WeightsError(f"its module has more than {MAX_PARTS} parts, or too deep ones; no CLIP has")
-            left.extend((_join(path, name), part) for name, part in reversed(parts.items()))
+            count += len(parts)
+            if count > MAX_PARTS or len(path) > MAX_NAME:
+                raise WeightsError(f"its module has more than {MAX_PARTS} parts or too long names, more than any CLIP")
+            stack.extend((_join(path, name), part) for name, part in reversed(parts.items()))
     return tensors
 
 
 def _join(path: str, name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-        raise WeightsError(f"a part of its module is named {short(name)}")
+        raise WeightsError(f"a part of its module has the name {short(name)}, expected up to {MAX_NAME} characters")
     return f"{path}.{name}" if path else name
 
 
 def _counts(values: object, limit: int = MAX_DIMS) -> bool:
-    """Is this a short tuple of sizes: plain integers, none negative, each below 2**63?"""
+    """Whether this is a short tuple of integers from 0 to 2**63 - 1."""
     if not isinstance(values, tuple) or len(cast(tuple[Any, ...], values)) > limit:
         return False
     return all(type(v) is int and 0 <= v < 1 << 63 for v in cast(tuple[Any, ...], values))
 
 
 def _typed(storage: object, offset: object, shape: object, stride: object, *rest: object) -> Strided:
-    """A tensor of its storage's own type. `rest`: wants gradient, hooks, and flags that have to be unset."""
+    """Return a tensor of its storage's type. `rest`: requires_grad, hooks, and flags that must be unset."""
     element = storage.element if isinstance(storage, Storage) else None
     return _tensor(storage, (offset, shape, stride), element, rest[2:])
 
 
 def _untyped(storage: object, offset: object, shape: object, stride: object, *rest: object) -> Strided:
-    """A tensor of a type without a storage class: `rest` has the type before the flags."""
+    """Return a tensor of a type without a storage class: `rest` has the type before the flags."""
     return _tensor(storage, (offset, shape, stride), rest[2] if len(rest) > 2 else None, rest[3:])
 
 
 def _tensor(storage: object, place: tuple[object, ...], element: object, flags: tuple[object, ...]) -> Strided:
     offset, shape, stride = place
     if not isinstance(storage, Storage) or not isinstance(element, Element):
-        raise WeightsError("a tensor of it has no storage or no element type")
+        raise WeightsError("one of its tensors has no storage or no element type")
     if any(flags):  # conjugate or negative views: the stored values are not the tensor's
-        raise WeightsError("a tensor of it is stored negated or conjugated; save it again after .contiguous()")
+        raise WeightsError(
+            "one of its tensors is stored negated or conjugated. Save tensor.resolve_neg().resolve_conj()"
+        )
     if not _counts((offset,)) or not _counts(shape) or not _counts(stride):
-        raise WeightsError("a tensor of it has impossible sizes (negative, no integers, or too many dimensions)")
+        raise WeightsError("one of its tensors has impossible sizes (negative, not integers, or too many dimensions)")
     sizes, steps = cast(tuple[int, ...], shape), cast(tuple[int, ...], stride)
     if len(sizes) != len(steps):
-        raise WeightsError(f"a tensor of it has shape {sizes} but {len(steps)} strides")
+        raise WeightsError(f"one of its tensors has shape {sizes} but {len(steps)} strides")
     return Strided(storage, element, cast(int, offset), sizes, steps)
 
 
 def _parameter(tensor: object, *_: object) -> Strided:
     if not isinstance(tensor, Strided):
-        raise WeightsError(f"a parameter of it is {short(tensor)}, not a tensor")
+        raise WeightsError(f"one of its parameters is {short(tensor)}, not a tensor")
     return tensor
 
 

@@ -1,4 +1,4 @@
-"""Writing a file, or a new folder, whole or not at all."""
+"""Write a file or a new directory completely or not at all."""
 
 import os
 import shutil
@@ -12,10 +12,10 @@ from cjkclip.errors import InputError, WeightsError
 
 @contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
-    """A file to write beside `path`, moved there at the end, so that no reader ever meets half a file.
+    """Open a file beside `path` and move it there at the end, so that no reader ever sees half a file.
 
-    Nothing is left behind when the writing fails. Raises WeightsError if the disk refuses, or Windows, which replaces
-    no file that a program has mapped, as a loaded model has.
+    If writing fails, nothing is left behind. Raises WeightsError on an error of the disk, or on Windows if a program
+    has the old file memory-mapped, as a loaded model does.
     """
     beside = path.parent / _unused()
     try:
@@ -25,28 +25,30 @@ def replacing(path: Path) -> Generator[BinaryIO]:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        held = ": is it loaded by a program?" if isinstance(error, PermissionError) and os.name == "nt" else ""
-        raise WeightsError(f"{path} cannot be written: {error}{held}") from error
+        mapped = (
+            ". Close the program that has loaded it" if isinstance(error, PermissionError) and os.name == "nt" else ""
+        )
+        raise WeightsError(f"{path} cannot be written: {error}{mapped}") from error
     finally:
-        with suppress(OSError):  # what cannot be made cannot be unlinked either
+        with suppress(OSError):  # a file that could not be created cannot be removed
             beside.unlink(missing_ok=True)
 
 
 def require_place(folder: Path) -> None:
-    """Raise InputError unless a new folder can be written there. Tried out, but nothing is left behind."""
+    """Raise InputError unless a new directory can be written there. Tests it by writing, and leaves nothing behind."""
     with _aside(folder) as part:
         if folder.exists() and (not folder.is_dir() or {*folder.iterdir()} != {part}):
-            raise InputError(f"{str(folder)!r} is there already: name a new folder, nothing is overwritten")
+            raise InputError(f"{str(folder)!r} already exists and is not overwritten. Pass a new directory")
         (part / folder.name).touch()
 
 
 @contextmanager
 def new_folder(folder: Path, *, instead: bool = False) -> Generator[Path]:
-    """A folder to fill, whose files are moved to `folder` at the end; its parents are made.
+    """Give a directory to fill, and move its files to `folder` at the end; parents are created.
 
-    What `folder` holds stays, or goes when the filling is done if the new one comes `instead`. Nothing is left behind
-    when the filling fails. Raises InputError if the disk refuses, or if one of the files has come to be there in the
-    meantime: then it names the place where all of them are.
+    Files already in `folder` stay, or are removed at the end with `instead`. If filling fails, nothing is left behind.
+    Raises InputError on an error of the disk, or if one of the files has appeared in `folder` meanwhile; the message
+    then contains the directory with the new files.
     """
     with _aside(folder, inside=not instead) as part:
         yield part
@@ -57,46 +59,49 @@ def new_folder(folder: Path, *, instead: bool = False) -> Generator[Path]:
             part.rename(folder)
             return
         files = sorted(part.iterdir())
-        if there := [file.name for file in files if (folder / file.name).exists()]:
-            kept = part.rename(part.with_name(f"unmoved-{os.urandom(8).hex()}"))
-            raise InputError(f"{str(folder)!r} holds {', '.join(there)} by now: what was made is in {str(kept)!r}")
+        if present := [file.name for file in files if (folder / file.name).exists()]:
+            place = part.rename(part.with_name(f"unmoved-{os.urandom(8).hex()}"))
+            raise InputError(
+                f"{str(folder)!r} now contains {', '.join(present)}, which another program wrote. The new files are in "
+                f"{str(place)!r}"
+            )
         for file in files:
             file.rename(folder / file.name)
 
 
 def _exchange(folder: Path, part: Path) -> None:
-    """Put `part` in the place of `folder`, which is whole until then, and again if that fails."""
+    """Replace `folder` by `part`; if that fails, `folder` is put back."""
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{str(folder)!r} is protected against writing")
+        raise PermissionError(f"{str(folder)!r} is write-protected")
     old = folder.rename(folder.with_name(_unused()))
     try:
         part.rename(folder)
     finally:
-        if not folder.exists():  # whatever stopped it, Ctrl-C too
+        if not folder.exists():  # after any failure, Ctrl-C too
             old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def _aside(folder: Path, *, inside: bool = True) -> Generator[Path]:
-    """A folder beside `folder`, or in it if it is there, for that may be all that can be written. Gone at the end."""
-    made: list[Path] = []
+    """Give a temporary directory in `folder` if it exists (its parent may be read-only), else beside it."""
+    created: list[Path] = []
     try:
         place = folder if inside and folder.exists() else folder.parent
         part = place / _unused()
-        made = [each for each in (part, *part.parents) if not each.exists()]
+        created = [each for each in (part, *part.parents) if not each.exists()]
         part.mkdir(parents=True)
         yield part
     except OSError as error:
-        raise InputError(f"{str(folder)!r} cannot be written ({error}): name another folder") from error
+        raise InputError(f"{str(folder)!r} cannot be written ({error}). Pass another directory") from error
     finally:
-        for each in made[:1]:
+        for each in created[:1]:
             shutil.rmtree(each, ignore_errors=True)
-        for each in made[1:]:
-            with suppress(OSError):  # it holds something now
+        for each in created[1:]:
+            with suppress(OSError):  # it is not empty any more
                 each.rmdir()
 
 
 def _unused() -> str:
-    """A name of something unfinished, short however long that of the finished one is."""
+    """Return a name for an unfinished file; it is short even if the final name is long."""
     return f".{os.urandom(8).hex()}.part"

@@ -1,8 +1,7 @@
-"""The safetensors format: an 8-byte length, a JSON header, and the tensors' bytes one behind the other.
+"""Read and write safetensors: an 8-byte length, a JSON header, and the tensors' bytes in sequence.
 
 Arrays are read-only views of the mapped file. Written files equal the safetensors library's byte for byte.
-Refuses: headers that are cut, too long, ambiguous, or do not cover the bytes exactly once; element types that
-NumPy lacks (8-bit floats) or no CLIP uses (complex).
+A header must cover every byte exactly once. 8-bit floats, which NumPy lacks, and complex numbers raise WeightsError.
 """
 
 import json
@@ -18,27 +17,28 @@ from cjkclip.checkpoints.weights.tensors import DTYPES, FORMAT, Tensors, dtype_o
 from cjkclip.errors import WeightsError
 
 MAX_HEADER = 16 << 20  # bytes; a tensor needs about 100
-PIECE = 1 << 18  # numbers that are written at once
-# The library lays the last of these first, tensors of one type by name.
+PIECE = 1 << 18  # numbers that are written in one call
+# The library writes the last of these first, and tensors of one type by name.
 _ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64")
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
 
 def read_safetensors(data: mmap.mmap) -> Tensors:
-    """The tensors of one file, in the order of its header."""
+    """Return the tensors of one file, in the order of its header."""
     header, begin = _header(data)
     metadata = header.pop("__metadata__", None)
     if metadata is not None and not _is_text(metadata):
-        raise WeightsError("its header's metadata is not a table of texts")
+        raise WeightsError("its header's metadata is not a table of strings")
     rows = {name: _row(name, entry) for name, entry in header.items()}
     expected = 0
     for name, (_, _, start, end) in sorted(rows.items(), key=lambda item: item[1][2:]):
         if start != expected:
-            raise WeightsError(f"its header leaves a gap or an overlap before tensor {short(name)}")
+            raise WeightsError(f"its header has a gap or an overlap before tensor {short(name)}")
         expected = end
     if begin + expected != len(data):
         raise WeightsError(
-            f"its header describes {begin + expected} bytes, the file has {len(data)}: cut short or damaged"
+            f"its header describes {begin + expected} bytes, the file has {len(data)}: it is truncated or damaged. "
+            "Download it again"
         )
     tensors = Tensors(metadata=metadata)
     for name, (dtype, shape, start, _) in rows.items():
@@ -47,28 +47,28 @@ def read_safetensors(data: mmap.mmap) -> Tensors:
 
 
 def parse_json(text: bytes) -> dict[str, Any]:
-    """A JSON object in which no name occurs twice. Raises WeightsError."""
+    """Return a JSON object in which no name occurs twice. Raises WeightsError."""
     try:
-        found = json.loads(text.decode(), object_pairs_hook=_unique)
-        json.dumps(found, ensure_ascii=False).encode()  # fails on escapes that are no valid Unicode
+        record = json.loads(text.decode(), object_pairs_hook=_unique)
+        json.dumps(record, ensure_ascii=False).encode()  # fails on escapes that are not valid Unicode
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"its JSON is damaged: {str(error)[:200]}") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"its JSON holds {short(found)}, not an object")
-    return cast(dict[str, Any], found)
+    if not isinstance(record, dict):
+        raise WeightsError(f"its JSON contains {short(record)}, not an object")
+    return cast(dict[str, Any], record)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write `tensors` as safetensors: whole or not at all, the same bytes each time, each element type kept.
+    """Write `tensors` as safetensors, completely or not at all. Writing is deterministic and keeps element types.
 
-    `metadata`: the header's text; None takes that of a `Tensors`, else {"format": "pt"}. What `read` returned
-    is written bit for bit as it was read, bfloat16 included, if the file had the library's order.
-    Raises WeightsError for an element type that safetensors lacks, or when the file cannot be written.
+    `metadata`: the header's text; None takes that of a `Tensors`, else {"format": "pt"}. A file that `read` returned
+    is written bit for bit, bfloat16 included, if it had the library's order.
+    Raises WeightsError for an element type that safetensors lacks, or if the file cannot be written.
     """
     if metadata is None:
         metadata = tensors.metadata if isinstance(tensors, Tensors) else FORMAT
     if "__metadata__" in tensors:
-        raise WeightsError("a tensor named '__metadata__' cannot be stored as safetensors")
+        raise WeightsError("a tensor named '__metadata__' cannot be stored as safetensors. Rename it")
     dtypes = {name: element_of(name, array) for name, array in tensors.items()}
     order = sorted(tensors, key=lambda name: (-_RANK[dtypes[name]], name))
     head: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
@@ -88,7 +88,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
 
 
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The array in its order, so that no second whole one is in memory: a view may be larger than that."""
+    """Yield the array in pieces: a view may be larger than memory, so there must be no second whole one."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, PIECE):
         yield flat[start : start + PIECE]
@@ -98,19 +98,19 @@ def _header(data: mmap.mmap) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(data[:8], "little")
     if length > min(MAX_HEADER, len(data) - 8):
         raise WeightsError(
-            f"its safetensors header is said to have {length} bytes, in a file of {len(data)}: "
-            "it is cut short or damaged"
+            f"its safetensors header should have {length} bytes, in a file of {len(data)}: it is truncated or damaged. "
+            "Download it again"
         )
     return parse_json(data[8 : 8 + length]), 8 + length
 
 
 def _row(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
-    found = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
-    if set(found) != {"dtype", "shape", "data_offsets"}:
-        raise WeightsError(f"its header does not describe tensor {short(name)}")
-    dtype, shape, offsets = found["dtype"], found["shape"], found["data_offsets"]
+    fields = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
+    if set(fields) != {"dtype", "shape", "data_offsets"}:
+        raise WeightsError(f"its header does not describe tensor {short(name)} by dtype, shape and data_offsets")
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise WeightsError(f"tensor {short(name)} has element type {short(dtype)}; known are {', '.join(DTYPES)}")
+        raise WeightsError(f"tensor {short(name)} has element type {short(dtype)}, expected one of {', '.join(DTYPES)}")
     if not _is_counts(shape) or not _is_counts(offsets) or len(offsets) != 2:
         raise WeightsError(f"its header gives tensor {short(name)} an impossible shape or place")
     size = dtype_of(dtype).itemsize
@@ -132,7 +132,7 @@ def _is_text(metadata: object) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    record = dict(pairs)
+    if len(record) != len(pairs):
         raise ValueError("a name occurs twice")
-    return found
+    return record

@@ -1,7 +1,4 @@
-"""Tensors as a file stores them: names, arrays, and the text beside them.
-
-Refuses: views that leave the bytes they are said to lie in, a name used twice, element types that no CLIP uses.
-"""
+"""Tensors as a file stores them: names, arrays and metadata."""
 
 import mmap
 from collections.abc import Iterable, Mapping
@@ -11,7 +8,7 @@ import numpy as np
 from cjkclip.errors import WeightsError
 from cjkclip.need import need
 
-# NumPy's names, and one of ml_dtypes', by those in a safetensors header; see `dtype_of`.
+# Element types of a safetensors header -> names of NumPy's types, and one of ml_dtypes; see `dtype_of`.
 DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -28,16 +25,16 @@ DTYPES = {
     "U64": "uint64",
 }
 ELEMENTS = {dtype: element for element, dtype in DTYPES.items()}
-FORMAT = {"format": "pt"}  # transformers refuses a safetensors file whose header does not say so
+FORMAT = {"format": "pt"}  # transformers rejects a safetensors file without it
 MAX_DIMS = 32
 
 
 class Tensors(dict[str, np.ndarray]):
-    """Arrays by name in the order of the file; what `read` returns is read-only.
+    """Arrays by name in the order of the file; `read` returns them read-only.
 
     bfloat16, which NumPy lacks, is the type of that name from ml_dtypes. `metadata` is the text of a safetensors
-    header, None if it has none; `write` uses it, so that reading and writing a file changes no bit of it. It stays
-    with this object: a plain dict made from it loses it.
+    header, None if it has none. `write` uses it, so a round trip changes no bit of a file. A plain dict made from this
+    object loses it.
     """
 
     def __init__(
@@ -46,24 +43,24 @@ class Tensors(dict[str, np.ndarray]):
         *,
         metadata: Mapping[str, str] | None = FORMAT,
     ) -> None:
-        """Arrays that a caller made; `FORMAT` is what most readers expect as metadata."""
+        """Take arrays; most readers expect `FORMAT` as metadata."""
         super().__init__(arrays)
         self.metadata = None if metadata is None else dict(metadata)
 
     def put(self, name: str, stored: np.ndarray) -> None:
-        """Add one stored tensor, in place even at an odd address."""
+        """Add one stored tensor without a copy, at any address."""
         if name in self:
             raise WeightsError(f"two tensors have the name {short(name)}")
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise WeightsError(f"the name {short(name)} of a tensor is no valid Unicode") from error
+            raise WeightsError(f"the tensor name {short(name)} is not valid Unicode") from error
         stored.flags.writeable = False
         self[name] = stored
 
 
 def dtype_of(element: str) -> np.dtype:
-    """The little-endian type of arrays, by its name in `DTYPES`."""
+    """Return the little-endian NumPy type for a name in `DTYPES`."""
     if element == "BF16":
         return np.dtype(need("ml_dtypes", extra="bfloat16").bfloat16)  # NumPy lacks this type
     return np.dtype(DTYPES[element]).newbyteorder("<")
@@ -72,7 +69,7 @@ def dtype_of(element: str) -> np.dtype:
 def view(
     data: mmap.mmap | bytes, start: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Array over the bytes of `data` from `start` on, without a copy; `strides` count elements."""
+    """Return an array over the bytes of `data` from `start` on, without a copy; `strides` count elements."""
     kind = dtype_of(dtype)
     if len(shape) > MAX_DIMS:
         raise WeightsError(f"a tensor with {len(shape)} dimensions (at most {MAX_DIMS})")
@@ -82,26 +79,28 @@ def view(
             return np.empty(shape, kind)
         return np.ndarray(shape, kind, buffer=data, offset=start, strides=steps)
     except (ValueError, OverflowError) as error:
-        raise WeightsError(f"a tensor of shape {shape} does not fit the bytes it is said to lie in") from error
+        raise WeightsError(f"a tensor of shape {shape} does not fit the bytes that the file gives it") from error
 
 
 def element_of(name: str, array: np.ndarray) -> str:
-    """The name in `DTYPES` under which a tensor is to be stored. Raises WeightsError if its type has none."""
-    found = ELEMENTS.get(array.dtype.name)
-    if found is None:
-        raise WeightsError(f"tensor {short(name)} of {array.dtype} cannot be stored; known are {', '.join(DTYPES)}")
-    return found
+    """Return the name in `DTYPES` of a tensor's element type. Raises WeightsError if there is none."""
+    element = ELEMENTS.get(array.dtype.name)
+    if element is None:
+        raise WeightsError(
+            f"tensor {short(name)} of {array.dtype} cannot be stored. Convert it to one of {', '.join(ELEMENTS)}"
+        )
+    return element
 
 
 def stored_bytes(array: np.ndarray, element: str) -> bytes:
-    """The bytes of `array`, little-endian and in C order, whatever its own order and strides."""
+    """Return the bytes of `array`, little-endian and in C order, for any order and strides."""
     return array.astype(dtype_of(element), copy=False).tobytes()
 
 
 def short(value: object) -> str:
-    """`value` for a message: strings and numbers cut to length, anything else by its type alone.
+    """Return `value` for a message: strings and numbers shortened, anything else as its type.
 
-    A hostile file can hold values whose full text would not end.
+    A hostile file can contain values whose full text would never end.
     """
     if isinstance(value, str | bytes):
         return repr(value if len(value) <= 120 else value[:120])

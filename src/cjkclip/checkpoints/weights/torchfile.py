@@ -1,9 +1,7 @@
-"""Files of torch.save and torch.jit.save, read without torch: the zip form and the older run of pickles.
+"""Read files of torch.save and torch.jit.save without torch: the zip form and the older sequence of pickles.
 
-A zip's tensors are views of the mapped file. Its checksums are verified for the pickle, not for the tensors,
-which would mean to read every byte.
-Refuses: compressed or encrypted records, big-endian files, storages of another size than the pickle says, and
-tensors that together claim far more than the file holds.
+A zip's tensors are views of the mapped file. Checksums are verified for the pickle only; for the tensors every byte
+would have to be read.
 """
 
 import io
@@ -18,69 +16,75 @@ from cjkclip.checkpoints.weights.rebuild import Globals, Strided, tensors_of
 from cjkclip.checkpoints.weights.tensors import Tensors, short, view
 from cjkclip.errors import WeightsError
 
-MAX_SHARING = 16  # how often the same bytes may be used by several tensors
+MAX_SHARING = 16  # how many tensors may share the same bytes
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
 
 def read_zip(data: mmap.mmap, archive: Mapping[str, Record]) -> Tensors:
-    """The tensors of a zip written by torch.save or torch.jit.save, whose records are `archive`."""
+    """Return the tensors of a zip of torch.save or torch.jit.save with the records `archive`."""
     records = {name: (record.start, record.size) for name, record in archive.items() if record.plain}
     for name in archive:
-        if name not in records and "/code/" not in name:  # TorchScript's sources may be compressed: never read
-            raise WeightsError(f"record {short(name)} is compressed or encrypted; torch stores it as it is")
+        if name not in records and "/code/" not in name:  # TorchScript's sources may be compressed; they are never read
+            raise WeightsError(
+                f"record {short(name)} is compressed or encrypted; torch stores it plain. Pack the file with 'zip -0'"
+            )
     root = _root(records)
     pickled = _pickled(data, *records[f"{root}data.pkl"], archive[f"{root}data.pkl"].checksum)
     if f"{root}byteorder" in records:
         start, size = records[f"{root}byteorder"]
         if data[start : start + min(size, 9)] != b"little":
-            raise WeightsError("it was saved on a big-endian machine; save it again on a little-endian one")
+            raise WeightsError("it was saved on a big-endian machine. Save it again on a little-endian one")
     known = Globals(script=f"{root}constants.pkl" in records)
     tensors = tensors_of(Machine(known.find, known.load).run(io.BytesIO(pickled)))
     for storage in {tensor.storage for tensor in tensors.values()}:
         name = f"{root}data/{storage.key}"
         if name not in records:
-            raise WeightsError(f"record {short(name)} is missing")
+            raise WeightsError(f"record {short(name)} is missing. Download the file again")
         storage.start, size = records[name]
         if size != storage.size:
-            raise WeightsError(f"record {short(name)} has {size} bytes, its pickle says {storage.size}")
+            raise WeightsError(f"record {short(name)} has {size} bytes, its pickle expects {storage.size}")
     return _tensors(data, tensors)
 
 
 def read_legacy(data: mmap.mmap) -> Tensors:
-    """The tensors of a file that torch.save wrote without a zip: five pickles, then the storages."""
+    """Return the tensors of a file that torch.save wrote without a zip: five pickles, then the storages."""
     known = Globals(script=False)
     machine = Machine(known.find, known.load)
     stream = io.BytesIO(data[:MAX_BYTES])
     if machine.run(stream) != LEGACY_MAGIC:
-        raise WeightsError("it is a plain pickle, not a file of torch.save; save its arrays as safetensors")
+        raise WeightsError("it is a plain pickle, not a file of torch.save. Save its arrays as safetensors")
     protocol, system = machine.run(stream), machine.run(stream)
     little = isinstance(system, dict) and cast(dict[object, object], system).get("little_endian") is True
     if protocol != LEGACY_PROTOCOL or not little:
-        raise WeightsError("it has another version or byte order than torch.save writes on today's machines")
+        raise WeightsError(
+            "it has another version or byte order than torch.save writes today. Save it again with a current torch"
+        )
     tensors = tensors_of(machine.run(stream))
-    listed = machine.run(stream)
-    keys = [key for key in cast(list[object], listed) if isinstance(key, str)] if isinstance(listed, list) else []
+    names = machine.run(stream)
+    keys = [key for key in cast(list[object], names) if isinstance(key, str)] if isinstance(names, list) else []
     if sorted(keys) != sorted(known.storages):
-        raise WeightsError("the list of its storages is not that of its tensors")
+        raise WeightsError("its list of storages does not match its tensors")
     place = stream.tell()
     for key in keys:
         storage = known.storages[key]
         if data[place : place + 8] != storage.count.to_bytes(8, "little"):
-            raise WeightsError(f"storage {short(key)} is cut short or not as long as its pickle says")
+            raise WeightsError(
+                f"storage {short(key)} is truncated or not as long as its pickle says. Download the file again"
+            )
         storage.start = place + 8
         place += 8 + storage.size
     if place != len(data):
-        raise WeightsError(f"its storages end at byte {place}, the file at {len(data)}")
+        raise WeightsError(f"its storages end at byte {place}, the file at byte {len(data)}. Download it again")
     return _tensors(data, tensors)
 
 
 def _pickled(data: mmap.mmap, start: int, size: int, checksum: int) -> bytes:
     if size > MAX_BYTES:
-        raise WeightsError(f"its data.pkl has more than {MAX_BYTES} bytes; no checkpoint has")
+        raise WeightsError(f"its data.pkl has more than {MAX_BYTES} bytes, more than any checkpoint")
     pickled = data[start : start + size]
-    if checksum and zlib.crc32(pickled) != checksum:  # 0: torch was told to compute none
-        raise WeightsError("its data.pkl is damaged (the checksum differs)")
+    if checksum and zlib.crc32(pickled) != checksum:  # 0: torch was set to compute none
+        raise WeightsError("its data.pkl is damaged (the checksum differs). Download the file again")
     return pickled
 
 
@@ -92,10 +96,10 @@ def _tensors(data: mmap.mmap, strided: dict[str, Strided]) -> Tensors:
         count = _product(tensor.shape)
         end = tensor.offset + (1 + sum((size - 1) * step for size, step in sizes) if count else 0)
         if storage.start is None or end * item > storage.size or count * item > storage.size:
-            raise WeightsError(f"tensor {short(name)} claims more than its storage holds")
+            raise WeightsError(f"tensor {short(name)} needs more bytes than its storage has")
         total += count * item
         if total > MAX_SHARING * len(data):
-            raise WeightsError(f"its tensors claim more than {MAX_SHARING} times the bytes of the file")
+            raise WeightsError(f"its tensors need more than {MAX_SHARING} times the bytes of the file")
         start = storage.start + tensor.offset * item
         tensors.put(name, view(data, start, tensor.element.name, tensor.shape, tensor.stride))
     return tensors
@@ -109,12 +113,12 @@ def _product(shape: Iterable[int]) -> int:
 
 
 def _root(records: dict[str, tuple[int, int]]) -> str:
-    """The one folder in the archive, with its slash."""
+    """Return the only directory of the archive, with its slash."""
     roots = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
     if len(roots) != 1 or roots[0].count("/") != 1:
         first = ", ".join(short(name) for name in list(records)[:4])
         raise WeightsError(
-            f"it is a zip archive, but neither one of torch nor a NumPy .npz (it holds {first}). "
+            f"it is a zip archive, but neither of torch nor a NumPy .npz (it contains {first}). "
             "Expected a file of torch.save or torch.jit.save, or safetensors"
         )
     return roots[0]

@@ -1,7 +1,4 @@
-"""Files of torch.save, written without torch: a zip of one pickle and one storage for each tensor.
-
-Refuses: element types that torch's storages lack (uint16, uint32, uint64).
-"""
+"""Write files of torch.save without torch: a zip of one pickle and one storage for each tensor."""
 
 import struct
 import zipfile
@@ -15,22 +12,25 @@ from cjkclip.checkpoints.weights.replace import replacing
 from cjkclip.checkpoints.weights.tensors import element_of, short, stored_bytes
 from cjkclip.errors import WeightsError
 
-ROOT = "archive"  # torch's own name for the folder in the zip, where it has no file name to take
+ROOT = "archive"  # torch's name for the directory in the zip if there is no file name
 ALIGNMENT = 64  # of a storage in the file, so that it can be mapped
 _DICT = b"ccollections\nOrderedDict\n)R"
 _TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
 
 
 def write_torch(path: Path, tensors: Mapping[str, np.ndarray], under: str | None = None) -> None:
-    """Write `tensors` as torch.save writes a state dict: whole or not at all, the same bytes each time.
+    """Write `tensors` as torch.save writes a state dict, completely or not at all. Writing is deterministic.
 
-    `under`: the key of an outer dict, such as the "state_dict" of training programs. Each tensor gets a storage of its
-    own, in C order. Raises WeightsError for an element type without a storage, or if the file cannot be written.
+    `under`: the key of an outer dict, such as the "state_dict" of training programs. Each tensor gets its own storage
+    in C order. Raises WeightsError for a type that torch's storages lack (uint16, uint32, uint64), or if the file
+    cannot be written.
     """
     elements = {name: element_of(name, array) for name, array in tensors.items()}
     for name, element in elements.items():
         if element not in STORAGES:
-            raise WeightsError(f"tensor {short(name)} of {element} cannot be stored: torch has no storage for it")
+            raise WeightsError(
+                f"tensor {short(name)} of {element} cannot be stored: torch has no storage for it. Use .safetensors"
+            )
     shapes = [(name, elements[name], array.shape) for name, array in tensors.items()]
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         _add(archive, "data.pkl", b"".join(_pickle(shapes, under)))
@@ -50,7 +50,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _pickle(shapes: list[tuple[str, str, tuple[int, ...]]], under: str | None) -> Iterator[bytes]:
-    """The pickle of {name: tensor}, whose storages are counted from 0."""
+    """Yield the pickle of {name: tensor}; storages are numbered from 0."""
     yield b"\x80\x02"
     if under is not None:
         yield b"}" + _text(under)
@@ -61,7 +61,7 @@ def _pickle(shapes: list[tuple[str, str, tuple[int, ...]]], under: str | None) -
         place = b"(" + _text("storage") + storage + _text(str(key)) + _text("cpu") + _number(count) + b"tQ"
         strides = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
         yield _text(name) + _TENSOR + b"(" + place + _number(0) + _numbers(shape) + _numbers(strides)
-        yield b"\x89" + _DICT + b"tR"  # wants no gradient, has no hooks
+        yield b"\x89" + _DICT + b"tR"  # requires_grad=False, no hooks
     yield b"u" + (b"s." if under is not None else b".")
 
 

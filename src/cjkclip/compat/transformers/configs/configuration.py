@@ -32,11 +32,9 @@ def places(options: Fields) -> tuple[Where, Fields]:
     return where(options), {name: value for name, value in options.items() if name not in names}
 
 
-def config_record(name: str | Path, where: Where) -> Fields | None:
+def config_record(name: str, folder: Path) -> Fields | None:
     """Return the config.json of a checkpoint in transformers' form; None if it has none in that form."""
-    path = checkpoints.locate(str(name), replace(where, small=True))
-    folder = path if path.is_dir() else path.parent
-    record = Checkpoint(source=str(name), folder=folder, tensors={}).json("config.json")
+    record = Checkpoint(source=name, folder=folder, tensors={}).json("config.json")
     return None if record is None or "model_type" not in record else record
 
 
@@ -125,11 +123,12 @@ class PretrainedConfig:
         Raises LayoutError if the checkpoint is of another kind, TypeError for an unknown option.
         """
         where, fields = places(options)
-        record = config_record(name, where)
+        source = checkpoints.resolve(name, replace(where, small=True))
+        record = config_record(source.name, source.folder)
         part = None if record is None else cls.reads(record)
         if part is not None:
             return cls.from_dict(part).updated(fields)
-        return cls.from_model(checkpoints.read(str(name), where=where).config).updated(fields)
+        return cls.from_model(checkpoints.read(source).config).updated(fields)
 
     def updated(self: _M, fields: Mapping[str, Any]) -> _M:
         """Set fields and return this configuration. Raises TypeError for an unknown field."""

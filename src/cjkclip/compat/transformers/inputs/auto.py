@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.clip import Clip
-from cjkclip.compat.sources import IGNORED, LOAD, folder_of, known, loaded
+from cjkclip.compat.sources import IGNORED, LOAD, known, loaded, resolved
 from cjkclip.compat.transformers.inputs.images import (
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
@@ -67,23 +67,20 @@ class _Parts:
 
     def __init__(self, name: str | Path, options: dict[str, Any], owner: str) -> None:
         known(options, (*LOAD, *IGNORED), owner)
-        self.name, self.options = str(name), options
-
-    @cached_property
-    def folder(self) -> Path:
-        return folder_of(self.name, self.options)
+        self.source, self.options = resolved(name, options, small=True), options
+        self.name, self.folder = self.source.name, self.source.path
 
     @cached_property
     def clip(self) -> Clip:
-        return loaded(self.name, self.options)
+        return loaded(self.source, self.options)
 
     def tokenizer(self) -> PreTrainedTokenizer:
         folder = self.folder
         if (folder / SPIECE).is_file():
-            return SentencePieceTokenizer.from_pretrained(folder)
+            return SentencePieceTokenizer.from_folder(folder)
         if (folder / "tokenizer_config.json").is_file() and not _is_open_clips(folder):
             bert = (folder / "vocab.txt").is_file() or _is_wordpiece(folder / "tokenizer.json")
-            return (BertTokenizer if bert else CLIPTokenizer).from_pretrained(folder)
+            return (BertTokenizer if bert else CLIPTokenizer).from_folder(folder)
         core = self.clip.tokenizer
         if core is None:
             raise FactsError(f"{self.name}: has no tokenizer files: put them beside the weights and load again")
@@ -94,7 +91,7 @@ class _Parts:
         if record is not None:
             kind = record.get("image_processor_type") or record.get("feature_extractor_type") or ""
             chinese = str(kind).startswith("ChineseCLIP")
-            return (ChineseCLIPImageProcessor if chinese else CLIPImageProcessor).from_pretrained(self.folder)
+            return (ChineseCLIPImageProcessor if chinese else CLIPImageProcessor).from_folder(self.folder)
         rules = self.clip.config.image
         if rules is None:
             raise FactsError(

@@ -14,7 +14,7 @@ import PIL.Image
 
 from cjkclip import config
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD
-from cjkclip.compat.sources import IGNORED, PLACES, folder_of, known
+from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.image import load_pixels
@@ -62,10 +62,17 @@ class CLIPImageProcessor:
         Options override the file; revision, cache_dir and local_files_only are for the hub; use_fast and
         trust_remote_code are accepted without effect.
         """
-        folder = folder_of(name, {key: options.pop(key, None) for key in (*PLACES, *IGNORED)})
+        places = {key: options.pop(key, None) for key in (*PLACES, *IGNORED)}
+        return cls.from_folder(resolved(name, places, small=True).path, str(name), **options)
+
+    @classmethod
+    def from_folder(cls: type[_C], folder: Path, name: str = "", **options: Any) -> _C:
+        """Read the file of a local directory; `name` is for messages."""
         record = read_record(folder)
         if record is None:
-            raise FactsError(f"{name}: has no preprocessing: put its {FILE} beside the weights and load again")
+            raise FactsError(
+                f"{name or folder}: has no preprocessing: put its {FILE} beside the weights and load again"
+            )
         return cls(**{key: value for key, value in record.items() if key in DEFAULTS} | options)
 
     def to_dict(self) -> dict[str, Any]:

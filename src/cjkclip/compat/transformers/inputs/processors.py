@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from cjkclip.compat.sources import IGNORED, PLACES, known
+from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.compat.transformers.inputs.images import (
     CALL,
@@ -51,8 +51,9 @@ class CLIPProcessor:
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
         """Read both parts from a directory or hub repository. Options: `sources.PLACES`, and `sources.IGNORED`."""
         known(options, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
-        image_processor = cls.image_processor_class.from_pretrained(name, **options)
-        return cls(image_processor, cls.tokenizer_class.from_pretrained(name, **options))
+        folder = resolved(name, options, small=True).path
+        image_processor = cls.image_processor_class.from_folder(folder, str(name))
+        return cls(image_processor, cls.tokenizer_class.from_folder(folder))
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write the files of both parts; return their paths. Raises InputError for a FamilyImageProcessor."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from cjkclip.compat.sources import IGNORED, PLACES, folder_of, known
+from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
 from cjkclip.compat.transformers.inputs.batches import BatchEncoding
 from cjkclip.compat.transformers.inputs.rows import read_rows
 from cjkclip.errors import InputError
@@ -67,10 +67,14 @@ class PreTrainedTokenizer:
         effect.
         """
         known(options, (*PLACES, *IGNORED, "model_max_length"), f"{cls.__name__}.from_pretrained")
-        folder = folder_of(name, options)
+        return cls.from_folder(resolved(name, options, small=True).path, options.get("model_max_length"))
+
+    @classmethod
+    def from_folder(cls: type[_T], folder: Path, model_max_length: int | None = None) -> _T:
+        """Read the tokenizer files of a local directory."""
         path = folder / "tokenizer_config.json"
         stated = stated_length(read_json(path)) if path.is_file() else None
-        length = options.get("model_max_length") or stated or cls.longest
+        length = model_max_length or stated or cls.longest
         return cls.over(cls._read(folder, length), length)
 
     @classmethod

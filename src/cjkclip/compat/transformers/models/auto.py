@@ -3,6 +3,7 @@
 CLIP and Chinese-CLIP get the classes of those names, single towers the classes for towers, all others VisionTextModel.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,13 @@ class AutoConfig:
     def from_pretrained(cls, name: str | Path, **options: Any) -> PretrainedConfig:
         """Load from a hub name, an alias, a directory or a file; see PretrainedConfig.from_pretrained."""
         where, fields = places({n: v for n, v in options.items() if n not in HARMLESS})
-        record = config_record(name, where)
+        source = checkpoints.resolve(name, replace(where, small=True))
+        record = config_record(source.name, source.folder)
         for model in MODELS if record is not None else ():
             kind = model.config_class
             if record is not None and record["model_type"] == kind.model_type and kind.reads(record) is not None:
                 return kind.from_dict(record).updated(fields)
-        found = checkpoints.read(str(name), where=where)
+        found = checkpoints.read(source)
         return fitting(found.config).config_class.from_model(found.config).updated(fields)
 
 

@@ -182,8 +182,8 @@ def opened(name: str | Path, options: Mapping[str, Any]) -> tuple[Found, dict[st
     where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
     family, tower, facts = (rest.pop(n, None) for n in ("family", "image_tower", "facts"))
     tower = None if tower is None else str(tower)
-    found = checkpoints.read(str(name), family=family, image_tower=tower, facts=facts, where=where)
-    return found, None if facts else config_record(name, where), rest
+    found = checkpoints.read(checkpoints.resolve(name, where, family=family), image_tower=tower, facts=facts)
+    return found, None if facts or found.folder is None else config_record(str(name), found.folder), rest
 
 
 def attentions(model: nn.Module) -> list[Attention]:

@@ -1,0 +1,63 @@
+"""Resolve a model's name once: its family, its release and the path of its files."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cjkclip.checkpoints import hub
+from cjkclip.checkpoints.families import Family, Release, families, find_release
+from cjkclip.checkpoints.families import family as family_named
+from cjkclip.checkpoints.hub import Where
+
+BUNDLED = Path(__file__).parents[1] / "moji"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model's name, and everything that is looked up by it."""
+
+    name: str  # as the caller wrote it, for messages
+    family: Family | None  # the one that the caller requested, else that of the release; None: any
+    release: Release | None
+    path: Path  # a directory or a weight file
+    where: Where  # the options of the look-up, which the image tower and the vocabulary of a release share
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the side files."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+
+def resolve(name: str | Path, where: Where | None = None, *, family: str | None = None) -> Source:
+    """Return the source of a release, an alias, a hub name or a path; fetch its files if they are not here.
+
+    Raises ModelNotFoundError for an unknown family, and what `hub.locate` raises.
+    """
+    name, where = str(name), where or Where()
+    own, release = find_release(name) or (None, None)
+    requested = own if family is None else family_named(family)
+    path = _path(name, release, where)
+    return Source(name=name, family=requested, release=release, path=path, where=where)
+
+
+def with_weights(source: Source) -> Source:
+    """The same source with its weights, which a look-up of the small files alone may have left out."""
+    if not source.where.small:
+        return source
+    where = replace(source.where, small=False)
+    whole = source.path.is_file() or hub.complete(source.path)
+    return replace(source, path=source.path if whole else _path(source.name, source.release, where), where=where)
+
+
+def _path(name: str, release: Release | None, where: Where) -> Path:
+    if release is not None and release.name == "moji":
+        return BUNDLED
+    known = [each for owner in families() for r in owner.releases for each in (r.name, *r.aliases)]
+    return hub.locate(_hub_name(name, release) if release else name, where, known=known)
+
+
+def _hub_name(name: str, release: Release) -> str:
+    """The name of a release on its hub, with the revision that the caller's name contains."""
+    stated = hub.repository(name)
+    if stated is None or stated.casefold() != release.name.casefold():
+        return release.source
+    return name.replace(stated, release.name)
