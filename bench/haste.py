@@ -13,7 +13,7 @@ from PIL import Image
 
 import cjkclip
 from bench.chinese import write_peer
-from cjkclip.precision.int8 import centred_cosines
+from cjkclip.precision.judge import centred_cosines
 from cjkclip.probes import parts
 
 ENLARGED, COUNT, QUALITY = 4, 12, 90

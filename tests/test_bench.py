@@ -1,5 +1,6 @@
 """What `make bench` writes: a page keeps one section for each processor, and a row tells what is aimed at."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -114,3 +115,13 @@ def test_an_aim_stands_beside_the_ratio() -> None:
     assert len(left) == len(aims.AIMS) - 1
     assert 0 < len(aims.missed(made, OLDER)) < len([one for one in left if one.needs])
     assert "one query" not in [one.job for one in left]
+
+
+def test_every_program_of_bench_and_tools_can_be_imported() -> None:
+    """Nothing else runs most of them, so that a name that moved would be noticed at the next measurement only."""
+    root = DOCS.parent
+    files = [file for top in ("bench", "tools") for file in sorted((root / top).rglob("*.py"))]
+    modules = [".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    assert {"bench.haste", "tools.moji_train", "tools.moji_data"} <= set(modules)
+    for module in modules:
+        importlib.import_module(module)

@@ -188,7 +188,7 @@ def listener() -> Callable[[Progress, Towers], None]:
     return listen
 
 
-def measure(clip: cjkclip.Clip, design: str) -> list[tests.Row]:
+def measure(clip: cjkclip.Clip, design: str) -> list[tests.EvalRow]:
     """The tests on the concepts that a design draws."""
     size = clip.config.image.size if clip.config.image else recipe.SIZE
     pictures = {cp: Image.fromarray(rgba) for cp, rgba in stored(design, size).items()}
