@@ -155,7 +155,7 @@ def test_weights_in_parts_are_complete_with_every_part(tmp_path):
     parts = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     index = {"weight_map": dict(zip("ab", parts, strict=True))}
     assert not complete(tmp_path)
-    for name, text in (("model.safetensors.index.json", json.dumps(index)), (parts[0], "")):
+    for name, text in ((parts[0], ""), ("model.safetensors.index.json", json.dumps(index))):
         (tmp_path / name).write_text(text)
         assert not complete(tmp_path)
     (tmp_path / parts[1]).write_text("")

@@ -28,6 +28,7 @@ WEIGHTS = (
     r"tf_model\.h5",
     r"(?!optimizer|scheduler|scaler|rng_state)[^/]+\.(pt|pth)",  # only if it is the only one
 )
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 READABLE = "safetensors, pytorch_model.bin, flax_model.msgpack, tf_model.h5 or a single .pt file"
 PROCESSORS = {"preprocessor_config.json", "processor_config.json"}  # side files of every CLIP of transformers
 # Configs and vocabularies in the repository's top directory; not the indices of weights in other containers.
@@ -135,7 +136,8 @@ def complete(folder: Path) -> bool:
         parts = {part for index in indices for part in index["weight_map"].values()}
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):  # a damaged index lists none
         return False
-    return bool(names) and parts <= set(names)
+    shards = {name for name in names if SHARD.search(name)}  # an interrupted download may lack their index
+    return bool(names) and shards <= parts <= set(names)
 
 
 @contextmanager
