@@ -263,9 +263,8 @@ class Clip:
                 self._label_features.pop(next(iter(tuple(self._label_features))), None)  # another thread may remove it
             tokens = self.tokenize(sentences)
             labels = tuple(sorted({index // templates for index in tokens.truncated}))
-            first = slice(
-                None, None, templates
-            )  # one sentence per label, copied so that the cache does not hold all of them
+            # One sentence per label, copied so that the cache does not hold all of them.
+            first = slice(None, None, templates)
             cut = Tokens(ids=tokens.ids[first].copy(), mask=tokens.mask[first].copy(), truncated=labels)
             classes = zeroshot.ensemble(in_batches(sentences, tokens, TEXTS, self.encode_tokens), templates), cut
             self._label_features[key] = classes

@@ -46,9 +46,7 @@ class Found:
     tokenizer: Tokenizer | None
     family: Family
     release: Release | None
-    folder: Path | None = (
-        None  # of the side files, the text tower's if two sources were joined; None: not read from files
-    )
+    folder: Path | None = None  # of the side files: the text tower's if there were two sources; None if not from files
 
 
 def read(source: Source, *, image_tower: str | Path | None = None, facts: Facts | None = None) -> Found:

@@ -271,9 +271,8 @@ class Runner:
         for rows, size in parts(len(arrays[0]), self._most):
             output = call(feeder.send([array[rows] for array in arrays], size, self._floats))
             feeder.computed()
-            outputs.append(
-                output[: rows.stop - rows.start].to(torch.float32, copy=True)
-            )  # a replay overwrites `output`
+            # A copy, since a replay overwrites `output`.
+            outputs.append(output[: rows.stop - rows.start].to(torch.float32, copy=True))
         features = torch.cat(outputs).cpu().numpy()
         self._seconds += time.perf_counter() - start
         return features
