@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import pytest
 
@@ -54,3 +55,14 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(threads, "cores", lambda: 2)
     with pytest.raises(ZeroDivisionError):
         threads.on_every_core(lambda item: 1 // item, [1, 0, 2], "test-cores")
+
+
+def test_the_items_that_wait_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    tracemalloc.start()
+    try:
+        assert threads.on_every_core(lambda _: None, range(20_000), "many") == [None] * 20_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20  # 20,000 at once take more than 25 MB
