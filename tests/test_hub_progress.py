@@ -11,7 +11,10 @@ import termios
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import are_progress_bars_disabled
 
+from cjkclip.checkpoints import hub
+from cjkclip.checkpoints.hub import Where, huggingface, silence
 from families import GOLDEN
 from hubstub import ASK, Stub, environment
 
@@ -76,3 +79,19 @@ def test_a_pipe_and_json_show_none(tmp_path: Path, stub: Stub) -> None:
     )
     assert [kind for kind, *_ in json.loads(piped.stdout)] == ["ok", "ok"]
     assert piped.stderr == ""
+
+
+def test_older_clients_show_no_bar_of_a_small_file(tmp_path, monkeypatch):
+    """huggingface_hub before 1.0 shows bars of its own, which only its global switch turns off."""
+    (tmp_path / "vocab.txt").touch()
+    hidden = []
+
+    def download(*_, **__):
+        hidden.append(are_progress_bars_disabled())
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface, "snapshot_download", download)
+    with silence():
+        hub.file("org/name", "vocab.txt", Where(offline=True))
+    hub.file("org/name", "vocab.txt", Where(offline=True))
+    assert hidden == [True, False]

@@ -43,11 +43,12 @@ def fetch_file(repository: str, name: str, where: Where) -> Path:
     """Return one small file of a repository, without its model."""
 
     def snapshot(*, cached: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repository, cache_dir=where.cache, local_files_only=cached, tqdm_class=Hidden, allow_patterns=name
+        with files_silent():
+            return Path(
+                snapshot_download(
+                    repository, cache_dir=where.cache, local_files_only=cached, tqdm_class=Hidden, allow_patterns=name
+                )
             )
-        )
 
     def fetch() -> Path:
         files = [each.rfilename for each in HfApi().model_info(repository).siblings or ()]
