@@ -15,9 +15,12 @@ from typing import Any
 import jaxtyping
 import pytest
 
-from hubstub import Stub, served
+pytest.register_assert_rewrite("support")  # an assertion in a shared helper shows its values, as in a test
 
-jaxtyping.install_import_hook("cjkclip", "typechecker.check")
+from support import typechecker  # noqa: E402  (after the line above, which must come first)
+from support.hubstub import Stub, served  # noqa: E402
+
+jaxtyping.install_import_hook("cjkclip", f"{typechecker.__name__}.check")
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cjkclip-hf-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)

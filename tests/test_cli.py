@@ -19,7 +19,7 @@ from cjkclip import moji
 from cjkclip.cli import app
 from cjkclip.cli.streams import safe
 from cjkclip.gallery import Gallery
-from runner import invoke
+from support.runner import invoke
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"

@@ -19,7 +19,7 @@ from tests.test_cli import MODEL, TINY, answer, program, run
 from typer.testing import Result
 
 from cjkclip import moji
-from runner import invoke
+from support.runner import invoke
 
 GOOD = TINY / "images" / "a.png"
 

@@ -11,7 +11,7 @@ from tests.test_cli import IMAGES, MODEL, ROOT, answer, run
 from typer.testing import Result
 
 from cjkclip.errors import MESSAGE, ImageError, InputError
-from runner import invoke
+from support.runner import invoke
 
 
 def narrow(columns: int | None, *args: str | Path) -> Result:

@@ -10,8 +10,8 @@ import torch
 from cjkclip.compat import cn_clip, sources
 from cjkclip.errors import FactsError, InputError, ModelNotFoundError, TextError
 from families import GOLDEN
-from peers import CN_SIZES, load_cn_clip
-from peers import cn_clip as cn_clips_own
+from support.peers import CN_SIZES, load_cn_clip
+from support.peers import cn_clip as cn_clips_own
 from test_compat_packages import near, photo, row, tensor
 from test_compat_tokenizers import STRINGS
 

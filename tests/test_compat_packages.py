@@ -20,8 +20,8 @@ from cjkclip.image.crop import random_box
 from cjkclip.text.bpe import OPEN_CLIP, clip_bpe
 from cjkclip.text.wordpiece import CN_CLIP, chinese_bert
 from families import FAMILIES, GOLDEN, Case
-from peers import open_clip as open_clips_own
-from peers import transformers
+from support.peers import open_clip as open_clips_own
+from support.peers import transformers
 from test_compat_tokenizers import STRINGS
 
 ATOL = 2e-6

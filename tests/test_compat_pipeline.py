@@ -20,7 +20,7 @@ from cjkclip.compat.transformers.pipelines import pipeline
 from cjkclip.errors import ImageError, InputError, OptionError, TextError
 from cjkclip.text import Tokens
 from families import FAMILIES, GOLDEN
-from peers import transformers
+from support.peers import transformers
 
 TASK = "zero-shot-image-classification"
 LABELS = ["고양이 두 마리", "a cat", "一只猫", "犬の写真", "개"]

@@ -18,7 +18,7 @@ from cjkclip.text.bpe import HF, clip_bpe
 from cjkclip.text.wordpiece import HF as BERT
 from cjkclip.text.wordpiece import chinese_bert
 from families import GOLDEN
-from peers import transformers
+from support.peers import transformers
 
 RECORD = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))
 WORDS = [concept.names[language] for concept in moji.concepts()[:30] for language in ("zh", "ja", "ko", "en")]

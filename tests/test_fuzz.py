@@ -1,7 +1,7 @@
 """Spoilt files of every kind through `cjkclip.load`: a model or a typed error, in bounded time and memory.
 
-Loads run in a child (fuzz_worker.py), so that a crash or a hang is the failure of one file. `make test` takes a few
-hundred files, `make test-nightly` more than 20,000. docs/safety.md says how to repeat one.
+Loads run in a child (support/fuzz_worker.py), so that a crash or a hang is the failure of one file. `make test` takes
+a few hundred files, `make test-nightly` more than 20,000. docs/safety.md says how to repeat one.
 """
 
 import collections
@@ -18,11 +18,10 @@ from typing import Any
 
 import pytest
 
-import fuzz_cases
-import fuzz_worker
+from support import fuzz_cases, fuzz_worker
 
 HERE = Path(__file__).parent
-WORKER = HERE / "fuzz_worker.py"
+WORKER = HERE / "support" / "fuzz_worker.py"
 PATIENCE = 60  # seconds without an answer: the child hangs; a busy machine may be slow
 QUICK, NIGHTLY = 12, 800  # files per case; containers get twice as many by night
 CASES = list(fuzz_cases.CASES.values())
@@ -35,7 +34,7 @@ class Child:
     def __init__(self, corpus: Path, work: Path) -> None:
         self.work = work
         path = os.pathsep.join((str(HERE.parent / "src"), str(HERE)))
-        command = [sys.executable, "-W", "error", "-X", "faulthandler", str(WORKER), corpus, work]
+        command = [sys.executable, "-W", "error", "-P", "-X", "faulthandler", str(WORKER), corpus, work]
         env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True, bufsize=1, cwd=work.parent
@@ -160,7 +159,7 @@ DEEDS = (
 @pytest.mark.parametrize("deed", DEEDS)
 def test_the_watch_sees_what_a_load_may_not_do(tmp_path, deed):
     code = (
-        "import contextlib, ctypes, os, pickle, socket, subprocess, fuzz_worker\n"
+        "import contextlib, ctypes, os, pickle, socket, subprocess\nfrom support import fuzz_worker\n"
         "watch = fuzz_worker.Watch()\n"
         "deed = compile(DEED, 'deed', 'eval')\n"
         "watch.on = True\n"
@@ -185,7 +184,7 @@ def test_the_watch_sees_what_a_load_may_not_do(tmp_path, deed):
 def test_a_load_that_crashes_or_hangs_is_told(corpus, tmp_path, monkeypatch, end):
     """The child of this test ends itself when it is asked for a file."""
     code = (
-        (HERE / "fuzz_worker.py")
+        (HERE / "support" / "fuzz_worker.py")
         .read_text("utf-8")
         .replace("\ndef spoil(", f"\ndef spoil(*_):\n    import ctypes; {end}\n\ndef _(")
     )

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-import fakecuda
 from cjkclip import engines
 from cjkclip.engines.torch import TorchEngine, compiling, gpu
 from cjkclip.engines.torch.towers import build as build_towers
 from families import FAMILIES, Case
+from support import fakecuda
 from test_engines import MODELS, random_params
 from test_families import READING, SEEING, difference, rows
 
@@ -150,7 +150,7 @@ def test_towers_take_turns_in_being_recorded() -> None:
 
 COMPILED = """
 import numpy as np, torch
-import fakecuda
+from support import fakecuda
 from cjkclip.engines.torch import compiling, gpu
 from test_families import difference
 from test_gpu import ATOL, ids, pixels, runner

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-import fakecuda
 from cjkclip import engines
 from cjkclip.engines.torch import compiling, gpu
 from cjkclip.errors import EngineError, EngineWarning
+from support import fakecuda
 from test_engines import MODELS, random_params
 from test_families import difference
 from test_gpu import ATOL, pixels, runner

@@ -13,7 +13,7 @@ import cjkclip
 from cjkclip.checkpoints.hub import Where, download, locate
 from cjkclip.errors import HubError, ModelNotFoundError
 from families import GOLDEN
-from hubstub import REPOSITORIES, WEIGHTS, Stub, close_session, killed_half_way
+from support.hubstub import REPOSITORIES, WEIGHTS, Stub, close_session, killed_half_way
 
 FILES = ["config.json", "merges.txt", "model.safetensors"]
 CLIP = "modelscope:org/clip"

@@ -15,7 +15,7 @@ import torch
 
 from cjkclip.checkpoints.weights import read
 from cjkclip.errors import WeightsError
-from mutations import hold
+from support.mutations import hold
 
 STATE = {"w": torch.arange(6.0).view(2, 3).t(), "b": torch.ones(3).bfloat16(), "i": torch.arange(2)}
 

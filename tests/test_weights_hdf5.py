@@ -9,7 +9,7 @@ import pytest
 
 from cjkclip.checkpoints.weights import read, write
 from cjkclip.errors import MissingDependencyError, WeightsError
-from mutations import hold
+from support.mutations import hold
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 KINDS = ("?", "u1", "i1", "<i2", "<u2", "<f2", "<i4", "<u4", "<f4", "<f8", "<i8", "<u8")

@@ -12,7 +12,7 @@ import pytest
 
 from cjkclip.checkpoints.weights import read, write
 from cjkclip.errors import WeightsError
-from mutations import hold
+from support.mutations import hold
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 ARRAYS = {

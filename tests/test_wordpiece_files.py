@@ -13,7 +13,7 @@ import tokenizers
 
 from cjkclip.errors import CheckpointError, FactsError
 from cjkclip.text.wordpiece import CN_CLIP, HF, WordPiece, WordPieceRules, chinese_bert
-from peers import transformers
+from support.peers import transformers
 
 GOLDEN = Path(__file__).parent / "golden"
 STRINGS: list[str] = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))["strings"]

@@ -229,7 +229,7 @@ def environment(home: Path, address: str, **more: str) -> dict[str, str]:
         if not k.lower().endswith("_proxy") and not k.startswith(("HF_", "MODELSCOPE_", "XDG_"))
     }
     own = {
-        "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
+        "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
         "HOME": str(home),
         "HF_HOME": str(home / "hf"),
         "HF_ENDPOINT": address,
