@@ -46,3 +46,15 @@ def stub() -> Iterator[Stub]:
     """A local stub of the model hubs."""
     with served() as one:
         yield one
+
+
+@pytest.fixture
+def fewer_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every twentieth of the package's pictures, and the panda: to encode all takes seconds."""
+    from cjkclip import moji
+
+    whole = {design: moji.gallery(design) for design in moji.DESIGNS}
+    kept = {
+        design: tuple(p for i, p in enumerate(w) if i % 20 == 0 or p[0].char == "🐼") for design, w in whole.items()
+    }
+    monkeypatch.setattr(moji, "gallery", kept.__getitem__)

@@ -15,34 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.test_cli import MODEL, TINY, answer, program, run
-from typer.testing import Result
 
 from cjkclip import moji
+from support.cli import MODEL, TINY, answer, bad_run, program, run
+from support.images import picture
 from support.runner import invoke
 
 GOOD = TINY / "images" / "a.png"
-
-
-def bad_run(*args: str | Path, code: int) -> Result:
-    """A run that has to end with `code` and without a traceback."""
-    result = run(*args)
-    assert "Traceback" not in result.output
-    assert isinstance(result.exception, SystemExit)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = moji.gallery("noto")[:8]
     monkeypatch.setattr(moji, "gallery", lambda _: kept)
-
-
-def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
-    """Noise, so that no format can make it trivial."""
-    noise = np.random.default_rng(0).integers(0, 256, size=(size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(noise).convert(mode)
 
 
 def bomb(path: Path) -> None:

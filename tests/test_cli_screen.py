@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.test_cli import IMAGES, MODEL, ROOT, answer, run
 from typer.testing import Result
 
 from cjkclip.errors import MESSAGE, ImageError, InputError
+from support.cli import IMAGES, MODEL, ROOT, answer, run
 from support.runner import invoke
 
 

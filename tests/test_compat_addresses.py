@@ -12,7 +12,7 @@ from cjkclip import moji
 from cjkclip.compat.transformers import pipelines
 from cjkclip.compat.transformers.pipelines import pipeline
 from cjkclip.errors import ImageError
-from test_compat_pipeline import TASK, close
+from support.compat import TASK, close
 
 PANDA = moji.pictures("fluent")["1f43c"]
 

@@ -10,10 +10,11 @@ import torch
 from cjkclip.compat import cn_clip, sources
 from cjkclip.errors import FactsError, InputError, ModelNotFoundError, TextError
 from families import GOLDEN
+from support.cases import row_of
+from support.compat import STRINGS, near, tensor
+from support.images import photo
 from support.peers import CN_SIZES, load_cn_clip
 from support.peers import cn_clip as cn_clips_own
-from test_compat_packages import near, photo, row, tensor
-from test_compat_tokenizers import STRINGS
 
 HEADS = {"vision.heads": 4, "text.heads": 2}
 FACTS = {"cn-clip-vit": HEADS, "cn-clip-vit-flash": HEADS, "cn-clip-rn": {"text.heads": 2}}
@@ -49,7 +50,7 @@ def test_cn_clip_gives_the_golden_features(case: str) -> None:
     with np.load(GOLDEN / case / "expected.npz") as arrays:
         expected = dict(arrays)
     model, preprocess = cn_clip.load_from_name(str(GOLDEN / case / "model.pt"), "cpu", facts=FACTS[case])
-    pixels = torch.stack([preprocess(path) for path in row(case).pictures])
+    pixels = torch.stack([preprocess(path) for path in row_of(case).pictures])
     assert torch.equal(pixels, tensor(expected, "pixel_values"))
     near(model.encode_image(pixels), expected["image_features"])
     near(model.encode_text(tensor(expected, "input_ids")), expected["text_features"])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 
@@ -20,33 +19,15 @@ from cjkclip.image.crop import random_box
 from cjkclip.text.bpe import OPEN_CLIP, clip_bpe
 from cjkclip.text.wordpiece import CN_CLIP, chinese_bert
 from families import FAMILIES, GOLDEN, Case
+from support.cases import row_of
+from support.compat import STRINGS, near, tensor
+from support.images import photo
 from support.peers import open_clip as open_clips_own
 from support.peers import transformers
-from test_compat_tokenizers import STRINGS
 
-ATOL = 2e-6
 ENV = {**os.environ, "PYTHONPATH": str(Path(cjkclip.__file__).parents[1])}
 HEADS = {"vision.heads": 4, "text.heads": 2}
 BOTH = [row for row in FAMILIES if row.towers == "both" and not row.form]
-
-
-def row(case: str) -> Case:
-    return next(each for each in FAMILIES if each.case == case)
-
-
-def near(got: Any, want: Any) -> None:
-    want = np.asarray(want.detach() if isinstance(want, torch.Tensor) else want)
-    np.testing.assert_allclose(got.detach().numpy(), want, rtol=0, atol=ATOL * max(1.0, float(np.abs(want).max())))
-
-
-def tensor(expected: dict[str, np.ndarray], name: str) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(expected[name]))
-
-
-def photo(width: int = 61, height: int = 47, mode: str = "RGB") -> PIL.Image.Image:
-    bands = len(PIL.Image.new(mode, (1, 1)).getbands())
-    levels = np.random.default_rng(height).integers(0, 256, (height, width, bands), dtype=np.uint8)
-    return PIL.Image.frombytes(mode, (width, height), levels.tobytes())
 
 
 # open_clip
@@ -55,7 +36,7 @@ def photo(width: int = 61, height: int = 47, mode: str = "RGB") -> PIL.Image.Ima
 @pytest.mark.parametrize("case", ["open-clip", "open-clip-customtext"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_open_clip_beside_itself(case: str) -> None:
-    name, expected = f"local-dir:{GOLDEN / case}", row(case).expected()
+    name, expected = f"local-dir:{GOLDEN / case}", row_of(case).expected()
     theirs, their_train, their_preprocess = open_clips_own().create_model_and_transforms(name)
     mine, train, preprocess = open_clip.create_model_and_transforms(name, device="cpu")
     images = [photo(), photo(35, 90, "RGBA"), photo(200, 33, "P"), photo(31, 40, "L")]

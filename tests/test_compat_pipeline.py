@@ -20,9 +20,9 @@ from cjkclip.compat.transformers.pipelines import pipeline
 from cjkclip.errors import ImageError, InputError, OptionError, TextError
 from cjkclip.text import Tokens
 from families import FAMILIES, GOLDEN
+from support.compat import TASK, close
 from support.peers import transformers
 
-TASK = "zero-shot-image-classification"
 LABELS = ["고양이 두 마리", "a cat", "一只猫", "犬の写真", "개"]
 PANDA = moji.pictures("fluent")["1f43c"]
 
@@ -40,14 +40,6 @@ def picture(tmp_path: Path) -> Path:
     exif[0x0112] = 6  # stored rotated by 90 degrees
     image.save(tmp_path / "turned.png", exif=exif)
     return tmp_path / "turned.png"
-
-
-def close(got: Any, want: Any) -> None:
-    """Compare labels and scores, best first. Equal scores may be in any order, since batches round differently."""
-    assert [each["score"] for each in got] == sorted((each["score"] for each in got), reverse=True)
-    mine, theirs = ({each["label"]: each["score"] for each in listed} for listed in (got, want))
-    assert (len(got), mine.keys()) == (len(want), theirs.keys())
-    np.testing.assert_allclose([mine[label] for label in theirs], list(theirs.values()), atol=3e-6)
 
 
 def peers_pipeline(case: str) -> Any:

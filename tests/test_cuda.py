@@ -11,8 +11,8 @@ import cjkclip
 from cjkclip import engines
 from cjkclip.engines.torch import compiling, gpu
 from families import FAMILIES, Case
-from test_families import READING, SEEING, difference, rows
-from test_precisions import BOUNDS, unit
+from support.cases import READING, SEEING, difference, rows, unit
+from support.precisions import BOUNDS
 
 pytestmark = pytest.mark.gpu
 EXACT = 1e-5  # the promise for float32

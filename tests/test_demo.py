@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.test_cli import TINY, fewer_pictures
 from tools import demo
 
 from cjkclip import moji
+from support.cli import TINY
 
-__all__ = ["fewer_pictures"]  # the fixture: to encode all pictures takes seconds
+pytestmark = pytest.mark.usefixtures("fewer_pictures")
 
 
 def test_the_demo_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import MODEL, ROOT, TINY, answer, run
 
 import cjkclip
 from cjkclip.checkpoints import weights
@@ -22,6 +21,7 @@ from cjkclip.errors import InputError
 from cjkclip.gallery import Gallery, Rows
 from cjkclip.gallery.index import IndexInputs, Seconds
 from cjkclip.gallery.rows import ENDINGS, LONGEST_NAME
+from support.cli import MODEL, ROOT, TINY, answer, run
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]
 

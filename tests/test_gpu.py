@@ -3,7 +3,6 @@
 What only a card can show (that streams are in step, that it is fast) is in test_cuda.py and `python -m bench.gpu`.
 """
 
-import dataclasses
 import logging
 import os
 import subprocess
@@ -22,41 +21,16 @@ from cjkclip.engines.torch import TorchEngine, compiling, gpu
 from cjkclip.engines.torch.towers import build as build_towers
 from families import FAMILIES, Case
 from support import fakecuda
-from test_engines import MODELS, random_params
-from test_families import READING, SEEING, difference, rows
+from support.cases import READING, SEEING, difference, rows
+from support.engines import MODELS, random_params
+from support.runners import ATOL, ids, pixels, runner
 
-ATOL = 2e-6
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     fakecuda.stand_in(monkeypatch)
-
-
-def runner(model: str, tower: str, depth: int = 2) -> tuple[gpu.Runner, TorchEngine]:
-    """A tower by way of the device, and the plain engine."""
-    config = MODELS[model]
-    if tower == "text":
-        config = dataclasses.replace(config, text=dataclasses.replace(config.text, depth=depth))
-    elif model != "resnet":
-        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, depth=depth))
-    plain = engines.build(config, random_params(config), engine="torch", precision="fp32", device="cpu")
-    assert isinstance(plain, TorchEngine)
-    own = build_towers(config, plain.towers.state_dict()).eval()
-    found = own.vision if tower == "image" else own.text
-    assert found is not None
-    return gpu.Runner(found, "fp32", "cpu"), plain
-
-
-def pixels(count: int, side: int = 32) -> np.ndarray:
-    return RNG.normal(size=(count, 3, side, side)).astype(np.float32)
-
-
-def ids(count: int, length: int = 9) -> np.ndarray:
-    found = RNG.integers(1, 40, (count, length))
-    found[:, -1] = 49
-    return found
 
 
 @pytest.mark.parametrize("count", [1, 3, 64, 65, 141])
@@ -152,8 +126,8 @@ COMPILED = """
 import numpy as np, torch
 from support import fakecuda
 from cjkclip.engines.torch import compiling, gpu
-from test_families import difference
-from test_gpu import ATOL, ids, pixels, runner
+from support.cases import difference
+from support.runners import ATOL, ids, pixels, runner
 
 class Compiler:
     asked = 0

@@ -12,9 +12,9 @@ from cjkclip import engines
 from cjkclip.engines.torch import compiling, gpu
 from cjkclip.errors import EngineError, EngineWarning
 from support import fakecuda
-from test_engines import MODELS, random_params
-from test_families import difference
-from test_gpu import ATOL, pixels, runner
+from support.cases import difference
+from support.engines import MODELS, random_params
+from support.runners import ATOL, pixels, runner
 
 
 @pytest.fixture(autouse=True)

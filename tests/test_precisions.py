@@ -17,20 +17,11 @@ from cjkclip.engines import build
 from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.errors import EngineError
 from families import ENGINES, FAMILIES, Case
-from test_families import READING, SEEING, difference, rows
+from support.cases import READING, SEEING, difference, rows, unit
+from support.precisions import BOUNDS
 
-# Of unit features to those in float32, over all golden cases. Measured: 0.027 and 0.015, both by cn-clip-vit's text,
-# whose towers are 16 numbers wide; the next is 0.0064.
-BOUNDS = {("torch", "bf16"): 0.035}
-ALONE = ("fp32",)
-if ops_openvino.computes_bf16():  # elsewhere it refuses: see the test of that
-    BOUNDS["openvino", "bf16"] = 0.02
-    ALONE += ("bf16",)
+ALONE = ("fp32", "bf16") if ops_openvino.computes_bf16() else ("fp32",)
 ATOL = 2e-6  # of a batch of one, and of other thread counts. Measured: 0
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def both(case: Case, engine: str, precision: str) -> dict[str, np.ndarray]:
