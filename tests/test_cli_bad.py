@@ -19,6 +19,7 @@ from PIL import Image
 from cjkclip import moji
 from support.cli import MODEL, TINY, answer, bad_run, program, run
 from support.images import picture
+from support.processes import environment, python
 from support.runner import invoke
 
 GOOD = TINY / "images" / "a.png"
@@ -259,7 +260,7 @@ def test_interrupted_while_it_is_imported() -> None:
         "sys.meta_path.insert(0, SimpleNamespace(find_spec=find_spec))\n"
         "from cjkclip.__main__ import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = python("-c", code)
     assert (done.returncode, done.stderr) == (130, "cjkclip: interrupted\n")
 
 
@@ -268,8 +269,7 @@ def test_interrupted_while_it_is_imported() -> None:
 def test_the_reader_has_gone(flags: list[str]) -> None:
     """As in `cjkclip models | head -0`. typer itself ends --help with 1."""
     command = [sys.executable, "-m", "cjkclip", "models", *flags]
-    env = {**os.environ, "PYTHONPATH": str(TINY.parents[2] / "src")}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None

@@ -19,7 +19,6 @@ from support.compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pix
 from support.peers import transformers
 
 ATOL = 1e-5
-WHOLE = ("hf-clip-eos2", "hf-clip-trueeos", "hf-clip-gelu", "hf-chinese-clip", "koclip")
 CLASSES = {"hf-clip": "CLIPModel", "koclip": "CLIPModel", "openai-vit": "CLIPModel", "hf-chinese": "ChineseCLIPModel"}
 CLASSES |= {"open-clip": "CLIPModel", "cn-clip-vit": "ChineseCLIPModel", "taiyi-clip": "ChineseCLIPModel"}
 NAMED = [case for case in FAMILIES if not case.form]

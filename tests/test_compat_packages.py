@@ -1,10 +1,6 @@
 """Compare compat's open_clip, and Taiyi loaded in one line, with the originals; test what all three packages share."""
 
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +14,14 @@ from cjkclip.errors import FactsError, InputError, ModelNotFoundError, OptionErr
 from cjkclip.image.crop import random_box
 from cjkclip.text.bpe import OPEN_CLIP, clip_bpe
 from cjkclip.text.wordpiece import CN_CLIP, chinese_bert
-from families import FAMILIES, GOLDEN, Case
+from families import FAMILIES, GOLDEN, HEADS, Case
 from support.cases import row_of
 from support.compat import STRINGS, near, tensor
 from support.images import photo
 from support.peers import open_clip as open_clips_own
 from support.peers import transformers
+from support.processes import python
 
-ENV = {**os.environ, "PYTHONPATH": str(Path(cjkclip.__file__).parents[1])}
-HEADS = {"vision.heads": 4, "text.heads": 2}
 BOTH = [row for row in FAMILIES if row.towers == "both" and not row.form]
 
 
@@ -182,7 +177,7 @@ def test_gradients_flow(name: str) -> None:
 @pytest.mark.parametrize("module", ["cn_clip", "japanese_clip", "open_clip", "towers"])
 def test_without_torch_the_extra_is_named(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = None; import cjkclip.compat.{module}"
-    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=False)
+    done = python("-c", code)
     assert done.returncode == 1
     assert "this needs torch, which is not installed: pip install 'cjkclip[torch]'" in done.stderr
 

@@ -1,8 +1,5 @@
 """Compare the pipeline with transformers 5.23 on the same weights, and with golden logits for other families."""
 
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,17 +11,17 @@ import pytest
 import torch
 
 import cjkclip
-from cjkclip import engines, moji, zeroshot
+from cjkclip import engines, zeroshot
 from cjkclip.compat.transformers.inputs.auto import AutoProcessor
 from cjkclip.compat.transformers.pipelines import pipeline
 from cjkclip.errors import ImageError, InputError, OptionError, TextError
 from cjkclip.text import Tokens
 from families import FAMILIES, GOLDEN
-from support.compat import TASK, close
+from support.compat import PANDA, TASK, close
 from support.peers import transformers
+from support.processes import python
 
 LABELS = ["고양이 두 마리", "a cat", "一只猫", "犬の写真", "개"]
-PANDA = moji.pictures("fluent")["1f43c"]
 
 
 @pytest.fixture(scope="module")
@@ -237,10 +234,7 @@ from cjkclip.compat.transformers.pipelines import pipeline
 AutoProcessor.from_pretrained("moji")(text=["판다"], images="panda.webp", return_tensors="np")
 print(pipeline("zero-shot-image-classification", "moji")("panda.webp", ["판다", "자동차"])[0]["score"] > 0.5)
 """
-    env = {**os.environ, "PYTHONPATH": str(Path(cjkclip.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = python("-c", code, cwd=tmp_path)
     assert done.stdout == "True\n", done.stderr
 
 

@@ -16,8 +16,9 @@ from cjkclip.text.bpe import HF, clip_bpe
 from cjkclip.text.wordpiece import HF as BERT
 from cjkclip.text.wordpiece import chinese_bert
 from families import GOLDEN
-from support.compat import RECORD, STRINGS
+from support.compat import STRINGS
 from support.peers import transformers
+from support.tokens import RECORD
 
 CASES: dict[str, tuple[type[PreTrainedTokenizer], str]] = {
     "hf-clip-eos2": (ours.CLIPTokenizer, "CLIPTokenizer"),

@@ -5,7 +5,6 @@ that open with `$ ` are commands; those of cjkclip are run, and must print the w
 same order and as often (numbers may differ). A block whose fence says `hub` needs the network: `make test-hub` runs it.
 """
 
-import os
 import re
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cjkclip.checkpoints.families import families
+from support.processes import environment
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -71,12 +71,7 @@ def run_console(block: Block, page: Path, *, hub: bool) -> None:
     for command, shown in commands(block.code):
         if command[0] != "cjkclip":
             continue
-        env = {
-            **os.environ,
-            "COLUMNS": "120",
-            "HF_HUB_OFFLINE": str(int(not hub)),
-            "PYTHONPATH": str(SRC.parent),
-        }
+        env = environment(COLUMNS="120", HF_HUB_OFFLINE=str(int(not hub)))
         program = [
             sys.executable,
             "-W",

@@ -1,9 +1,7 @@
 """Engines: chosen by name, equal to each other, and torch's names equal to the list made from the config alone."""
 
 import dataclasses
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 from cjkclip.parameters import shapes
 from support.engines import MODELS, random_params
+from support.processes import python
 
 REINSTALL = "Reinstall it: pip install --force-reinstall openvino"
 MASK = np.array([[1] * n + [0] * (9 - n) for n in (9, 4, 1, 7)])
@@ -199,10 +198,7 @@ def test_an_openvino_that_lacks_a_library(tmp_path: Path) -> None:
     (tmp_path / "openvino" / "__init__.py").write_text(f"raise ImportError({said!r})", "utf-8")
 
     def embed(*words: str) -> "subprocess.CompletedProcess[str]":
-        path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1] / "src")])
-        command = [sys.executable, "-m", "cjkclip", "embed", "猫", "--out", str(tmp_path / "v.npy"), *words]
-        env = {**os.environ, "PYTHONPATH": path}
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        return python("-m", "cjkclip", "embed", "猫", "--out", tmp_path / "v.npy", *words, path=[tmp_path])
 
     auto = embed()
     whole = f"engine 'openvino' is installed but cannot be imported ({said}). {REINSTALL}"

@@ -4,12 +4,8 @@ What only a card can show (that streams are in step, that it is fast) is in test
 """
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +19,7 @@ from families import FAMILIES, Case
 from support import fakecuda
 from support.cases import READING, SEEING, difference, rows
 from support.engines import MODELS, random_params
+from support.processes import TESTS, printed
 from support.runners import ATOL, ids, pixels, runner
 
 RNG = np.random.default_rng(0)
@@ -169,12 +166,7 @@ print("towers", min(asked), True)
 
 def test_blocks_are_alike_to_the_compiler() -> None:
     """One compilation serves every block and every number of rows. In a process without the checks of annotations."""
-    root = Path(__file__).parents[1]
-    path = os.pathsep.join(str(root / name) for name in ("src", "tests", "."))
-    env = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    found = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
+    found = [line.rsplit(" ", 2) for line in printed("-c", COMPILED, path=[TESTS]).splitlines()]
     assert [(name, near) for name, _, near in found] == [
         ("vit image", "True"),
         ("vit text", "True"),

@@ -171,7 +171,7 @@ def test_each_refusal_says_what_to_do(scope: Stub, tmp_path: Path, name: str, st
     assert whole(tmp_path) == []
 
 
-def test_nobody_listens(scope: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_listens(scope: Stub) -> None:
     folder = locate(CLIP)
     scope.server_close()
     close_session()

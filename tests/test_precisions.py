@@ -4,8 +4,6 @@
 """
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from cjkclip.errors import EngineError
 from families import ENGINES, FAMILIES, Case
 from support.cases import READING, SEEING, difference, rows, unit
 from support.precisions import BOUNDS
+from support.processes import printed
 
 ALONE = ("fp32", "bf16") if ops_openvino.computes_bf16() else ("fp32",)
 ATOL = 2e-6  # of a batch of one, and of other thread counts. Measured: 0
@@ -100,6 +99,6 @@ def test_results_do_not_depend_on_the_number_of_threads(precision: str, tmp_path
     found: list[np.ndarray] = []
     for cores in ("1", "2"):
         file = tmp_path / f"{cores}.npy"
-        subprocess.run([sys.executable, "-c", THREADS, cores, precision, str(file)], check=True, timeout=120)
+        printed("-c", THREADS, cores, precision, file, timeout=120)
         found.append(np.load(file))
     assert difference(found[0], found[1]) <= ATOL

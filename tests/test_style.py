@@ -3,7 +3,7 @@
 import ast
 import re
 
-from support.sources import SOURCES, nodes, where
+from support.sources import ROOT, SOURCES, nodes, where
 
 
 def test_a_file_has_at_most_300_lines() -> None:
@@ -36,3 +36,24 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_file_names_are_nouns() -> None:
     assert not [where(p) for p in SOURCES if re.search(r"util|helper|manager|^base_|^common|^misc", p.stem)]
+
+
+def test_a_test_module_imports_from_no_other_test_module() -> None:
+    """Shared code belongs to tests/support, fixtures to conftest.py."""
+    bad = {
+        where(path, node): ast.unparse(node)
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        if isinstance(node, ast.Import | ast.ImportFrom) and re.search(r"\btest_\w", ast.unparse(node))
+    }
+    assert not bad
+
+
+def test_a_process_that_a_test_starts_is_given_its_environment() -> None:
+    """support/processes.py makes one in which Python imports this tree's cjkclip, and not an installed one."""
+    started = [
+        (where(path, node), {keyword.arg for keyword in node.keywords})
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess.")
+    ]
+    assert started
+    assert not [place for place, keywords in started if "env" not in keywords]

@@ -12,7 +12,6 @@ from families import GOLDEN
 from support.processes import environment
 from support.runner import invoke
 
-ROOT = GOLDEN.parents[1]
 TINY = GOLDEN / "hf-clip-eos2"
 IMAGES = TINY / "images"
 MODEL = ("-m", TINY, "--engine", "numpy")

@@ -1,19 +1,18 @@
 """Inputs and comparisons for the tests that run cjkclip.compat beside the original packages."""
 
-import json
 from typing import Any
 
 import numpy as np
 import torch
 
 from cjkclip import moji
-from families import GOLDEN
+from support import tokens
 
 ATOL = 2e-6
+PANDA = moji.pictures("fluent")["1f43c"]
 TASK = "zero-shot-image-classification"
-RECORD = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))
 WORDS = [concept.names[language] for concept in moji.concepts()[:30] for language in ("zh", "ja", "ko", "en")]
-STRINGS = [*RECORD["strings"], *WORDS]  # 236 texts in four languages
+STRINGS = [*tokens.STRINGS, *WORDS]  # 236 texts in four languages
 
 
 def near(got: Any, want: Any) -> None:

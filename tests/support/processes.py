@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).parents[1]
 SRC = TESTS.parent / "src"
@@ -36,8 +37,8 @@ def python(
     )
 
 
-def printed(*words: str | Path, path: Sequence[Path] = (), typed: str | None = None, **env: str) -> str:
-    """Return the standard output of `python WORDS`, which must succeed."""
-    done = python(*words, path=path, typed=typed, **env)
+def printed(*words: str | Path, **options: Any) -> str:
+    """Return the standard output of `python WORDS`, which must succeed. `options` are those of `python`."""
+    done = python(*words, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
