@@ -155,6 +155,12 @@ def test_heavy_packages_are_imported_at_the_point_of_use() -> None:
     assert not early
 
 
+def test_a_process_imports_the_tree_that_the_tests_lie_in(tmp_path: Path) -> None:
+    """An installed cjkclip may be another version."""
+    code = "import cjkclip; print(cjkclip.__file__)"
+    assert Path(printed("-c", code, cwd=tmp_path).strip()) == SRC / "__init__.py"
+
+
 def test_import_cjkclip_loads_no_framework() -> None:
     loaded = json.loads(printed("-c", "import cjkclip, json, sys; print(json.dumps(list(sys.modules)))"))
     assert "cjkclip" in loaded
