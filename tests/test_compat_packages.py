@@ -16,7 +16,7 @@ from cjkclip.text.bpe import OPEN_CLIP, clip_bpe
 from cjkclip.text.wordpiece import CN_CLIP, chinese_bert
 from families import FAMILIES, GOLDEN, HEADS, Case
 from support.cases import row_of
-from support.compat import STRINGS, near, tensor
+from support.compat import ATOL, STRINGS, near, tensor
 from support.images import photo
 from support.peers import open_clip as open_clips_own
 from support.peers import transformers
