@@ -19,8 +19,8 @@ from families import FAMILIES, Case
 from support import fakecuda
 from support.cases import READING, SEEING, difference, rows
 from support.engines import MODELS, random_params
+from support.gpu_towers import ATOL, ids, pixels, runner
 from support.processes import TESTS, printed
-from support.runners import ATOL, ids, pixels, runner
 
 RNG = np.random.default_rng(0)
 
@@ -124,7 +124,7 @@ import numpy as np, torch
 from support import fakecuda
 from cjkclip.engines.torch import compiling, gpu
 from support.cases import difference
-from support.runners import ATOL, ids, pixels, runner
+from support.gpu_towers import ATOL, ids, pixels, runner
 
 class Compiler:
     asked = 0

@@ -12,8 +12,8 @@ from cjkclip.errors import EngineError, EngineWarning
 from support import fakecuda
 from support.cases import difference
 from support.engines import MODELS, random_params
+from support.gpu_towers import ATOL, pixels, runner
 from support.processes import printed
-from support.runners import ATOL, pixels, runner
 
 
 @pytest.fixture(autouse=True)
