@@ -46,6 +46,7 @@ format: .venv/dev
 
 lint: .venv/dev
 	@echo "lint"; .venv/bin/ruff check --quiet $(LINTED)
+	@.venv/bin/ruff check --quiet --isolated --select F821 tests tools bench
 
 types: .venv/dev
 	@echo "types"; .venv/bin/pyright

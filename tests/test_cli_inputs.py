@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import MODEL, TINY, answer, run
-from tests.test_cli_bad import bad_run, picture
 
 import cjkclip
 from cjkclip.checkpoints import weights
 from cjkclip.checkpoints.weights.replace import replacing
 from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.gallery import find_pictures
+from support.cli import MODEL, TINY, answer, bad_run, run
+from support.images import picture
 
 GELU = TINY.parent / "hf-clip-gelu"
 

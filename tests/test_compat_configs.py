@@ -14,7 +14,7 @@ from cjkclip.checkpoints.formats.transformers import read_both
 from cjkclip.config import Model
 from cjkclip.errors import FactsError, InputError, LayoutError
 from families import GOLDEN
-from peers import transformers
+from support.peers import transformers
 
 KINDS = (
     "CLIPConfig",

@@ -14,12 +14,11 @@ import cjkclip
 import cjkclip.compat.transformers as compat
 from cjkclip.compat.transformers.models.auto import fitting
 from cjkclip.errors import CjkclipError, FactsError, HubError, InputError, LayoutError
-from compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pixels, single
 from families import FAMILIES, GOLDEN, Case
-from peers import transformers
+from support.compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pixels, single
+from support.peers import transformers
 
 ATOL = 1e-5
-WHOLE = ("hf-clip-eos2", "hf-clip-trueeos", "hf-clip-gelu", "hf-chinese-clip", "koclip")
 CLASSES = {"hf-clip": "CLIPModel", "koclip": "CLIPModel", "openai-vit": "CLIPModel", "hf-chinese": "ChineseCLIPModel"}
 CLASSES |= {"open-clip": "CLIPModel", "cn-clip-vit": "ChineseCLIPModel", "taiyi-clip": "ChineseCLIPModel"}
 NAMED = [case for case in FAMILIES if not case.form]

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import answer, run
 
 import cjkclip
 from cjkclip import checkpoints, verify
 from families import FAMILIES, GOLDEN
+from support.cli import answer, run
 
 EOS2 = GOLDEN / "hf-clip-eos2"
 INPUTS = {"tokens", "pixels"}  # for which a layout has rules of its own

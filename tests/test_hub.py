@@ -10,7 +10,7 @@ import pytest
 from cjkclip.checkpoints.hub import Where, complete, locate, needed, suggest
 from cjkclip.checkpoints.weights import FILES
 from cjkclip.errors import HubError, ModelNotFoundError
-from hubstub import REFUSALS, REPOSITORIES, SHA, ask
+from support.hubstub import REFUSALS, REPOSITORIES, SHA, ask
 
 
 def test_only_what_is_needed_is_fetched_and_then_read_from_the_cache(tmp_path, stub):

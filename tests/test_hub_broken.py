@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cjkclip.checkpoints.hub.reach import REQUESTS
-from hubstub import REPOSITORIES, WEIGHTS, Stub, ask, killed_half_way
+from support.hubstub import REPOSITORIES, WEIGHTS, Stub, ask, killed_half_way
 
 FILES = ["config.json", "merges.txt", "model.safetensors"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from families import GOLDEN
-from hubstub import ASK, Stub, environment
+from support.hubstub import ASK, Stub, environment
 
 END = b"<end>"
 CONVERT = "import sys; from cjkclip.cli import main; sys.exit(main())"

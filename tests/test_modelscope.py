@@ -13,7 +13,7 @@ import cjkclip
 from cjkclip.checkpoints.hub import Where, download, locate
 from cjkclip.errors import HubError, ModelNotFoundError
 from families import GOLDEN
-from hubstub import REPOSITORIES, WEIGHTS, Stub, close_session, killed_half_way
+from support.hubstub import REPOSITORIES, WEIGHTS, Stub, close_session, killed_half_way
 
 FILES = ["config.json", "merges.txt", "model.safetensors"]
 CLIP = "modelscope:org/clip"
@@ -171,7 +171,7 @@ def test_each_refusal_says_what_to_do(scope: Stub, tmp_path: Path, name: str, st
     assert whole(tmp_path) == []
 
 
-def test_nobody_listens(scope: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_listens(scope: Stub) -> None:
     folder = locate(CLIP)
     scope.server_close()
     close_session()

@@ -17,7 +17,7 @@ from cjkclip.checkpoints import weights
 from cjkclip.checkpoints.families import find_release
 from cjkclip.errors import FactsError
 from families import ENGINES, FAMILIES, GOLDEN
-from peers import CN_SIZES, load_cn_clip, open_clip, transformers
+from support.peers import CN_SIZES, load_cn_clip, open_clip, transformers
 
 ATOL = 2e-6
 RNG = np.random.default_rng(3)

@@ -85,3 +85,24 @@ def test_the_habits_are_recognised(text: str, bad: bool) -> None:
 def test_a_class_name_has_one_meaning() -> None:
     named = Counter(node.name for _, node in nodes(OURS) if isinstance(node, ast.ClassDef))
     assert not {name for name, count in named.items() if count > 1 and not name.startswith("_")} - TWICE
+
+
+def test_a_test_module_imports_from_no_other_test_module() -> None:
+    """Shared code belongs to tests/support, fixtures to conftest.py."""
+    bad = {
+        where(path, node): ast.unparse(node)
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        if isinstance(node, ast.Import | ast.ImportFrom) and re.search(r"\btest_\w", ast.unparse(node))
+    }
+    assert not bad
+
+
+def test_a_process_that_a_test_starts_is_given_its_environment() -> None:
+    """support/processes.py makes one in which Python imports this tree's cjkclip, and not an installed one."""
+    started = [
+        (where(path, node), {keyword.arg for keyword in node.keywords})
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess.")
+    ]
+    assert started
+    assert not [place for place, keywords in started if "env" not in keywords]
