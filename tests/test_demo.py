@@ -43,4 +43,4 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
     page = (ROOT / "README.md").read_text("utf-8")
     [shown] = re.findall(r"^```text\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     assert is_shown(shown, printed(ROOT / "tools" / "demo.py", "--sheet", tmp_path / "demo.png", HF_HUB_OFFLINE="1"))
-    assert not is_shown(shown.replace("판다", "곰"), shown)
+    assert not is_shown(shown.replace("판다", "반달곰"), shown)
