@@ -256,7 +256,7 @@ def test_train_goes_on_with_a_model(tmp_path: Path) -> None:
     data = answer(*command)
     assert cjkclip.load(out).fingerprint == data["fingerprint"] != cjkclip.load(TINY).fingerprint
     assert data["losses"][-1]["step"] == 2
-    assert "nothing is overwritten" in answer(*command, code=4)["error"]["message"]
+    assert "is not overwritten" in answer(*command, code=4)["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ Labels = Annotated[
 ]
 LabelFile = Annotated[
     list[Path] | None,
-    typer.Option("--label-file", metavar="FILE", help="A UTF-8 file with one label per line; - is standard input."),
+    typer.Option("--label-file", metavar="FILE", help="A UTF-8 file with one label per line. - is standard input."),
 ]
 Template = Annotated[
     list[str] | None,
@@ -104,7 +104,7 @@ class _Bar:
         self._score = score
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the least and the largest width."""
+        """Return the smallest and the largest width."""
         return Measurement(0, min(BAR, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:

@@ -1,6 +1,6 @@
 """Checks of a model for `cjkclip doctor`. Each returns a status and a finding, or raises a CjkclipError.
 
-A note is unusual but may be right; after a failure the model's numbers cannot be trusted. Both say what to do.
+A note reports an unusual value that may be right; a failure means that the numbers are not reliable. Both give advice.
 """
 
 import re
@@ -24,10 +24,10 @@ Probe = Callable[[], Result]
 
 _CLOSE = 1e-4  # engines agree on unit vectors to about 1e-6; an engine that differs by more than this is broken
 _CAP = 4.61  # training caps the logarithm of logit_scale at ln 100 = 4.6052, slightly more in half precision
-_ABSURD = 10.0  # exp(10) = 22,026: the file then contains the scale itself, not its logarithm
+_ABSURD = 10.0  # exp(10) = 22,026: a larger value is the scale itself, not its logarithm
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 # The activation that weights of these names were trained with, from open_clip 3.3.0 (pretrained.py) and the authors'
-# own code. A name decides nothing; it gives a hint if the config says otherwise. The first matching row counts.
+# own code. A name never sets the activation; a note reports it if the config differs. The first matching row counts.
 _TRAINED = (
     (r"quick-?_?gelu", "quick_gelu"),
     (r"laion2b|datacomp|commonpool", "gelu"),

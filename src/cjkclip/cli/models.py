@@ -1,4 +1,4 @@
-"""`cjkclip models`: the releases that load by name."""
+"""`cjkclip models`: list the releases that load by name."""
 
 from collections.abc import Iterator
 

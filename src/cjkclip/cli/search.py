@@ -1,4 +1,4 @@
-"""`cjkclip search`: the images that fit a query best, as a table, as JSON, or as a contact sheet."""
+"""`cjkclip search`: show the images that fit a query best, as a table, as JSON, or as a contact sheet."""
 
 from pathlib import Path
 from typing import Annotated
