@@ -1,8 +1,8 @@
-"""Read HDF5 files of Keras and TensorFlow (.h5): h5py finds the datasets, the mapped file gives the numbers.
+"""Read HDF5 files of Keras and TensorFlow (.h5): h5py finds the datasets, the mapped file contains the numbers.
 
 A dataset's name is its path, joined by "/". h5py only reports where the numbers are, so no filter or plugin ever runs.
 Only plain little-endian numbers in the file itself are accepted: chunks, filters, virtual and external datasets, soft
-links, and groups in two places raise WeightsError.
+links, and groups at two places raise WeightsError.
 """
 
 import mmap

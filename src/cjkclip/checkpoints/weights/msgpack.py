@@ -1,6 +1,6 @@
-"""Decode and encode msgpack, as far as checkpoints use it.
+"""Decode and encode the part of msgpack that checkpoints use.
 
-Byte strings and extensions are not copied: they become places in the file. Keys must be strings that occur once.
+Byte strings and extensions are not copied: they become places in the file. Keys must be unique strings.
 """
 
 import mmap
@@ -16,7 +16,7 @@ MAX_VALUES = 1_000_000  # a checkpoint has a few for each tensor
 
 
 class Bytes(NamedTuple):
-    """Bytes of the file: of a byte string, or with a code of an extension."""
+    """The place of a byte string or, with a code, of an extension in the file."""
 
     start: int
     size: int

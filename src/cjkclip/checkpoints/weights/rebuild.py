@@ -1,4 +1,4 @@
-"""Rebuild named tensors from torch's pickles: the globals that they may use, and our replacement for each.
+"""Rebuild named tensors from torch's pickles: define the globals that these may use, each with our replacement.
 
 Tensors become `Strided` records; their storage is read later, once its place in the file is known.
 Every other global, pickled modules, tensor subclasses, and state dicts with other values raise WeightsError.
@@ -11,7 +11,7 @@ from cjkclip.checkpoints.weights.pickle import Built, Call
 from cjkclip.checkpoints.weights.tensors import DTYPES, MAX_DIMS, dtype_of, short
 from cjkclip.errors import WeightsError
 
-MAX_PARTS = 200_000  # of a TorchScript module; shared parts could make it endless
+MAX_PARTS = 200_000  # of a TorchScript module; with shared parts it could be endless
 MAX_NAME = 1000  # characters of a part's name, and of the path to a module
 
 

@@ -17,8 +17,8 @@ from cjkclip.checkpoints.weights.tensors import DTYPES, FORMAT, Tensors, dtype_o
 from cjkclip.errors import WeightsError
 
 MAX_HEADER = 16 << 20  # bytes; a tensor needs about 100
-PIECE = 1 << 18  # numbers that are written in one call
-# The library writes the last of these first, and tensors of one type by name.
+PIECE = 1 << 18  # numbers per write call
+# The library writes the last of these types first, and tensors of one type in the order of their names.
 _ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64")
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
@@ -62,7 +62,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
     """Write `tensors` as safetensors, completely or not at all. Writing is deterministic and keeps element types.
 
     `metadata`: the header's text; None takes that of a `Tensors`, else {"format": "pt"}. A file that `read` returned
-    is written bit for bit, bfloat16 included, if it had the library's order.
+    is written bit for bit, bfloat16 included, if it has the library's order.
     Raises WeightsError for an element type that safetensors lacks, or if the file cannot be written.
     """
     if metadata is None:
@@ -88,7 +88,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
 
 
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the array in pieces: a view may be larger than memory, so there must be no second whole one."""
+    """Yield the array in pieces: a view may be larger than memory, so it must not be copied as a whole."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, PIECE):
         yield flat[start : start + PIECE]

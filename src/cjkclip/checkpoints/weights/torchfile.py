@@ -1,7 +1,7 @@
 """Read files of torch.save and torch.jit.save without torch: the zip form and the older sequence of pickles.
 
-A zip's tensors are views of the mapped file. Checksums are verified for the pickle only; for the tensors every byte
-would have to be read.
+A zip's tensors are views of the mapped file. Only the pickle's checksum is verified; for the tensors every byte would
+have to be read.
 """
 
 import io
@@ -27,7 +27,8 @@ def read_zip(data: mmap.mmap, archive: Mapping[str, Record]) -> Tensors:
     for name in archive:
         if name not in records and "/code/" not in name:  # TorchScript's sources may be compressed; they are never read
             raise WeightsError(
-                f"record {short(name)} is compressed or encrypted; torch stores it plain. Pack the file with 'zip -0'"
+                f"record {short(name)} is compressed or encrypted; torch stores it plain. Unpack the file and pack "
+                "its directory with: zip -0 -r model.pt DIRECTORY"
             )
     root = _root(records)
     pickled = _pickled(data, *records[f"{root}data.pkl"], archive[f"{root}data.pkl"].checksum)
@@ -83,7 +84,7 @@ def _pickled(data: mmap.mmap, start: int, size: int, checksum: int) -> bytes:
     if size > MAX_BYTES:
         raise WeightsError(f"its data.pkl has more than {MAX_BYTES} bytes, more than any checkpoint")
     pickled = data[start : start + size]
-    if checksum and zlib.crc32(pickled) != checksum:  # 0: torch was set to compute none
+    if checksum and zlib.crc32(pickled) != checksum:  # 0: torch was configured to compute none
         raise WeightsError("its data.pkl is damaged (the checksum differs). Download the file again")
     return pickled
 
