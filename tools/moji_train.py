@@ -100,8 +100,8 @@ def train(out: Path, *, trial: bool, shorter: float) -> None:
         before = folder
     looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
     averaged = mean([towers_of(cjkclip.load(out / f"run{number}")) for number in recipe.AVERAGED])
-    settled = measure_statistics(averaged, gather(records, looks, recipe.SIZE))
-    write_model(settled, tokenizer, out, release=FAMILY.releases[0], half=True)
+    towers = measure_statistics(averaged, gather(records, looks, recipe.SIZE))
+    write_model(towers, tokenizer, out, release=FAMILY.releases[0], half=True)
 
 
 def rates() -> None:

@@ -130,10 +130,10 @@ def _unwrapped(tensors: weights.Tensors) -> weights.Tensors:
 def _config(record: Mapping[str, Any], source: str) -> Model:
     missing = unknown(record)
     if missing:
-        listed = ", ".join(f"{name} ({kind})" for name, kind in missing.items())
+        fields = ", ".join(f"{name} ({kind})" for name, kind in missing.items())
         facts = json.dumps({name: _example(record, name) for name in missing})
         raise FactsError(
-            f"{source}: the checkpoint does not say {listed}, and the weights do not show it. A wrong value gives "
+            f"{source}: the checkpoint does not say {fields}, and the weights do not show it. A wrong value gives "
             f"wrong numbers. Pass it, for example: load(..., facts={facts})"
         )
     try:

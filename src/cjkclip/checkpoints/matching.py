@@ -108,9 +108,9 @@ def _unknown(checkpoint: Checkpoint, among: Sequence[Family]) -> str:
     most = max(places)
     nearest = f" Nearest: {forms[places.index(most)].layout.name!r}, with a place for {most} of them." if most else ""
     count = len(checkpoint.tensors)
-    listed = "Known layouts" if len(among) > 1 else f"Layouts of family {among[0].name!r}"
+    heading = "Known layouts" if len(among) > 1 else f"Layouts of family {among[0].name!r}"
     return (
-        f"{checkpoint.source}: {count} tensors of no known layout (first: {names[:3]}). {listed}: "
+        f"{checkpoint.source}: {count} tensors of no known layout (first: {names[:3]}). {heading}: "
         f"{', '.join(_names(forms))}.{nearest} Convert the file to one of them, or report its layout if it is published"
     )
 

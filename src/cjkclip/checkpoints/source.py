@@ -57,7 +57,7 @@ def _path(name: str, release: Release | None, where: Where) -> Path:
 
 def _hub_name(name: str, release: Release) -> str:
     """Return the name of a release on its hub, with the revision in the caller's name."""
-    stated = hub.repository(name)
-    if stated is None or stated.casefold() != release.name.casefold():
+    repository = hub.repository(name)
+    if repository is None or repository.casefold() != release.name.casefold():
         return release.source
-    return name.replace(stated, release.name)
+    return name.replace(repository, release.name)

@@ -101,8 +101,8 @@ def _plain(report: Report, load: Load, pace: Pace) -> tuple[Setting, list[BenchR
     """Return the setting that `load` chooses, and the rows that need no engine and are measured once."""
     with report.progress("loading the model", 1) as progress:
         clip = load(None)
-        used = clip.engine  # may measure whether half precision is close enough
-        default = Setting(engine=used.name, precision=used.precision, device=used.device)
+        best = clip.engine  # may measure whether half precision is close enough
+        default = Setting(engine=best.name, precision=best.precision, device=best.device)
         progress(1)
     return default, _timed(report, "without an engine", jobs.plain_jobs(clip), pace)
 

@@ -124,9 +124,9 @@ def _lacking(clip: "cjkclip.Clip", stored: dict[str, Any], layout: str) -> dict[
         f"{name} {stored[name]!r}, not {ours[name]!r}" for name in ("embed", "scale") if stored[name] != ours[name]
     ]
     for part in ("vision", "text"):
-        true, written = (_plain(record[part] or {}) for record in (ours, stored))
-        other = [name for name in true if name in written and written[name] != true[name]]
-        wrong += [f"{part}.{name} {written[name]!r}, not {true[name]!r}" for name in other]
+        own, new = (_plain(record[part] or {}) for record in (ours, stored))
+        other = [name for name in own if name in new and new[name] != own[name]]
+        wrong += [f"{part}.{name} {new[name]!r}, not {own[name]!r}" for name in other]
     if wrong:
         raise LayoutError(
             f"layout {layout!r} cannot hold this model: its files would have {', '.join(wrong)}. Use --layout cjkclip"

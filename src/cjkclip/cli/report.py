@@ -42,7 +42,7 @@ NO_EDGE = 1_000_000  # columns of a pipe or a file
 
 EXIT_CODES = (
     "Exit codes: 0 success; 1 some inputs failed, or the compared models differ; 2 wrong usage; 3 a model or gallery "
-    "could not be loaded; 4 no input could be used; 5 a package is missing or this machine does not support it; "
+    "could not be loaded; 4 no input could be used; 5 a package is missing, or this machine lacks a feature; "
     "130 interrupted; 143 terminated by SIGTERM."
 )
 

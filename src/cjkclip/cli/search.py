@@ -82,7 +82,7 @@ def _table(result: records.SearchResult) -> Table:
     translated = bundled and result["language"] != "en"
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", justify="right", style="dim")
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     if translated:
         table.add_column("in English", style="dim", overflow="fold")
     table.add_column("score", justify="right")

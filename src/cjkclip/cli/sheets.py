@@ -41,10 +41,10 @@ def write_sheet(
     rows = [_row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(results)]
     kind = FORMATS[out.suffix.lower()]
     sheet = draw_sheet(rows, find_fonts(), LIMITS.get(kind, TALLEST))
-    encoded = BytesIO()  # complete before the file is opened
+    buffer = BytesIO()  # complete before the file is opened
     try:
-        sheet.image.save(encoded, kind)
-        out.write_bytes(encoded.getbuffer())
+        sheet.image.save(buffer, kind)
+        out.write_bytes(buffer.getbuffer())
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
     if sheet.left_out:

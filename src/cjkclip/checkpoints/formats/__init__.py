@@ -105,16 +105,16 @@ def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
     >>> settle({"vision": {"act": "gelu"}}, {"vision.heads": 5})
     {'vision': {'act': 'gelu', 'heads': 5}}
     """
-    settled = {k: dict(cast(dict[str, Any], v)) if isinstance(v, dict) else v for k, v in record.items()}
+    values = {k: dict(cast(dict[str, Any], v)) if isinstance(v, dict) else v for k, v in record.items()}
     for name, value in facts.items():
         part, _, field = name.partition(".")
         if name in WHOLE:
-            settled[name] = value
+            values[name] = value
         elif not field:
             raise FactsError(f"facts contain {name!r}, expected a dotted config field such as 'vision.act'")
-        elif isinstance(settled.get(part), dict):
-            settled[part][field] = value
+        elif isinstance(values.get(part), dict):
+            values[part][field] = value
         else:
-            present = sorted(k for k, v in settled.items() if v)
+            present = sorted(k for k, v in values.items() if v)
             raise FactsError(f"facts contain {name!r}, but this checkpoint has no {part!r}. Use one of {present}")
-    return settled
+    return values

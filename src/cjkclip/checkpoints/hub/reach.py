@@ -60,11 +60,11 @@ def reach(hub: Hub) -> Path:
 
 def _cached(hub: Hub, error: BaseException | None, why: str) -> Path:
     """Return the cached snapshot, or raise HubError with the reason `why` it was not downloaded."""
-    cached = hub.cached()
-    if isinstance(cached, Path):
-        return cached
+    snapshot = hub.cached()
+    if isinstance(snapshot, Path):
+        return snapshot
     raise HubError(
-        f"{hub.title}: {why}, and {cached}. Load it once with network access (HF_HUB_OFFLINE unset; the hub is "
+        f"{hub.title}: {why}, and {snapshot}. Load it once with network access (HF_HUB_OFFLINE unset; the hub is "
         f"{hub.endpoint}), or copy its files to this machine and pass the path of their directory"
     ) from error
 

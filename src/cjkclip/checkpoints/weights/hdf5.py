@@ -63,9 +63,9 @@ def _address(h5py: Any, part: Any) -> int:
 
 def _place(h5py: Any, name: str, dataset: Any) -> tuple[str, int]:
     """Return the element type of a dataset, and the byte in the file at which its numbers begin."""
-    created = dataset.id.get_create_plist()
-    plain = created.get_layout() == h5py.h5d.CONTIGUOUS
-    plain = plain and not created.get_nfilters() and not created.get_external_count()
+    properties = dataset.id.get_create_plist()
+    plain = properties.get_layout() == h5py.h5d.CONTIGUOUS
+    plain = plain and not properties.get_nfilters() and not properties.get_external_count()
     if not plain or dataset.shape is None:
         raise WeightsError(
             f"array {short(name)} is in chunks, compressed, or not in this file. Save it plain, as TensorFlow does"

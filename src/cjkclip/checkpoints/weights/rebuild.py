@@ -81,10 +81,10 @@ class Globals:
         element, name, count = parts[1], parts[2], parts[4]
         if not isinstance(element, Element) or not isinstance(name, str) or not _counts((count,)):
             raise WeightsError("it names its storages in an unknown way")
-        known = self.storages.setdefault(name, Storage(name, element, count))
-        if (known.element, known.count) != (element, count):
+        storage = self.storages.setdefault(name, Storage(name, element, count))
+        if (storage.element, storage.count) != (element, count):
             raise WeightsError(f"storage {short(name)} has two different descriptions")
-        return known
+        return storage
 
 
 def tensors_of(root: object) -> dict[str, Strided]:
