@@ -93,7 +93,9 @@ class _Reader:
             if low <= first < high:
                 return kind, first - low
         if first == 0xC1:
-            raise WeightsError("its msgpack is damaged: it has a byte 0xc1 where a value begins")
+            raise WeightsError(
+                "its msgpack is damaged: it has a byte 0xc1 where a value begins. Download the file again"
+            )
         return "plain", first if first < 0x80 else first - 0x100
 
     def value(self, depth: int) -> object:

@@ -56,9 +56,9 @@ class Machine:
                 warnings.simplefilter("ignore")  # pickletools decodes names with a codec that warns about unusual ones
                 self.steps_of(stream)
         except ValueError as error:
-            raise WeightsError(f"its pickle is damaged: {str(error)[:200]}") from error
+            raise WeightsError(f"its pickle is damaged: {str(error)[:200]}. Download the file again") from error
         if len(self.stack) != 1 or self.below:
-            raise WeightsError("its pickle is damaged: it does not end with exactly one object")
+            raise WeightsError("its pickle is damaged: it does not end with exactly one object. Download it again")
         return self.stack.pop()
 
     def steps_of(self, stream: io.BytesIO) -> None:
@@ -83,7 +83,7 @@ class Machine:
         elif name in _STEPS:
             _STEPS[name](self, arg)
         else:
-            raise WeightsError(f"its pickle uses the opcode {name}, which no checkpoint needs and may be unsafe")
+            raise WeightsError(f"its pickle uses the opcode {name}, which no checkpoint needs. Nothing was run")
 
     def push(self, value: Any) -> None:
         """Put `value` on the stack."""
@@ -168,7 +168,7 @@ class Machine:
 
 
 def _damaged(why: str) -> NoReturn:
-    raise WeightsError(f"its pickle is damaged: {why}")
+    raise WeightsError(f"its pickle is damaged: {why}. Download the file again")
 
 
 def _key(key: Any) -> Any:

@@ -77,10 +77,10 @@ class Globals:
         """Return the storage of a persistent id: ("storage", type, key, device, count[, None])."""
         parts: tuple[Any, ...] = cast(tuple[Any, ...], key) if isinstance(key, tuple) else ()
         if len(parts) not in {5, 6} or parts[0] != "storage" or (len(parts) == 6 and parts[5] is not None):
-            raise WeightsError("it names its storages in an unknown way")
+            raise WeightsError("it names its storages in an unknown way. Save it again with a current torch")
         element, name, count = parts[1], parts[2], parts[4]
         if not isinstance(element, Element) or not isinstance(name, str) or not _counts((count,)):
-            raise WeightsError("it names its storages in an unknown way")
+            raise WeightsError("it names its storages in an unknown way. Save it again with a current torch")
         storage = self.storages.setdefault(name, Storage(name, element, count))
         if (storage.element, storage.count) != (element, count):
             raise WeightsError(f"storage {short(name)} has two different descriptions")

@@ -33,7 +33,9 @@ def read_safetensors(data: mmap.mmap) -> Tensors:
     expected = 0
     for name, (_, _, start, end) in sorted(rows.items(), key=lambda item: item[1][2:]):
         if start != expected:
-            raise WeightsError(f"its header has a gap or an overlap before tensor {short(name)}")
+            raise WeightsError(
+                f"its header has a gap or an overlap before tensor {short(name)}. Download the file again"
+            )
         expected = end
     if begin + expected != len(data):
         raise WeightsError(
@@ -52,7 +54,7 @@ def parse_json(text: bytes) -> dict[str, Any]:
         record = json.loads(text.decode(), object_pairs_hook=_unique)
         json.dumps(record, ensure_ascii=False).encode()  # fails on escapes that are not valid Unicode
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"its JSON is damaged: {str(error)[:200]}") from error
+        raise WeightsError(f"its JSON is damaged: {str(error)[:200]}. Download the file again") from error
     if not isinstance(record, dict):
         raise WeightsError(f"its JSON contains {short(record)}, not an object")
     return cast(dict[str, Any], record)
