@@ -118,7 +118,7 @@ def test_blank_lines_are_told(tmp_path: Path) -> None:
     lines.write_bytes("one\n\nthree\n\u3000\n".encode())
     data = answer("embed", "--lines", lines, "-o", tmp_path / "v.npy", *MODEL)
     assert data["names"] == ["one", "three"]
-    assert data["notes"] == [f"{str(lines)!r}: 2 of 4 lines are blank and have no row (first: 2)"]
+    assert data["notes"] == [f"{str(lines)!r}: 2 of 4 lines are blank and skipped (first: line 2)"]
     assert answer("classify", TINY / "images" / "a.png", "--label-file", lines, *MODEL)["labels"] == ["one", "three"]
 
 

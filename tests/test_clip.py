@@ -224,7 +224,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(GOLDEN / "hf-clip-trueeos" / name, folder / name)
-    with pytest.raises(FactsError, match="of different models"):
+    with pytest.raises(FactsError, match="belong to different models"):
         cjkclip.load(folder)
 
 

@@ -95,7 +95,7 @@ def test_every_family_in_open_clips_shape(case: Case) -> None:
 def test_names_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(
-        open_clip, "loaded", lambda name, *_, **__: seen.append(name) or cjkclip.load("moji", engine="torch")
+        open_clip, "load_clip", lambda name, *_, **__: seen.append(name) or cjkclip.load("moji", engine="torch")
     )
     file = str(GOLDEN / "openai-vit" / "model.pt")
     for name, weights in (

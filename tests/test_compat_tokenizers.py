@@ -238,7 +238,7 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
     "an odd side": (("a",), {"padding_side": "top"}, InputError, "padding_side"),
     "no such tensors": (("a",), {"return_tensors": "tf"}, InputError, "return_tensors is 'tf'"),
     "no length": (("a",), {"max_length": 0}, InputError, "max_length is 0"),
-    "a length without room": (("a",), {"max_length": 1}, InputError, "no room for the 2 special tokens"),
+    "a length without room": (("a",), {"max_length": 1}, InputError, "too short for the 2 special tokens"),
     "rows of different lengths": ((["a", "a b"],), {"return_tensors": "pt"}, InputError, "padding=True"),
     "one pair for many": ((["a", "b"], "c"), {}, InputError, "both"),
     "too few pairs": ((["a", "b"], ["c"]), {}, InputError, "2 texts and 1"),

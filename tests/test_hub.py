@@ -39,8 +39,8 @@ def test_each_refusal_says_what_to_do(tmp_path, stub):
     words = {
         "org/gone": "no directory of that name",
         "org/hidden": "private or does not exist.*hf auth login",
-        "org/bad-token": "check the token",
-        "org/forbidden": "check the token",
+        "org/bad-token": "check the current token",
+        "org/forbidden": "check the current token",
         "org/gated": "Agree to its terms",
         "org/busy": "rejected org/busy .418.",
         "org/fault": "has a server error .501., and it is not in the cache",

@@ -156,7 +156,7 @@ def test_what_is_not_as_listed_is_removed(scope: Stub, tmp_path: Path, name: str
         ("org/gone", 200, r"has no repository 'org/gone' with a revision 'master'.*\(404\).*MODELSCOPE_API_TOKEN"),
         ("org/clip@v9", 200, "with a revision 'v9'"),
         ("org/clip", 401, r"does not show org/clip \(401\)\. Set MODELSCOPE_API_TOKEN"),
-        ("org/clip", 403, "check the one that is set"),
+        ("org/clip", 403, "or check its current value"),
         ("org/clip", 418, r"rejected org/clip \(418\)"),
         ("org/clip", 500, r"has a server error \(500\), and it is not in the cache"),
         ("org/code", 200, r"rejected org/code \(10010205001\): not today"),

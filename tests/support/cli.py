@@ -19,7 +19,7 @@ MODEL = ("-m", TINY, "--engine", "numpy")
 # A change of this list is a change of the public command line: record it in CHANGELOG.md.
 FLAGS = {
     "models": "--json",
-    "classify": "PICTURE --labels -l --label-file --template --language --model -m --engine --precision --json",
+    "classify": "IMAGE --labels -l --label-file --template --language --model -m --engine --precision --json",
     "search": "QUERY --in -k --sheet --language --model -m --engine --precision --json",
     "embed": "INPUT --out -o --lines --as --fast --batch-size --model -m --engine --precision --json",
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
