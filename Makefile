@@ -8,9 +8,9 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --con
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 LINTED := src tests tools bench
 # tests without other people's CLIPs, which ask for newer versions, and without tools that only developers have
-OLDEST := architecture bfloat16 clip cli cli_bad cli_bench cli_inputs cli_screen convert demo embed engines families \
-	finetune gallery hub hub_broken hub_progress hub_url image kept layouts memory metrics modelscope pixels sheet text \
-	text_files train unigram weights weights_flax weights_hdf5 wordpiece
+OLDEST := answers architecture bfloat16 clip cli cli_bad cli_bench cli_inputs cli_screen convert demo embed engines families \
+	finetune gallery gallery_ask gallery_index hub hub_broken hub_progress hub_url image kept layouts memory metrics modelscope pixels records resolve sheet text \
+	text_files threads train unigram weights weights_flax weights_hdf5 wordpiece
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-hub test-gpu test-oldest test-nightly resolve check format lint types contracts fix bench moji install install-dev clean
@@ -46,6 +46,7 @@ format: .venv/dev
 
 lint: .venv/dev
 	@echo "lint"; .venv/bin/ruff check --quiet $(LINTED)
+	@.venv/bin/ruff check --quiet --isolated --select F821 tests tools bench
 
 types: .venv/dev
 	@echo "types"; .venv/bin/pyright

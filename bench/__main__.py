@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from tests.peers import transformers
+from tests.support.peers import transformers
 
 import cjkclip
 from bench import aims, chinese, pages, photos, shapes

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tests.peers import cn_clip, open_clip, transformers
+from tests.support.peers import cn_clip, open_clip, transformers
 
 import cjkclip
 from bench.timing import Row, alternate, used, worked

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tests.peers import open_clip, transformers
+from tests.support.peers import open_clip, transformers
 
 import cjkclip
 from bench import pages

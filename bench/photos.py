@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tests.peers import cn_clip, sentence_transformers, transformers
+from tests.support.peers import cn_clip, sentence_transformers, transformers
 
 import cjkclip
 from bench.chinese import MEGAPIXELS, unit, write_peer

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from tests.peers import cn_clip, transformers
+from tests.support.peers import cn_clip, transformers
 
 import cjkclip
 from bench.chinese import row, unit, write_peer

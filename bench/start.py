@@ -36,7 +36,7 @@ THEIRS = """
 import sys, torch
 from PIL import Image
 sys.path[:0] = {path!r}
-from tests.peers import transformers
+from tests.support.peers import transformers
 peer = transformers()
 model = peer.ChineseCLIPModel.from_pretrained(sys.argv[1]).eval()
 tokenizer = peer.BertTokenizerFast.from_pretrained(sys.argv[1])
@@ -51,7 +51,7 @@ import sys, torch
 from pathlib import Path
 from PIL import Image
 sys.path[:0] = {path!r}
-from tests.peers import cn_clip
+from tests.support.peers import cn_clip
 peer = cn_clip()
 [file] = (Path(sys.argv[1]) / "cn_clip").glob("*.pt")
 names = dict(vision_model_name="ViT-B-16", text_model_name="RoBERTa-wwm-ext-base-chinese", input_resolution=224)

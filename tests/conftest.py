@@ -15,9 +15,12 @@ from typing import Any
 import jaxtyping
 import pytest
 
-from hubstub import Stub, served
+pytest.register_assert_rewrite("support")  # an assertion in a shared helper shows its values, as in a test
 
-jaxtyping.install_import_hook("cjkclip", "typechecker.check")
+from support import typechecker  # noqa: E402  (after the line above, which must come first)
+from support.hubstub import Stub, served  # noqa: E402
+
+jaxtyping.install_import_hook("cjkclip", f"{typechecker.__name__}.check")
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cjkclip-hf-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
@@ -43,3 +46,15 @@ def stub() -> Iterator[Stub]:
     """A local stub of the model hubs."""
     with served() as one:
         yield one
+
+
+@pytest.fixture
+def fewer_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every twentieth of the package's pictures, and the panda: to encode all takes seconds."""
+    from cjkclip import moji
+
+    whole = {design: moji.gallery(design) for design in moji.DESIGNS}
+    kept = {
+        design: tuple(p for i, p in enumerate(w) if i % 20 == 0 or p[0].char == "🐼") for design, w in whole.items()
+    }
+    monkeypatch.setattr(moji, "gallery", kept.__getitem__)

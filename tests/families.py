@@ -27,7 +27,6 @@ class Case:
     facts: dict[str, Any] = field(default_factory=dict)  # config values that the file does not contain
     asked: dict[str, Any] = field(default_factory=dict)  # more arguments of load
     image: str = ""  # second source: path of the image tower in the directory
-    image_facts: dict[str, Any] = field(default_factory=dict)
     golden: str = ""  # directory of the outputs, if different
     prefix: str = ""  # prefix of the outputs to compare, if there are two kinds
     towers: str = "both"  # or "text", "vision"

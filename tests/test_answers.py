@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, is_typeddict
 
 import pytest
-from tests.test_cli import IMAGES, MODEL, answer, fewer_pictures
 
 from cjkclip import answers
 from cjkclip.answers import records
 from cjkclip.errors import InputError
+from support.cli import IMAGES, MODEL, answer
 
-__all__ = ["fewer_pictures"]  # the fixture: to encode all pictures takes seconds
+pytestmark = pytest.mark.usefixtures("fewer_pictures")
 
 # A key that changes its meaning or goes raises SCHEMA; "?" marks those that are not always there.
 KEYS = {

@@ -6,10 +6,7 @@ docs/architecture.md says why. The import contracts themselves stand in pyprojec
 import ast
 import dataclasses
 import json
-import os
 import socket
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from cjkclip.checkpoints.families import REGISTRY
 from cjkclip.config import Image, Model, ResNet, Text, Vit
 from cjkclip.engines.torch.blocks import Attention
 from cjkclip.engines.torch.towers import build
+from support.processes import printed
 from support.sources import OURS, ROOT, SOURCES, SRC, nodes, where
 
 NAMES = ROOT / "tests" / "golden" / "names"
@@ -105,14 +103,6 @@ CONFIGS = {
 }
 
 
-def python(code: str) -> str:
-    """What a fresh interpreter prints, with nothing but src on its path."""
-    env = {**os.environ, "PYTHONPATH": str(SRC.parent)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def imported(node: ast.AST) -> set[str]:
     """Top-level packages that a node imports, by statement or by need()."""
     if isinstance(node, ast.Import):
@@ -165,8 +155,14 @@ def test_heavy_packages_are_imported_at_the_point_of_use() -> None:
     assert not early
 
 
+def test_a_process_imports_the_tree_that_the_tests_lie_in(tmp_path: Path) -> None:
+    """An installed cjkclip may be another version."""
+    code = "import cjkclip; print(cjkclip.__file__)"
+    assert Path(printed("-c", code, cwd=tmp_path).strip()) == SRC / "__init__.py"
+
+
 def test_import_cjkclip_loads_no_framework() -> None:
-    loaded = json.loads(python("import cjkclip, json, sys; print(json.dumps(list(sys.modules)))"))
+    loaded = json.loads(printed("-c", "import cjkclip, json, sys; print(json.dumps(list(sys.modules)))"))
     assert "cjkclip" in loaded
     assert not {name.partition(".")[0] for name in loaded} & (SLOW | {"beartype"})
 
@@ -174,7 +170,7 @@ def test_import_cjkclip_loads_no_framework() -> None:
 def test_import_cjkclip_is_quick() -> None:
     """CPU seconds above `import numpy`, the best of three: the one test that looks at a clock."""
     code = "import numpy, time; t = time.process_time(); import cjkclip; print(time.process_time() - t)"
-    assert min(float(python(code)) for _ in range(3)) < 0.15
+    assert min(float(printed("-c", code)) for _ in range(3)) < 0.15
 
 
 def test_an_engine_writes_nothing_into_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +179,7 @@ def test_an_engine_writes_nothing_into_the_home_folder(tmp_path: Path, monkeypat
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     code = "import cjkclip; print(cjkclip.load('moji', engine='openvino').encode_text(['猫']).shape[0])"
-    assert python(code) == "1\n"
+    assert printed("-c", code) == "1\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -241,12 +237,12 @@ def test_array_shapes_are_checked() -> None:
 
 def test_a_start_does_not_wait_for_what_only_the_tests_use() -> None:
     asked = "cjkclip.load('moji').classify(np.zeros((9, 9, 3), np.uint8), ['猫', '犬'])"
-    loaded = set(python(f"import cjkclip, sys, numpy as np; {asked}; print(*sys.modules)").split())
+    loaded = set(printed("-c", f"import cjkclip, sys, numpy as np; {asked}; print(*sys.modules)").split())
     assert "cjkclip.arrays" in loaded
     masked = {"numpy.ma"} if np.__version__ >= "2" else set[str]()  # older NumPy imports it by itself
     assert not ({"jaxtyping", "beartype", "torch", "transformers"} | masked) & loaded
-    plain = python(
-        "import numpy as np; from cjkclip.arrays import Int64; print(Int64[np.ndarray, 'n L'] is np.ndarray)"
+    plain = printed(
+        "-c", "import numpy as np; from cjkclip.arrays import Int64; print(Int64[np.ndarray, 'n L'] is np.ndarray)"
     )
     assert plain.strip() == "True"
 
@@ -254,7 +250,7 @@ def test_a_start_does_not_wait_for_what_only_the_tests_use() -> None:
 def test_code_for_transformers_loads_no_trainer() -> None:
     """The loss that `CLIPModel` returns lies beside the towers."""
     code = "import sys; from cjkclip.compat.transformers import CLIPModel; print(*sys.modules)"
-    loaded = set(python(code).split())
+    loaded = set(printed("-c", code).split())
     assert "cjkclip.engines.torch.loss" in loaded
     assert not {name for name in loaded if name.startswith("cjkclip.train")}
 

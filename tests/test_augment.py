@@ -6,7 +6,7 @@ import torch
 
 from cjkclip.train.augment import augment, plain
 from cjkclip.train.recipes import moji
-from drawn import OFF, STRONG, shapes
+from support.drawn import OFF, STRONG, shapes
 
 
 @pytest.mark.parametrize("channels", [3, 4])

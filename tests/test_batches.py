@@ -101,9 +101,7 @@ def test_the_next_batch_is_made_while_one_is_encoded(clip: cjkclip.Clip, monkeyp
     np.testing.assert_allclose(features, clip.encode_image(pictures), atol=1e-6)
 
 
-def test_pictures_are_opened_on_several_threads(
-    clip: cjkclip.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_are_opened_on_several_threads(clip: cjkclip.Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     from cjkclip.image import pixels
     from cjkclip.machine import threads
 

@@ -3,11 +3,8 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,58 +16,9 @@ from cjkclip import moji
 from cjkclip.cli import app
 from cjkclip.cli.streams import safe
 from cjkclip.gallery import Gallery
-from runner import invoke
+from support.cli import FLAGS, IMAGES, MODEL, TINY, answer, program, run
 
-ROOT = Path(__file__).parents[1]
-TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"
-IMAGES = TINY / "images"
-MODEL = ("-m", TINY, "--engine", "numpy")
-
-# Changes here are changes of the public face: say so in CHANGELOG.md.
-FLAGS = {
-    "models": "--json",
-    "classify": "PICTURE --labels -l --label-file --template --language --model -m --engine --precision --json",
-    "search": "QUERY --in -k --sheet --language --model -m --engine --precision --json",
-    "embed": "INPUT --out -o --lines --as --fast --batch-size --model -m --engine --precision --json",
-    "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
-    "convert": "MODEL FOLDER --layout --image-tower --fact --force --verify --json",
-    "verify": "A B --image-tower --fact --tolerance --engine --json",
-    "bench": "--model -m --image-tower --fact --engine --quick --int8 --out -o --json",
-    "doctor": "MODEL --image-tower --fact --engine --precision --json",
-}
-
-
-def run(*args: str | Path, typed: str | None = None) -> Any:
-    """What a person would get for these words, in this process."""
-    return invoke([str(arg) for arg in args], typed=typed, env={"COLUMNS": "100"})
-
-
-def answer(*args: str | Path, code: int = 0, typed: str | None = None) -> dict[str, Any]:
-    """The JSON that a command prints; nothing else may be on standard output."""
-    result = run(*args, "--json", typed=typed)
-    assert (result.exit_code, result.exception and type(result.exception)) in {(code, None), (code, SystemExit)}
-    data = json.loads(result.stdout_bytes.decode())
-    assert data["schema"] == 1
-    assert data["command"] == args[0]
-    return data
-
-
-def program(*args: str | bytes, **env: str) -> subprocess.CompletedProcess[bytes]:
-    """The same in a process of its own."""
-    words = [arg if isinstance(arg, bytes) else arg.encode() for arg in args]
-    surroundings = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", **env}
-    command = [sys.executable.encode(), b"-m", b"cjkclip", *words]
-    return subprocess.run(command, capture_output=True, env=surroundings, check=False)
-
-
-@pytest.fixture(autouse=True)
-def fewer_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every twentieth of the package's pictures, and the panda: to encode all takes seconds."""
-    whole = {design: moji.gallery(design) for design in moji.DESIGNS}
-    kept = {
-        design: tuple(p for i, p in enumerate(w) if i % 20 == 0 or p[0].char == "🐼") for design, w in whole.items()
-    }
-    monkeypatch.setattr(moji, "gallery", kept.__getitem__)
+pytestmark = pytest.mark.usefixtures("fewer_pictures")
 
 
 def test_commands_and_flags_are_frozen() -> None:
@@ -256,7 +204,7 @@ def test_train_goes_on_with_a_model(tmp_path: Path) -> None:
     data = answer(*command)
     assert cjkclip.load(out).fingerprint == data["fingerprint"] != cjkclip.load(TINY).fingerprint
     assert data["losses"][-1]["step"] == 2
-    assert "nothing is overwritten" in answer(*command, code=4)["error"]["message"]
+    assert "is not overwritten" in answer(*command, code=4)["error"]["message"]
 
 
 @pytest.mark.parametrize(

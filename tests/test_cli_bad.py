@@ -15,34 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.test_cli import MODEL, TINY, answer, program, run
-from typer.testing import Result
 
 from cjkclip import moji
-from runner import invoke
+from support.cli import MODEL, TINY, answer, bad_run, program, run
+from support.images import picture
+from support.processes import environment, python
+from support.runner import invoke
 
 GOOD = TINY / "images" / "a.png"
-
-
-def bad_run(*args: str | Path, code: int) -> Result:
-    """A run that has to end with `code` and without a traceback."""
-    result = run(*args)
-    assert "Traceback" not in result.output
-    assert isinstance(result.exception, SystemExit)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = moji.gallery("noto")[:8]
     monkeypatch.setattr(moji, "gallery", lambda _: kept)
-
-
-def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
-    """Noise, so that no format can make it trivial."""
-    noise = np.random.default_rng(0).integers(0, 256, size=(size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(noise).convert(mode)
 
 
 def bomb(path: Path) -> None:
@@ -274,7 +260,7 @@ def test_interrupted_while_it_is_imported() -> None:
         "sys.meta_path.insert(0, SimpleNamespace(find_spec=find_spec))\n"
         "from cjkclip.__main__ import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = python("-c", code)
     assert (done.returncode, done.stderr) == (130, "cjkclip: interrupted\n")
 
 
@@ -283,8 +269,7 @@ def test_interrupted_while_it_is_imported() -> None:
 def test_the_reader_has_gone(flags: list[str]) -> None:
     """As in `cjkclip models | head -0`. typer itself ends --help with 1."""
     command = [sys.executable, "-m", "cjkclip", "models", *flags]
-    env = {**os.environ, "PYTHONPATH": str(TINY.parents[2] / "src")}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_cli import answer, run
-from tests.test_cli_bad import bad_run
 
 import cjkclip
 from cjkclip import engines
@@ -18,6 +16,7 @@ from cjkclip.errors import EngineError
 from cjkclip.machine import processor
 from cjkclip.speed import jobs, work
 from families import GOLDEN
+from support.cli import answer, bad_run, run
 
 EOS2 = GOLDEN / "hf-clip-eos2"
 TOWERS = ["1 picture", "8 pictures", "32 pictures", "1 query", "128 captions"]

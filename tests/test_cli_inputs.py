@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import MODEL, TINY, answer, run
-from tests.test_cli_bad import bad_run, picture
 
 import cjkclip
 from cjkclip.checkpoints import weights
 from cjkclip.checkpoints.weights.replace import replacing
 from cjkclip.errors import FactsError, InputError, WeightsError
 from cjkclip.gallery import find_pictures
+from support.cli import MODEL, TINY, answer, bad_run, run
+from support.images import picture
 
 GELU = TINY.parent / "hf-clip-gelu"
 
@@ -118,7 +118,7 @@ def test_blank_lines_are_told(tmp_path: Path) -> None:
     lines.write_bytes("one\n\nthree\n\u3000\n".encode())
     data = answer("embed", "--lines", lines, "-o", tmp_path / "v.npy", *MODEL)
     assert data["names"] == ["one", "three"]
-    assert data["notes"] == [f"{str(lines)!r}: 2 of 4 lines are blank and have no row (first: 2)"]
+    assert data["notes"] == [f"{str(lines)!r}: 2 of 4 lines are blank and skipped (first: line 2)"]
     assert answer("classify", TINY / "images" / "a.png", "--label-file", lines, *MODEL)["labels"] == ["one", "three"]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import FLAGS, IMAGES, MODEL, TINY, answer, run
 
 import cjkclip
 from cjkclip.engines.openvino import int8 as int8_openvino
+from support.cli import FLAGS, IMAGES, MODEL, TINY, answer, run
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,17 @@
 """What the command line shows: in a terminal of any width, in a pipe, and where it cannot be written."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.test_cli import IMAGES, MODEL, ROOT, answer, run
 from typer.testing import Result
 
 from cjkclip.errors import MESSAGE, ImageError, InputError
-from runner import invoke
+from support.cli import IMAGES, MODEL, answer, run
+from support.processes import environment
+from support.runner import invoke
 
 
 def narrow(columns: int | None, *args: str | Path) -> Result:
@@ -63,9 +63,8 @@ def test_long_labels_are_not_broken_in_a_pipe() -> None:
 
 def piped(words: str, ends: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A run in a shell that closes or joins its streams as `ends` says."""
-    surroundings = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **env}
-    command = f"{sys.executable} -m cjkclip {words} {ends}"
-    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=surroundings, check=False)
+    command = ["sh", "-c", f"{sys.executable} -m cjkclip {words} {ends}"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(**env), check=False)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

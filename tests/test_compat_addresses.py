@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 
-from cjkclip import moji
 from cjkclip.compat.transformers import pipelines
 from cjkclip.compat.transformers.pipelines import pipeline
 from cjkclip.errors import ImageError
-from test_compat_pipeline import TASK, close
-
-PANDA = moji.pictures("fluent")["1f43c"]
+from support.compat import PANDA, TASK, close
 
 
 @pytest.fixture(scope="module")

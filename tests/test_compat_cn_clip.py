@@ -9,13 +9,13 @@ import torch
 
 from cjkclip.compat import cn_clip, sources
 from cjkclip.errors import FactsError, InputError, ModelNotFoundError, TextError
-from families import GOLDEN
-from peers import CN_SIZES, load_cn_clip
-from peers import cn_clip as cn_clips_own
-from test_compat_packages import near, photo, row, tensor
-from test_compat_tokenizers import STRINGS
+from families import GOLDEN, HEADS
+from support.cases import row_of
+from support.compat import STRINGS, near, tensor
+from support.images import photo
+from support.peers import CN_SIZES, load_cn_clip
+from support.peers import cn_clip as cn_clips_own
 
-HEADS = {"vision.heads": 4, "text.heads": 2}
 FACTS = {"cn-clip-vit": HEADS, "cn-clip-vit-flash": HEADS, "cn-clip-rn": {"text.heads": 2}}
 
 
@@ -49,7 +49,7 @@ def test_cn_clip_gives_the_golden_features(case: str) -> None:
     with np.load(GOLDEN / case / "expected.npz") as arrays:
         expected = dict(arrays)
     model, preprocess = cn_clip.load_from_name(str(GOLDEN / case / "model.pt"), "cpu", facts=FACTS[case])
-    pixels = torch.stack([preprocess(path) for path in row(case).pictures])
+    pixels = torch.stack([preprocess(path) for path in row_of(case).pictures])
     assert torch.equal(pixels, tensor(expected, "pixel_values"))
     near(model.encode_image(pixels), expected["image_features"])
     near(model.encode_text(tensor(expected, "input_ids")), expected["text_features"])
@@ -97,7 +97,7 @@ def test_where_cn_clip_finds_weights(
     assert seen == [(asked, str(tmp_path)), (str(tmp_path / cn_clip.MODELS[name][1]), str(tmp_path))]
 
 
-def test_cn_clip_loads_weights_into_a_model(tmp_path: Path) -> None:
+def test_cn_clip_loads_weights_into_a_model() -> None:
     file = str(GOLDEN / "cn-clip-vit" / "model.pt")
     model, _ = cn_clip.load_from_name(file, "cpu", facts=HEADS)
     ids = cn_clip.tokenize(["皮卡丘"])

@@ -14,7 +14,7 @@ from cjkclip.checkpoints.formats.transformers import read_both
 from cjkclip.config import Model
 from cjkclip.errors import FactsError, InputError, LayoutError
 from families import GOLDEN
-from peers import transformers
+from support.peers import transformers
 
 KINDS = (
     "CLIPConfig",
@@ -139,7 +139,7 @@ def test_what_is_not_known_is_refused() -> None:
         _ = compat.CLIPTextConfig().hidden_sizes
     with pytest.raises(LayoutError, match="needs a ViT and a BERT"):
         compat.ChineseCLIPConfig.from_pretrained(GOLDEN / "hf-clip-eos2")
-    with pytest.raises(FactsError, match="num_channels is 1, only 3"):
+    with pytest.raises(FactsError, match="num_channels is 1, expected 3"):
         compat.CLIPVisionConfig(num_channels=1).to_model()
     for made in (compat.AutoConfig, compat.AutoModel):
         with pytest.raises(TypeError, match=r"cannot be called: use Auto.*\.from_pretrained"):

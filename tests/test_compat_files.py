@@ -12,14 +12,13 @@ import torch
 
 import cjkclip
 import cjkclip.compat.transformers as compat
-from cjkclip.compat.transformers.models.auto import fitting
+from cjkclip.compat.transformers.models.auto import class_for
 from cjkclip.errors import CjkclipError, FactsError, HubError, InputError, LayoutError
-from compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pixels, single
 from families import FAMILIES, GOLDEN, Case
-from peers import transformers
+from support.compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pixels, single
+from support.peers import transformers
 
 ATOL = 1e-5
-WHOLE = ("hf-clip-eos2", "hf-clip-trueeos", "hf-clip-gelu", "hf-chinese-clip", "koclip")
 CLASSES = {"hf-clip": "CLIPModel", "koclip": "CLIPModel", "openai-vit": "CLIPModel", "hf-chinese": "ChineseCLIPModel"}
 CLASSES |= {"open-clip": "CLIPModel", "cn-clip-vit": "ChineseCLIPModel", "taiyi-clip": "ChineseCLIPModel"}
 NAMED = [case for case in FAMILIES if not case.form]
@@ -140,8 +139,8 @@ def test_auto_model_loads_the_bundled_model_by_name(tmp_path: Path) -> None:
 
 def test_a_scale_that_is_no_parameter_fits_none_of_their_classes() -> None:
     towers = compat.CLIPConfig().to_model()
-    assert fitting(towers) is compat.CLIPModel
-    assert fitting(replace(towers, scale=30.0)) is compat.VisionTextModel
+    assert class_for(towers) is compat.CLIPModel
+    assert class_for(replace(towers, scale=30.0)) is compat.VisionTextModel
 
 
 def test_types() -> None:

@@ -14,7 +14,7 @@ from cjkclip.compat.transformers.inputs.auto import AutoImageProcessor
 from cjkclip.errors import FactsError, ImageError, InputError, OptionError
 from cjkclip.image import steps
 from families import FAMILIES, GOLDEN
-from peers import transformers
+from support.peers import transformers
 
 ZOO = GOLDEN / "pixels"
 RECORD = json.loads((ZOO / "pixels.json").read_text("utf-8"))

@@ -7,20 +7,21 @@ import torch
 from cjkclip.compat import japanese_clip
 from cjkclip.errors import ImageError, InputError, OptionError
 from families import GOLDEN
-from test_compat_packages import ATOL, near, row, tensor
+from support.cases import row_of
+from support.compat import ATOL, near, tensor
 
 
 @pytest.mark.parametrize("case", ["rinna-clip", "rinna-clip-bert", "rinna-cloob"])
 def test_japanese_clip_gives_the_golden_outputs(case: str) -> None:
     """The package cannot be imported today: the golden outputs are from its version 0.2.0."""
-    expected, texts = row(case).expected(), row(case).inputs["texts"]
+    expected, texts = row_of(case).expected(), row_of(case).inputs["texts"]
     model, preprocess = japanese_clip.load(GOLDEN / case, device="cpu")
     tokenizer = japanese_clip.load_tokenizer(GOLDEN / case)
     encodings = japanese_clip.tokenize(texts=texts, max_seq_len=77, device="cpu", tokenizer=tokenizer)
     assert list(encodings) == ["input_ids", "attention_mask", "position_ids"]
     for name, value in encodings.items():
         assert torch.equal(value, tensor(expected, name)), name
-    pixels = torch.stack([preprocess(path) for path in row(case).pictures])
+    pixels = torch.stack([preprocess(path) for path in row_of(case).pictures])
     assert torch.equal(pixels, tensor(expected, "pixel_values"))
     assert not any(parameter.requires_grad for parameter in model.parameters())
     near(model.get_image_features(pixels), expected["image_features"])
@@ -29,7 +30,7 @@ def test_japanese_clip_gives_the_golden_outputs(case: str) -> None:
     output = model(pixel_values=pixels, **encodings)
     near(output.text_embeds, expected["text_features_norm"])
     near(output.image_embeds, expected["image_features_norm"])
-    scale = float(row(case).load().logit_scale)
+    scale = float(row_of(case).load().logit_scale)
     cosines = expected["image_features_norm"] @ expected["text_features_norm"].T
     np.testing.assert_allclose(output.logits_per_image, scale * cosines, atol=scale * ATOL)
     assert torch.equal(output.logits_per_text, output.logits_per_image.T)

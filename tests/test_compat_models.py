@@ -8,8 +8,8 @@ import torch
 
 from cjkclip.compat.transformers.models.pretrained import attentions
 from cjkclip.compat.transformers.models.tree import Branch
-from compat_pairs import CONTEXT, KINDS, PAD, SINGLES, Pair, furthest, ids, masks, pair, pixels, single
-from peers import transformers
+from support.compat_pairs import CONTEXT, KINDS, PAD, SINGLES, Pair, furthest, ids, masks, pair, pixels, single
+from support.peers import transformers
 
 ATOL = 1e-5
 EVERY = ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")

@@ -3,16 +3,13 @@
 import importlib
 import inspect
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import cjkclip
 import cjkclip.compat.transformers as compat
 from cjkclip.errors import MissingDependencyError
+from support.processes import printed
 
 TOWER = ("hidden_states", "attentions")
 JOINT = ("loss", "logits_per_image", "logits_per_text", "text_embeds", "image_embeds")
@@ -145,6 +142,4 @@ def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_package_itself_loads_nothing() -> None:
     code = "import cjkclip.compat.transformers, sys, json; print(json.dumps(sorted(sys.modules)))"
-    source = str(Path(cjkclip.__file__).parents[1])
-    run = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": source}, capture_output=True, check=True)
-    assert not {"torch", "transformers", "numpy"} & set(json.loads(run.stdout))
+    assert not {"torch", "transformers", "numpy"} & set(json.loads(printed("-c", code)))

@@ -1,14 +1,9 @@
 """Compare compat's open_clip, and Taiyi loaded in one line, with the originals; test what all three packages share."""
 
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 
@@ -19,34 +14,15 @@ from cjkclip.errors import FactsError, InputError, ModelNotFoundError, OptionErr
 from cjkclip.image.crop import random_box
 from cjkclip.text.bpe import OPEN_CLIP, clip_bpe
 from cjkclip.text.wordpiece import CN_CLIP, chinese_bert
-from families import FAMILIES, GOLDEN, Case
-from peers import open_clip as open_clips_own
-from peers import transformers
-from test_compat_tokenizers import STRINGS
+from families import FAMILIES, GOLDEN, HEADS, Case
+from support.cases import row_of
+from support.compat import ATOL, STRINGS, near, tensor
+from support.images import photo
+from support.peers import open_clip as open_clips_own
+from support.peers import transformers
+from support.processes import python
 
-ATOL = 2e-6
-ENV = {**os.environ, "PYTHONPATH": str(Path(cjkclip.__file__).parents[1])}
-HEADS = {"vision.heads": 4, "text.heads": 2}
 BOTH = [row for row in FAMILIES if row.towers == "both" and not row.form]
-
-
-def row(case: str) -> Case:
-    return next(each for each in FAMILIES if each.case == case)
-
-
-def near(got: Any, want: Any) -> None:
-    want = np.asarray(want.detach() if isinstance(want, torch.Tensor) else want)
-    np.testing.assert_allclose(got.detach().numpy(), want, rtol=0, atol=ATOL * max(1.0, float(np.abs(want).max())))
-
-
-def tensor(expected: dict[str, np.ndarray], name: str) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(expected[name]))
-
-
-def photo(width: int = 61, height: int = 47, mode: str = "RGB") -> PIL.Image.Image:
-    bands = len(PIL.Image.new(mode, (1, 1)).getbands())
-    levels = np.random.default_rng(height).integers(0, 256, (height, width, bands), dtype=np.uint8)
-    return PIL.Image.frombytes(mode, (width, height), levels.tobytes())
 
 
 # open_clip
@@ -55,7 +31,7 @@ def photo(width: int = 61, height: int = 47, mode: str = "RGB") -> PIL.Image.Ima
 @pytest.mark.parametrize("case", ["open-clip", "open-clip-customtext"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_open_clip_beside_itself(case: str) -> None:
-    name, expected = f"local-dir:{GOLDEN / case}", row(case).expected()
+    name, expected = f"local-dir:{GOLDEN / case}", row_of(case).expected()
     theirs, their_train, their_preprocess = open_clips_own().create_model_and_transforms(name)
     mine, train, preprocess = open_clip.create_model_and_transforms(name, device="cpu")
     images = [photo(), photo(35, 90, "RGBA"), photo(200, 33, "P"), photo(31, 40, "L")]
@@ -119,7 +95,7 @@ def test_every_family_in_open_clips_shape(case: Case) -> None:
 def test_names_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(
-        open_clip, "loaded", lambda name, *_, **__: seen.append(name) or cjkclip.load("moji", engine="torch")
+        open_clip, "load_clip", lambda name, *_, **__: seen.append(name) or cjkclip.load("moji", engine="torch")
     )
     file = str(GOLDEN / "openai-vit" / "model.pt")
     for name, weights in (
@@ -201,7 +177,7 @@ def test_gradients_flow(name: str) -> None:
 @pytest.mark.parametrize("module", ["cn_clip", "japanese_clip", "open_clip", "towers"])
 def test_without_torch_the_extra_is_named(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = None; import cjkclip.compat.{module}"
-    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=False)
+    done = python("-c", code)
     assert done.returncode == 1
     assert "this needs torch, which is not installed: pip install 'cjkclip[torch]'" in done.stderr
 

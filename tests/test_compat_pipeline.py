@@ -1,8 +1,5 @@
 """Compare the pipeline with transformers 5.23 on the same weights, and with golden logits for other families."""
 
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,17 +11,17 @@ import pytest
 import torch
 
 import cjkclip
-from cjkclip import engines, moji, zeroshot
+from cjkclip import engines, zeroshot
 from cjkclip.compat.transformers.inputs.auto import AutoProcessor
 from cjkclip.compat.transformers.pipelines import pipeline
 from cjkclip.errors import ImageError, InputError, OptionError, TextError
 from cjkclip.text import Tokens
 from families import FAMILIES, GOLDEN
-from peers import transformers
+from support.compat import PANDA, TASK, close
+from support.peers import transformers
+from support.processes import python
 
-TASK = "zero-shot-image-classification"
 LABELS = ["고양이 두 마리", "a cat", "一只猫", "犬の写真", "개"]
-PANDA = moji.pictures("fluent")["1f43c"]
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +37,6 @@ def picture(tmp_path: Path) -> Path:
     exif[0x0112] = 6  # stored rotated by 90 degrees
     image.save(tmp_path / "turned.png", exif=exif)
     return tmp_path / "turned.png"
-
-
-def close(got: Any, want: Any) -> None:
-    """Compare labels and scores, best first. Equal scores may be in any order, since batches round differently."""
-    assert [each["score"] for each in got] == sorted((each["score"] for each in got), reverse=True)
-    mine, theirs = ({each["label"]: each["score"] for each in listed} for listed in (got, want))
-    assert (len(got), mine.keys()) == (len(want), theirs.keys())
-    np.testing.assert_allclose([mine[label] for label in theirs], list(theirs.values()), atol=3e-6)
 
 
 def peers_pipeline(case: str) -> Any:
@@ -245,10 +234,7 @@ from cjkclip.compat.transformers.pipelines import pipeline
 AutoProcessor.from_pretrained("moji")(text=["판다"], images="panda.webp", return_tensors="np")
 print(pipeline("zero-shot-image-classification", "moji")("panda.webp", ["판다", "자동차"])[0]["score"] > 0.5)
 """
-    env = {**os.environ, "PYTHONPATH": str(Path(cjkclip.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = python("-c", code, cwd=tmp_path)
     assert done.stdout == "True\n", done.stderr
 
 

@@ -19,7 +19,7 @@ from cjkclip.compat.transformers.inputs.images import ChineseCLIPImageProcessor,
 from cjkclip.compat.transformers.inputs.processors import ChineseCLIPProcessor, CLIPProcessor
 from cjkclip.errors import FactsError, ImageError, InputError, ModelNotFoundError, OptionError, TextError
 from families import FAMILIES, GOLDEN, Case
-from peers import transformers
+from support.peers import transformers
 
 TEXTS = ["杰尼龟", "a photo of two cats", "고양이 두 마리"]
 KINDS = {"hf-clip-eos2": (CLIPProcessor, "CLIP"), "hf-chinese-clip": (ChineseCLIPProcessor, "ChineseCLIP")}

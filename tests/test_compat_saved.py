@@ -11,7 +11,7 @@ from cjkclip.compat.transformers.inputs.tokenizers import CLIPTokenizer
 from cjkclip.compat.transformers.models.auto import AutoModel
 from cjkclip.errors import CheckpointError
 from families import FAMILIES
-from peers import transformers
+from support.peers import transformers
 
 # transformers cannot express the rules of these cases
 KEPT = ("moji", "open-clip", "open-clip-customtext", "cn-clip-rn", "cn-clip-vit")

@@ -9,7 +9,7 @@ import torch
 
 from cjkclip.compat import transformers as ours
 from families import GOLDEN
-from peers import transformers
+from support.peers import transformers
 
 TEXTS = {
     "hf-chinese-clip": ["杰尼龟", "妙蛙种子", "小火龙", "皮卡丘"],

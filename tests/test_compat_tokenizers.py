@@ -1,6 +1,5 @@
 """Compare tokenizer classes with transformers 5.23's, method by method, on 236 strings in four languages."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from cjkclip import moji
 from cjkclip.compat.transformers.inputs import tokenizers as ours
 from cjkclip.compat.transformers.inputs.auto import AutoTokenizer
 from cjkclip.compat.transformers.inputs.tokenization import UNLIMITED, PreTrainedTokenizer
@@ -18,11 +16,10 @@ from cjkclip.text.bpe import HF, clip_bpe
 from cjkclip.text.wordpiece import HF as BERT
 from cjkclip.text.wordpiece import chinese_bert
 from families import GOLDEN
-from peers import transformers
+from support.compat import STRINGS
+from support.peers import transformers
+from support.tokens import RECORD
 
-RECORD = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))
-WORDS = [concept.names[language] for concept in moji.concepts()[:30] for language in ("zh", "ja", "ko", "en")]
-STRINGS = [*RECORD["strings"], *WORDS]
 CASES: dict[str, tuple[type[PreTrainedTokenizer], str]] = {
     "hf-clip-eos2": (ours.CLIPTokenizer, "CLIPTokenizer"),
     "koclip": (ours.CLIPTokenizer, "CLIPTokenizer"),
@@ -241,7 +238,7 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
     "an odd side": (("a",), {"padding_side": "top"}, InputError, "padding_side"),
     "no such tensors": (("a",), {"return_tensors": "tf"}, InputError, "return_tensors is 'tf'"),
     "no length": (("a",), {"max_length": 0}, InputError, "max_length is 0"),
-    "a length without room": (("a",), {"max_length": 1}, InputError, "no room for the 2 special tokens"),
+    "a length without room": (("a",), {"max_length": 1}, InputError, "too short for the 2 special tokens"),
     "rows of different lengths": ((["a", "a b"],), {"return_tensors": "pt"}, InputError, "padding=True"),
     "one pair for many": ((["a", "b"], "c"), {}, InputError, "both"),
     "too few pairs": ((["a", "b"], ["c"]), {}, InputError, "2 texts and 1"),

@@ -11,7 +11,7 @@ from torch import nn
 
 import cjkclip.compat.transformers as compat
 from cjkclip.errors import InputError
-from compat_pairs import KINDS, Pair, furthest, ids, masks, pair, pixels
+from support.compat_pairs import KINDS, Pair, furthest, ids, masks, pair, pixels
 
 PATHS = {
     "clip": ("embeddings.token_embedding", "encoder.layers.{}.self_attn.q_proj", "encoder.layers.{}.mlp.fc1"),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import answer, run
 
 import cjkclip
 from cjkclip import checkpoints, verify
 from families import FAMILIES, GOLDEN
+from support.cli import answer, run
 
 EOS2 = GOLDEN / "hf-clip-eos2"
 INPUTS = {"tokens", "pixels"}  # for which a layout has rules of its own
@@ -112,7 +112,7 @@ def test_a_layout_that_would_say_something_wrong_is_refused(
     data = answer("convert", tmp_path / "m", target, "--layout", layout, code=3 if why else 0)
     assert target.exists() is (why is None)
     if why is not None:
-        assert f"layout {layout!r} cannot hold this model: its files would say {why}" in data["error"]["message"]
+        assert f"layout {layout!r} cannot hold this model: its files would have {why}" in data["error"]["message"]
 
 
 def test_a_folder_is_replaced_only_if_asked_and_only_if_it_is_a_model(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_folder_is_replaced_only_if_asked_and_only_if_it_is_a_model(tmp_path: 
     answer(*convert, "--force")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
     (tmp_path / "out" / "album").mkdir()
-    assert "contains other directories" in answer(*convert, "--force", code=4)["error"]["message"]
+    assert "contains directories, so --force" in answer(*convert, "--force", code=4)["error"]["message"]
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"mine")

@@ -1,8 +1,5 @@
 """On a CUDA device (`make test-gpu`): what comes back is what NumPy computes, in every precision and by every way."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +8,9 @@ import cjkclip
 from cjkclip import engines
 from cjkclip.engines.torch import compiling, gpu
 from families import FAMILIES, Case
-from test_families import READING, SEEING, difference, rows
-from test_precisions import BOUNDS, unit
+from support.cases import READING, SEEING, difference, rows, unit
+from support.precisions import BOUNDS
+from support.processes import printed
 
 pytestmark = pytest.mark.gpu
 EXACT = 1e-5  # the promise for float32
@@ -94,10 +92,7 @@ print(clip.engine._image._compiled, len(clip.engine._image._recordings._recorded
 def test_many_rows_of_both_towers_from_several_threads(way: str) -> None:
     """Lanes and recordings are in step, on every card. In a process without the checks of annotations."""
     for number in range(torch.cuda.device_count()):
-        ask = [sys.executable, "-c", MANY, way, f"cuda:{number}"]
-        done = subprocess.run(ask, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        difference, compiled, recorded = done.stdout.split()
+        difference, compiled, recorded = printed("-c", MANY, way, f"cuda:{number}").split()
         assert float(difference) <= EXACT
         assert compiled == str(way == "compiled" and compiling.lacking() is None)
         assert int(recorded) > 0

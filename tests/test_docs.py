@@ -5,7 +5,6 @@ that open with `$ ` are commands; those of cjkclip are run, and must print the w
 same order and as often (numbers may differ). A block whose fence says `hub` needs the network: `make test-hub` runs it.
 """
 
-import os
 import re
 import shlex
 import subprocess
@@ -16,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from cjkclip.checkpoints.families import families
+from support.pages import is_shown
+from support.processes import environment
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,26 +58,12 @@ def commands(code: str) -> list[tuple[list[str], str]]:
     return [(shlex.split(line), shown) for line, _, shown in (part.partition("\n") for part in parts)]
 
 
-def words(text: str) -> list[str]:
-    """What has to agree between the shown and the real output: words, but no numbers, frames or bars.
-
-    >>> words("│ 소방차  0.31 │ fire engine")
-    ['소방차', 'fire', 'engine']
-    """
-    return re.findall(r"[^\W\d_]{2,}", text)
-
-
 def run_console(block: Block, page: Path, *, hub: bool) -> None:
     """Run the block's cjkclip commands in the current folder."""
     for command, shown in commands(block.code):
         if command[0] != "cjkclip":
             continue
-        env = {
-            **os.environ,
-            "COLUMNS": "120",
-            "HF_HUB_OFFLINE": str(int(not hub)),
-            "PYTHONPATH": str(SRC.parent),
-        }
+        env = environment(COLUMNS="120", HF_HUB_OFFLINE=str(int(not hub)))
         program = [
             sys.executable,
             "-W",
@@ -89,23 +76,6 @@ def run_console(block: Block, page: Path, *, hub: bool) -> None:
         place = f"{page.name}:{block.line}: {shlex.join(command)}"
         assert done.returncode == 0, f"{place}\n{done.stdout}"
         assert is_shown(shown, done.stdout), f"{place} shows\n{shown}\nand prints\n{done.stdout}"
-
-
-def is_shown(shown: str, printed: str) -> bool:
-    """Whether a page shows what a command prints: the same words, as often, in the same order; nothing shows nothing.
-
-    A line of three dots stands for lines that are left out.
-
-    >>> is_shown("b a", "b 0.3 a"), is_shown("aa bb", "bb aa"), is_shown("aa", "aa aa"), is_shown("", "aa")
-    (True, False, False, True)
-    >>> is_shown("aa\\n...\\ndd", "aa bb cc dd"), is_shown("bb\\n...", "aa bb"), is_shown("...\\nbb", "aa bb bb")
-    (True, False, True)
-    """
-    if not shown.strip():
-        return True
-    parts = [words(part) for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE)]
-    pattern = r"(?: \S+)*?".join("".join(f" {re.escape(word)}" for word in part) for part in parts)
-    return re.fullmatch(pattern, "".join(f" {word}" for word in words(printed))) is not None
 
 
 def run_page(page: Path, *, hub: bool) -> None:

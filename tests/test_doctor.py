@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16
-from tests.test_cli import answer
 
 import cjkclip
 from cjkclip.checkpoints import weights
 from families import GOLDEN, QUICK
+from support.cli import answer
 
 EOS2 = GOLDEN / "hf-clip-eos2"
 

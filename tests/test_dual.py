@@ -11,7 +11,7 @@ from cjkclip.checkpoints import weights
 from cjkclip.errors import FactsError, LayoutError
 from cjkclip.text import Tokens
 from families import ENGINES, GOLDEN
-from peers import transformers
+from support.peers import transformers
 
 ATOL = 2e-6
 PIXELS = np.random.default_rng(5).normal(size=(3, 3, 64, 64)).astype(np.float32)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import MODEL, ROOT, TINY, answer, run
 
 import cjkclip
 from cjkclip.checkpoints import weights
@@ -22,6 +21,8 @@ from cjkclip.errors import InputError
 from cjkclip.gallery import Gallery, Rows
 from cjkclip.gallery.index import IndexInputs, Seconds
 from cjkclip.gallery.rows import ENDINGS, LONGEST_NAME
+from support.cli import MODEL, TINY, answer, run
+from support.processes import environment, printed
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]
 
@@ -141,11 +142,8 @@ def test_any_floating_point_becomes_single_precision(tmp_path: Path, ending: str
     """In a process without jaxtyping, as users have it. The middle row is left out."""
     vectors = np.array([[0.1, 0.7, 0.1, 0.7], [np.nan, 0, 0, 0], [0.5, 0.5, 0.5, -0.5]], kind)
     np.save(tmp_path / "in.npy", vectors)
-    words = [sys.executable, "-c", ADDED, str(tmp_path / "in.npy"), str(tmp_path / f"v{ending}")]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("expected (n, 4) of floating point") == 3
+    said = printed("-c", ADDED, tmp_path / "in.npy", tmp_path / f"v{ending}")
+    assert said.count("expected (n, 4) of floating point") == 3
     want = vectors[[0, 2]].astype("<f4")
     in_memory(tmp_path / f"want{ending}", ["a", "c"], want, "")
     assert (tmp_path / f"v{ending}").read_bytes() == (tmp_path / f"want{ending}").read_bytes()
@@ -234,8 +232,7 @@ finally:
 
 def start(out: Path, *how: str) -> "subprocess.Popen[str]":
     words = [sys.executable, "-c", PROGRAM, *how, "embed", *map(str, IMAGES * 40), "--out", str(out), *map(str, MODEL)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")

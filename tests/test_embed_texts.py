@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import MODEL, TINY, answer, run
 
 import cjkclip
 from cjkclip.cli.report import Report
 from cjkclip.gallery import index
+from support.cli import MODEL, TINY, answer, run
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]
 WIDE = 20_000  # numbers in a vector: 96 MB for 1,200 texts

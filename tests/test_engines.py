@@ -1,72 +1,25 @@
 """Engines: chosen by name, equal to each other, and torch's names equal to the list made from the config alone."""
 
 import dataclasses
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cjkclip.config import Bert, Model, ResNet, Text, Vit
+from cjkclip.config import Model, Vit
 from cjkclip.engines import ENGINES, build, choose
 from cjkclip.engines.functional import image_tower, text_tower
 from cjkclip.engines.numpy import NumpyOps
 from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
 from cjkclip.errors import EngineError, EngineWarning, MissingDependencyError
 from cjkclip.parameters import shapes
+from support.engines import MODELS, random_params
+from support.processes import python
 
-TEXT = Text(
-    width=16,
-    depth=2,
-    heads=2,
-    mlp=32,
-    act="gelu",
-    eps=1e-5,
-    vocab=50,
-    context=9,
-    pool="first-eot",
-    eot=49,
-    project=True,
-)
-VIT = Vit(
-    patch_bias=False,
-    pre_norm=True,
-    project=True,
-    width=24,
-    depth=2,
-    heads=3,
-    mlp=48,
-    act="quick_gelu",
-    eps=1e-5,
-    image_size=32,
-    patch=8,
-)
-RESNET = ResNet(image_size=64, width=8, stages=(1, 2, 1, 1), heads=4)
-MODELS = {
-    "vit": Model(vision=VIT, text=TEXT, image=None, embed=12, scale=None),
-    "resnet": Model(vision=RESNET, text=TEXT, image=None, embed=12, scale=None),
-}
-BERT = Bert(width=16, depth=2, heads=2, mlp=32, act="gelu", eps=1e-12, vocab=50, context=9, types=2, head="project")
-HF_VIT = dataclasses.replace(VIT, patch_bias=True, pre_norm=False, act="gelu")
-for head in ("project", "pooler", "pooler-project", "classify"):
-    bert = dataclasses.replace(BERT, head=head)
-    MODELS[f"bert-{head}"] = Model(vision=HF_VIT, text=bert, image=None, embed=16, scale=None)
 REINSTALL = "Reinstall it: pip install --force-reinstall openvino"
 MASK = np.array([[1] * n + [0] * (9 - n) for n in (9, 4, 1, 7)])
 BOTH = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-
-
-def random_params(model: Model) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(7)
-    params = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes(model).items()}
-    for name, array in params.items():
-        if name.endswith("running_var"):
-            params[name] = np.abs(array) + np.float32(0.5)
-        if name.endswith("num_batches_tracked"):
-            params[name] = np.array(3)
-    return params
 
 
 @BOTH
@@ -245,10 +198,7 @@ def test_an_openvino_that_lacks_a_library(tmp_path: Path) -> None:
     (tmp_path / "openvino" / "__init__.py").write_text(f"raise ImportError({said!r})", "utf-8")
 
     def embed(*words: str) -> "subprocess.CompletedProcess[str]":
-        path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1] / "src")])
-        command = [sys.executable, "-m", "cjkclip", "embed", "猫", "--out", str(tmp_path / "v.npy"), *words]
-        env = {**os.environ, "PYTHONPATH": path}
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        return python("-m", "cjkclip", "embed", "猫", "--out", tmp_path / "v.npy", *words, path=[tmp_path])
 
     auto = embed()
     whole = f"engine 'openvino' is installed but cannot be imported ({said}). {REINSTALL}"

@@ -15,22 +15,12 @@ from cjkclip.engines.functional import image_tower, text_tower
 from cjkclip.engines.numpy import NumpyOps
 from cjkclip.errors import FactsError
 from families import ENGINES, FAMILIES, GOLDEN, QUICK, Case
+from support.cases import READING, SEEING, difference, rows
 
 WHOLE = [case for case in FAMILIES if case.towers == "both"]
-SEEING = [case for case in FAMILIES if case.towers != "text"]
-READING = [case for case in FAMILIES if case.towers != "vision"]
 STORED = [case for case in FAMILIES if case.layout]
 ON_ENGINES = pytest.mark.parametrize("engine", ENGINES)
 ATOL = 2e-6  # times the largest value of a stage, where that is above one
-
-
-def rows(cases: list[Case] | tuple[Case, ...]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
-
-
-def difference(got: np.ndarray, expected: np.ndarray) -> float:
-    assert got.shape == expected.shape
-    return float(np.abs(got - expected).max() / max(1.0, float(np.abs(expected).max())))
 
 
 @cache

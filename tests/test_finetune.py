@@ -13,8 +13,8 @@ import cjkclip
 from cjkclip.checkpoints import saving
 from cjkclip.errors import InputError
 from cjkclip.train import Recipe, finetune, read_pairs
-from drawn import OFF
-from runner import invoke
+from support.drawn import OFF
+from support.runner import invoke
 
 START = "moji"
 COLOURS = ("red", "green", "blue", "white")

@@ -1,12 +1,11 @@
 """Spoilt files of every kind through `cjkclip.load`: a model or a typed error, in bounded time and memory.
 
-Loads run in a child (fuzz_worker.py), so that a crash or a hang is the failure of one file. `make test` takes a few
-hundred files, `make test-nightly` more than 20,000. docs/safety.md says how to repeat one.
+Loads run in a child (support/fuzz_worker.py), so that a crash or a hang is the failure of one file. `make test` takes
+a few hundred files, `make test-nightly` more than 20,000. docs/safety.md says how to repeat one.
 """
 
 import collections
 import json
-import os
 import re
 import selectors
 import shutil
@@ -18,11 +17,10 @@ from typing import Any
 
 import pytest
 
-import fuzz_cases
-import fuzz_worker
+from support import fuzz_cases, fuzz_worker
+from support.processes import TESTS, environment, printed
 
-HERE = Path(__file__).parent
-WORKER = HERE / "fuzz_worker.py"
+WORKER = TESTS / "support" / "fuzz_worker.py"
 PATIENCE = 60  # seconds without an answer: the child hangs; a busy machine may be slow
 QUICK, NIGHTLY = 12, 800  # files per case; containers get twice as many by night
 CASES = list(fuzz_cases.CASES.values())
@@ -34,9 +32,8 @@ class Child:
 
     def __init__(self, corpus: Path, work: Path) -> None:
         self.work = work
-        path = os.pathsep.join((str(HERE.parent / "src"), str(HERE)))
-        command = [sys.executable, "-W", "error", "-X", "faulthandler", str(WORKER), corpus, work]
-        env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-W", "error", "-P", "-X", "faulthandler", str(WORKER), corpus, work]
+        env = environment(TESTS, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True, bufsize=1, cwd=work.parent
         )
@@ -160,7 +157,7 @@ DEEDS = (
 @pytest.mark.parametrize("deed", DEEDS)
 def test_the_watch_sees_what_a_load_may_not_do(tmp_path, deed):
     code = (
-        "import contextlib, ctypes, os, pickle, socket, subprocess, fuzz_worker\n"
+        "import contextlib, ctypes, os, pickle, socket, subprocess\nfrom support import fuzz_worker\n"
         "watch = fuzz_worker.Watch()\n"
         "deed = compile(DEED, 'deed', 'eval')\n"
         "watch.on = True\n"
@@ -168,27 +165,14 @@ def test_the_watch_sees_what_a_load_may_not_do(tmp_path, deed):
         "watch.on = False\n"
         "print(len([event for event in watch.seen if 'deed' not in event]))\n"
     )
-    path = os.pathsep.join((str(HERE.parent / "src"), str(HERE)))
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace("DEED", repr(deed))],
-        env={**os.environ, "PYTHONPATH": path},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(done.stdout) > 0
+    assert int(printed("-c", code.replace("DEED", repr(deed)), path=[TESTS], cwd=tmp_path)) > 0
 
 
 @linux
 @pytest.mark.parametrize("end", ["os.abort()", *(pytest.param(end, marks=pytest.mark.nightly) for end in ENDS)])
 def test_a_load_that_crashes_or_hangs_is_told(corpus, tmp_path, monkeypatch, end):
     """The child of this test ends itself when it is asked for a file."""
-    code = (
-        (HERE / "fuzz_worker.py")
-        .read_text("utf-8")
-        .replace("\ndef spoil(", f"\ndef spoil(*_):\n    import ctypes; {end}\n\ndef _(")
-    )
+    code = WORKER.read_text("utf-8").replace("\ndef spoil(", f"\ndef spoil(*_):\n    import ctypes; {end}\n\ndef _(")
     (tmp_path / "fuzz_worker.py").write_text(code, "utf-8")
     monkeypatch.setattr(sys.modules[__name__], "WORKER", tmp_path / "fuzz_worker.py")
     monkeypatch.setattr(sys.modules[__name__], "PATIENCE", 10)

@@ -15,8 +15,7 @@ from cjkclip import moji
 from cjkclip.checkpoints import weights
 from cjkclip.errors import CheckpointError, ImageError, InputError
 from cjkclip.gallery import Gallery, Rows, bundled, find_pictures, guess_language
-
-TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"
+from support.cli import TINY
 
 
 def unit(n: int, width: int = 16, seed: int = 0) -> np.ndarray:

@@ -5,17 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.test_cli import fewer_pictures
 
 import cjkclip
 from cjkclip import answers, moji
 from cjkclip.errors import CheckpointError, CjkclipError, ImageError, InputError, TextError
 from cjkclip.gallery.ask import ask, open_place
+from support.cli import IMAGES, TINY
 
-__all__ = ["fewer_pictures"]  # the fixture: to encode all pictures takes seconds
-
-TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"
-IMAGES = TINY / "images"
+pytestmark = pytest.mark.usefixtures("fewer_pictures")
 
 
 @pytest.fixture(scope="module")

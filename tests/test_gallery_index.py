@@ -12,8 +12,8 @@ from cjkclip.errors import CjkclipError, EngineWarning, ImageError, TextError
 from cjkclip.gallery import Gallery, Rows
 from cjkclip.gallery import index as pipeline
 from cjkclip.gallery.index import IndexInputs, Seconds, encode_inputs, index
+from support.cli import TINY
 
-TINY = Path(__file__).parent / "golden" / "hf-clip-eos2"
 IMAGES = [str(TINY / "images" / name) for name in ("a.png", "b.png", "c.jpg")]
 
 

@@ -3,60 +3,31 @@
 What only a card can show (that streams are in step, that it is fast) is in test_cuda.py and `python -m bench.gpu`.
 """
 
-import dataclasses
 import logging
-import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import fakecuda
 from cjkclip import engines
 from cjkclip.engines.torch import TorchEngine, compiling, gpu
 from cjkclip.engines.torch.towers import build as build_towers
 from families import FAMILIES, Case
-from test_engines import MODELS, random_params
-from test_families import READING, SEEING, difference, rows
+from support import fakecuda
+from support.cases import READING, SEEING, difference, rows
+from support.engines import MODELS, random_params
+from support.gpu_towers import ATOL, ids, pixels, runner
+from support.processes import TESTS, printed
 
-ATOL = 2e-6
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     fakecuda.stand_in(monkeypatch)
-
-
-def runner(model: str, tower: str, depth: int = 2) -> tuple[gpu.Runner, TorchEngine]:
-    """A tower by way of the device, and the plain engine."""
-    config = MODELS[model]
-    if tower == "text":
-        config = dataclasses.replace(config, text=dataclasses.replace(config.text, depth=depth))
-    elif model != "resnet":
-        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, depth=depth))
-    plain = engines.build(config, random_params(config), engine="torch", precision="fp32", device="cpu")
-    assert isinstance(plain, TorchEngine)
-    own = build_towers(config, plain.towers.state_dict()).eval()
-    found = own.vision if tower == "image" else own.text
-    assert found is not None
-    return gpu.Runner(found, "fp32", "cpu"), plain
-
-
-def pixels(count: int, side: int = 32) -> np.ndarray:
-    return RNG.normal(size=(count, 3, side, side)).astype(np.float32)
-
-
-def ids(count: int, length: int = 9) -> np.ndarray:
-    found = RNG.integers(1, 40, (count, length))
-    found[:, -1] = 49
-    return found
 
 
 @pytest.mark.parametrize("count", [1, 3, 64, 65, 141])
@@ -150,10 +121,10 @@ def test_towers_take_turns_in_being_recorded() -> None:
 
 COMPILED = """
 import numpy as np, torch
-import fakecuda
+from support import fakecuda
 from cjkclip.engines.torch import compiling, gpu
-from test_families import difference
-from test_gpu import ATOL, ids, pixels, runner
+from support.cases import difference
+from support.gpu_towers import ATOL, ids, pixels, runner
 
 class Compiler:
     asked = 0
@@ -195,12 +166,7 @@ print("towers", min(asked), True)
 
 def test_blocks_are_alike_to_the_compiler() -> None:
     """One compilation serves every block and every number of rows. In a process without the checks of annotations."""
-    root = Path(__file__).parents[1]
-    path = os.pathsep.join(str(root / name) for name in ("src", "tests", "."))
-    env = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    found = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
+    found = [line.rsplit(" ", 2) for line in printed("-c", COMPILED, path=[TESTS]).splitlines()]
     assert [(name, near) for name, _, near in found] == [
         ("vit image", "True"),
         ("vit text", "True"),

@@ -1,20 +1,19 @@
 """What may go wrong on a CUDA device, on a stand-in for it: it costs speed, and no answer."""
 
 import logging
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
 
-import fakecuda
 from cjkclip import engines
 from cjkclip.engines.torch import compiling, gpu
 from cjkclip.errors import EngineError, EngineWarning
-from test_engines import MODELS, random_params
-from test_families import difference
-from test_gpu import ATOL, pixels, runner
+from support import fakecuda
+from support.cases import difference
+from support.engines import MODELS, random_params
+from support.gpu_towers import ATOL, pixels, runner
+from support.processes import printed
 
 
 @pytest.fixture(autouse=True)
@@ -119,9 +118,7 @@ for choice in ("high", "medium", "highest", "tf32", "ieee"):
 
 def test_float32_is_float32_whatever_a_program_chose_for_itself() -> None:
     """In a process of its own, since the settings are all the process's."""
-    done = subprocess.run([sys.executable, "-c", SETTINGS], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = printed("-c", SETTINGS).splitlines()
     before, inside, after = lines[::3], lines[1::3], lines[2::3]
     assert before == after
     assert [line.split()[0] for line in before] == ["tf32", "tf32", "tf32", "tf32", "ieee"]

@@ -19,7 +19,7 @@ from cjkclip.machine import cache
 from cjkclip.parameters import shapes
 from cjkclip.precision import half
 from families import GOLDEN
-from test_engines import BERT, MODELS, random_params
+from support.engines import BERT, MODELS, random_params
 
 MODEL = MODELS["vit"]
 INPUTS = probes.inputs(MODEL, None)

@@ -1,11 +1,11 @@
 """HEIC files are opened by pillow-heif, which is asked where it is installed and needed. A stand-in plays it here."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from support.processes import printed
 
 PLUGIN = """
 import PIL.Image, PIL.PngImagePlugin
@@ -45,5 +45,4 @@ def test_heic(plugin: str | None, said: list[str], tmp_path: Path) -> None:
     if plugin is not None:
         (tmp_path / "pillow_heif.py").write_text(plugin, "utf-8")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{ASKED}"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == said
+    assert printed("-c", code, tmp_path).splitlines() == said

@@ -10,7 +10,7 @@ import pytest
 from cjkclip.checkpoints.hub import Where, complete, locate, needed, suggest
 from cjkclip.checkpoints.weights import FILES
 from cjkclip.errors import HubError, ModelNotFoundError
-from hubstub import REFUSALS, REPOSITORIES, SHA, ask
+from support.hubstub import REFUSALS, REPOSITORIES, SHA, ask
 
 
 def test_only_what_is_needed_is_fetched_and_then_read_from_the_cache(tmp_path, stub):
@@ -39,8 +39,8 @@ def test_each_refusal_says_what_to_do(tmp_path, stub):
     words = {
         "org/gone": "no directory of that name",
         "org/hidden": "private or does not exist.*hf auth login",
-        "org/bad-token": "check the token",
-        "org/forbidden": "check the token",
+        "org/bad-token": "check the current token",
+        "org/forbidden": "check the current token",
         "org/gated": "Agree to its terms",
         "org/busy": "rejected org/busy .418.",
         "org/fault": "has a server error .501., and it is not in the cache",

@@ -16,7 +16,7 @@ from huggingface_hub.utils import are_progress_bars_disabled
 from cjkclip.checkpoints import hub
 from cjkclip.checkpoints.hub import Where, huggingface, silence
 from families import GOLDEN
-from hubstub import ASK, Stub, environment
+from support.hubstub import ASK, Stub, environment
 
 END = b"<end>"
 CONVERT = "import sys; from cjkclip.cli import main; sys.exit(main())"

@@ -11,7 +11,7 @@ from cjkclip.checkpoints.families import find_release
 from cjkclip.checkpoints.hub import Where, locate
 from cjkclip.errors import HubError, ModelNotFoundError
 from families import FAMILIES, GOLDEN
-from hubstub import WEIGHTS, Stub, close_session, sha256
+from support.hubstub import WEIGHTS, Stub, close_session, sha256
 
 RIGHT, OTHER = sha256(WEIGHTS), "0" * 64
 

@@ -83,6 +83,11 @@ def clear_palette(transparency: int | bytes) -> bytes:
     return encode(image, "PNG", transparency=transparency)
 
 
+def with_alpha(image: PIL.Image.Image, alpha: PIL.Image.Image) -> PIL.Image.Image:
+    image.putalpha(alpha)  # Pillow 11 loses alpha when it converts RGBA to PA
+    return image
+
+
 CLEAR = {  # left half see-through, right half blue (or grey 90)
     "RGBA": encode(halves((*RED, 0), (*BLUE, 255), "RGBA"), "PNG"),
     "RGBA webp": encode(halves((*RED, 0), (*BLUE, 255), "RGBA"), "WEBP", lossless=True, exact=True),
@@ -91,7 +96,7 @@ CLEAR = {  # left half see-through, right half blue (or grey 90)
     "RGB, one colour": encode(halves(RED, BLUE, "RGB"), "PNG", transparency=RED),
     "gif": encode(halves((*RED, 0), (*BLUE, 255), "RGBA"), "GIF"),
     "RGBa": halves((0, 0, 0, 0), (*BLUE, 255), "RGBA").convert("RGBa"),
-    "PA": halves((*RED, 0), (*BLUE, 255), "RGBA").convert("PA"),
+    "PA": with_alpha(halves(RED, BLUE, "RGB").quantize(4), halves(0, 255, "L")),
     "LA": encode(halves((50, 0), (90, 255), "LA"), "PNG"),
     "La": halves((50, 0), (90, 255), "LA").convert("La"),
     "L, one level": encode(halves(50, 90, "L"), "PNG", transparency=50),
@@ -277,7 +282,11 @@ def test_whatever_pillows_readers_raise_names_the_picture(
         open_picture(PIL.Image.new("RGB", (5, 5)))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "ICO", "TGA", "JPEG2000"])
+KINDS = ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "TGA", "JPEG2000"]
+KINDS += ["AVIF"] * (".avif" in PIL.Image.registered_extensions())  # Pillow reads it from 11.3 on
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_is_shown_or_refused_but_never_more(kind: str) -> None:
     rng = np.random.default_rng(3)
     whole = encode(PIL.Image.fromarray(np.repeat(SCENE, 4, 0)), kind)

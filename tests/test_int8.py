@@ -21,8 +21,8 @@ from cjkclip.precision import int8, judge
 from cjkclip.precision.shown import CalibrationSource, Shown
 from cjkclip.text import Tokens
 from families import FAMILIES
-from test_engines import MODELS, random_params
-from test_families import difference
+from support.cases import difference, unit
+from support.engines import MODELS, random_params
 
 MODEL = MODELS["vit"]
 RNG = np.random.default_rng(3)
@@ -42,10 +42,6 @@ class Given(CalibrationSource):
 
 SOURCE = Given(None, ("en",))
 PASSED = {"image mean": 0.99, "text mean": 0.96}
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_the_centred_cosine_sees_what_the_plain_one_hides() -> None:

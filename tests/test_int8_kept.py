@@ -11,8 +11,8 @@ from cjkclip.engines.openvino import int8 as int8_openvino
 from cjkclip.engines.openvino.int8 import OnDisk
 from cjkclip.engines.openvino.runtime import core, ov
 from cjkclip.machine.mapped import MappedFile
-from test_engines import random_params
-from test_int8_openvino import MODEL, SAMPLES, graph_of
+from support.engines import random_params
+from support.graphs import MODEL, SAMPLES, graph_of
 
 MADE = ["made"]
 Said = list[str]

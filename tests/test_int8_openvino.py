@@ -1,29 +1,15 @@
 """int8 graphs as NNCF makes them for this processor: every layer but those kept, and no sum that overflows."""
 
 import platform
-from typing import Any
 
 import numpy as np
 import pytest
 
-from cjkclip import engines
 from cjkclip.engines.openvino import int8 as int8_openvino
-from cjkclip.engines.openvino.ops import OpenvinoEngine
 from cjkclip.engines.openvino.runtime import core, ov
 from cjkclip.machine import processor
-from test_engines import MODELS, random_params
-
-MODEL = MODELS["vit"]
-RNG = np.random.default_rng(3)
-
-
-def graph_of(params: dict[str, np.ndarray]) -> Any:
-    built = engines.build(MODEL, params, engine="openvino", precision="fp32", device="cpu")
-    assert isinstance(built, OpenvinoEngine)
-    return built.graph("image", stages=False)[0]
-
-
-SAMPLES = [[row[None]] for row in RNG.normal(size=(4, 3, 32, 32)).astype(np.float32)]
+from support.engines import random_params
+from support.graphs import MODEL, SAMPLES, graph_of
 
 
 def test_the_layer_that_adds_most_to_the_error_is_found() -> None:

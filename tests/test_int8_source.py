@@ -10,7 +10,7 @@ from cjkclip.precision.shown import CalibrationSource
 from families import GOLDEN
 
 
-def test_own_pictures_are_calibrated_with_and_a_quarter_of_them_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_pictures_are_calibrated_with_and_a_quarter_of_them_judged() -> None:
     clip = cjkclip.load("moji", precision="fp32")
     own = [picture for _, picture in cjkclip.moji.gallery("noto")[1:41:2]]
     shown = CalibrationSource(clip.tokenizer, clip.languages, own, [f"text {i}" for i in range(16)]).shown(clip.config)

@@ -25,7 +25,6 @@ HF = GOLDEN / "hf-chinese-clip"
 ROWS = [
     c for c in FAMILIES if c.weights.endswith((".safetensors", ".bin", ".pt")) and c.towers == "both" and not c.image
 ]
-RNG = np.random.default_rng(0)
 Answers = dict[str, np.ndarray]
 Started = Callable[..., tuple[Answers, list[str]]]
 

@@ -2,7 +2,6 @@
 
 import mmap
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from cjkclip.config import Vit
 from cjkclip.machine.mapped import MappedFile, let_go_of, root
 from cjkclip.parameters import shapes
 from families import FAMILIES, GOLDEN, Case
+from support.processes import printed
 
 MAPPED = [case for case in FAMILIES if not case.image]
 
@@ -104,9 +104,7 @@ def test_loading_takes_a_small_part_of_the_size_of_the_file(tmp_path, layout, ki
     saving.write(replace(found, config=config, params=big, tokenizer=None), tmp_path, layout)
     size = weights.find(tmp_path).stat().st_size
     assert size > 190_000_000
-    done = subprocess.run([sys.executable, "-c", LOADS, tmp_path, then], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 0.2 * size
+    assert int(printed("-c", LOADS, tmp_path, then)) < 0.2 * size
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -175,10 +173,6 @@ def test_one_copy_of_each_weight_is_in_memory(engine: str, kind: type, tmp_path:
     assert wide > 290_000_000
     for graphs in (0, 1) if engine == "openvino" else (0,):
         assert len(list((tmp_path / "cache").rglob("*.blob"))) == graphs
-        done = subprocess.run(
-            [sys.executable, "-c", OWN, tmp_path / "model", engine], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        most, grown = map(int, done.stdout.split())
+        most, grown = map(int, printed("-c", OWN, tmp_path / "model", engine).split())
         assert 0.9 * wide < most < 1.7 * wide, graphs
         assert grown < 0.05 * wide, graphs

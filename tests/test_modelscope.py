@@ -13,7 +13,7 @@ import cjkclip
 from cjkclip.checkpoints.hub import Where, download, locate
 from cjkclip.errors import HubError, ModelNotFoundError
 from families import GOLDEN
-from hubstub import REPOSITORIES, WEIGHTS, Stub, close_session, killed_half_way
+from support.hubstub import REPOSITORIES, WEIGHTS, Stub, close_session, killed_half_way
 
 FILES = ["config.json", "merges.txt", "model.safetensors"]
 CLIP = "modelscope:org/clip"
@@ -156,7 +156,7 @@ def test_what_is_not_as_listed_is_removed(scope: Stub, tmp_path: Path, name: str
         ("org/gone", 200, r"has no repository 'org/gone' with a revision 'master'.*\(404\).*MODELSCOPE_API_TOKEN"),
         ("org/clip@v9", 200, "with a revision 'v9'"),
         ("org/clip", 401, r"does not show org/clip \(401\)\. Set MODELSCOPE_API_TOKEN"),
-        ("org/clip", 403, "check the one that is set"),
+        ("org/clip", 403, "or check its current value"),
         ("org/clip", 418, r"rejected org/clip \(418\)"),
         ("org/clip", 500, r"has a server error \(500\), and it is not in the cache"),
         ("org/code", 200, r"rejected org/code \(10010205001\): not today"),
@@ -171,7 +171,7 @@ def test_each_refusal_says_what_to_do(scope: Stub, tmp_path: Path, name: str, st
     assert whole(tmp_path) == []
 
 
-def test_nobody_listens(scope: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_listens(scope: Stub) -> None:
     folder = locate(CLIP)
     scope.server_close()
     close_session()

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from tools.moji_data.packages import PACKAGES
 
 from cjkclip import moji
 from cjkclip.errors import InputError
+from support.processes import printed
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ("noto.zip", "fluent.zip", "captions.json")
@@ -131,8 +130,7 @@ def test_shipped_files_fit_the_budget():
 
 def test_reading_needs_the_standard_library_alone():
     code = "import sys, cjkclip.moji as m; m.gallery(); print({'numpy', 'PIL', 'torch'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
-    assert run.stdout.strip() == "set()"
+    assert printed("-c", code).strip() == "set()"
 
 
 def test_twemoji_is_never_shipped_and_never_trained_on():

@@ -1,6 +1,5 @@
 """What OpenVINO is told, and what of it waits: its own fused kernels, and its converter of other models."""
 
-import subprocess
 import sys
 from collections.abc import Generator
 
@@ -11,6 +10,7 @@ from cjkclip.engines.openvino import runtime as runtime_openvino
 from cjkclip.engines.openvino.ops import OpenvinoEngine
 from cjkclip.engines.openvino.runtime import hints
 from families import FAMILIES, GOLDEN, Case
+from support.processes import printed
 
 PLAIN = "SNIPPETS_MODE"
 
@@ -78,8 +78,7 @@ print(openvino.convert_model.__module__)
 @pytest.mark.parametrize(("first", "there"), [("", False), ("import openvino", True)])
 def test_the_converter_comes_when_it_is_called(first: str, there: bool) -> None:
     code = CONVERTED.format(first=first)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
-    loaded, *ops, module = done.stdout.split()
+    loaded, *ops, module = printed("-W", "ignore", "-c", code).split()
     assert loaded == str(there)
     assert ops[0] == ops[1]
     assert module.startswith("openvino.tools.ovc")
@@ -113,6 +112,4 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends itself no SIGINT")
 @pytest.mark.parametrize("way", ["dropped", "replaced", "in a thread"])
 def test_ctrl_c_after_a_model_was_dropped(way: str) -> None:
-    words = [sys.executable, "-W", "ignore", "-c", DROPPED, GOLDEN / "hf-clip-eos2", way]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+    assert printed("-W", "ignore", "-c", DROPPED, GOLDEN / "hf-clip-eos2", way) == "interrupted\n"

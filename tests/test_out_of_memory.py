@@ -1,7 +1,5 @@
 """Batches that do not fit into memory: halved once, right afterwards, and a clear error when half is too much."""
 
-import os
-import subprocess
 import sys
 from typing import Any
 
@@ -17,6 +15,7 @@ from cjkclip.errors import CjkclipError, EngineError, OutOfMemoryError
 from cjkclip.image import batches
 from cjkclip.machine.memory import short_of_memory
 from families import GOLDEN
+from support.processes import printed
 
 
 @pytest.fixture(autouse=True)
@@ -189,11 +188,7 @@ def test_a_process_with_little_memory(engine: str) -> None:
     if engine == "torch":
         # what is freed is given back, and no arena of a thread that ended has set room aside
         one |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072"}
-    done = subprocess.run(
-        [sys.executable, "-c", REAL, engine], capture_output=True, text=True, check=False, env={**os.environ, **one}
-    )
-    assert done.returncode == 0, done.stderr
-    seen = done.stdout.split()
+    seen = printed("-c", REAL, engine, **one).split()
     assert seen[0] == "none"
     assert seen[-1] == "whole"
     assert set(seen) <= {"none", "halves", "whole"}

@@ -4,8 +4,6 @@
 """
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,20 +15,12 @@ from cjkclip.engines import build
 from cjkclip.engines.openvino import ops as ops_openvino
 from cjkclip.errors import EngineError
 from families import ENGINES, FAMILIES, Case
-from test_families import READING, SEEING, difference, rows
+from support.cases import READING, SEEING, difference, rows, unit
+from support.precisions import BOUNDS
+from support.processes import printed
 
-# Of unit features to those in float32, over all golden cases. Measured: 0.027 and 0.015, both by cn-clip-vit's text,
-# whose towers are 16 numbers wide; the next is 0.0064.
-BOUNDS = {("torch", "bf16"): 0.035}
-ALONE = ("fp32",)
-if ops_openvino.computes_bf16():  # elsewhere it refuses: see the test of that
-    BOUNDS["openvino", "bf16"] = 0.02
-    ALONE += ("bf16",)
+ALONE = ("fp32", "bf16") if ops_openvino.computes_bf16() else ("fp32",)
 ATOL = 2e-6  # of a batch of one, and of other thread counts. Measured: 0
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def both(case: Case, engine: str, precision: str) -> dict[str, np.ndarray]:
@@ -109,6 +99,6 @@ def test_results_do_not_depend_on_the_number_of_threads(precision: str, tmp_path
     found: list[np.ndarray] = []
     for cores in ("1", "2"):
         file = tmp_path / f"{cores}.npy"
-        subprocess.run([sys.executable, "-c", THREADS, cores, precision, str(file)], check=True, timeout=120)
+        printed("-c", THREADS, cores, precision, file, timeout=120)
         found.append(np.load(file))
     assert difference(found[0], found[1]) <= ATOL

@@ -10,7 +10,7 @@ from cjkclip.checkpoints import hub
 from cjkclip.checkpoints.families import find_release
 from cjkclip.checkpoints.hub import Where
 from families import GOLDEN
-from hubstub import SHA
+from support.hubstub import SHA
 
 FORMS = ("{}", "hf-hub:{}", "{}@v1", "hf-hub:{}@v1")
 TOWER = "openai/clip-vit-large-patch14"

@@ -83,7 +83,8 @@ def test_weights_that_would_be_read_first_are_not_written_beside(tmp_path: Path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for layout in ("flax", "open_clip", "openai"):
         with pytest.raises(
-            InputError, match=r"already contains model.safetensors; load\(\) would read that .* delete it"
+            InputError,
+            match=r"already contains model.safetensors; load\(\) would read that .* delete model.safetensors",
         ):
             new.save(tmp_path, layout)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
-from tests.test_cli import IMAGES, MODEL, run
-from tests.tinyfont import SIDE, tiny_bitmap_font, tiny_collection, tiny_font
 
 from cjkclip.cli.report import Report
 from cjkclip.cli.sheets import _open
@@ -19,6 +17,8 @@ from cjkclip.errors import InputError
 from cjkclip.gallery.sheet import CARD, CARD_HEIGHT, COLUMNS, SheetImage, SheetRow, draw_sheet
 from cjkclip.gallery.sheet.fonts import Fonts, find_fonts, open_face, read_faces
 from cjkclip.gallery.sheet.pen import Pen
+from support.cli import IMAGES, MODEL, run
+from support.tinyfont import SIDE, tiny_bitmap_font, tiny_collection, tiny_font
 
 LATIN = "".join(map(chr, range(0x21, 0x7F)))
 FACES = [

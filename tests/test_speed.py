@@ -18,7 +18,7 @@ from cjkclip.speed.advice import advise
 from cjkclip.speed.jobs import EXACT, BenchRow, Distance, Setting, Timing
 from cjkclip.text.wordpiece import chinese_bert
 from families import GOLDEN
-from test_engines import MODELS
+from support.engines import MODELS
 
 BF16 = Setting(engine="openvino", precision="bf16", device="cpu")
 TORCH = Setting(engine="torch", precision="fp32", device="cpu")

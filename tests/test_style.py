@@ -2,8 +2,18 @@
 
 import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
-from support.sources import SOURCES, nodes, where
+import pytest
+
+from support.sources import OURS, ROOT, SOURCES, nodes, where
+
+PROSE = [p for p in SOURCES if not p.is_relative_to(ROOT / "tests")]
+OPENINGS = re.compile(r"(?:What|Who|Those|Whoever|Whatever)\b(?![^.?!]*\?)")
+EMPTY = re.compile(r"Refuses:? nothing")
+TWICE = {"CLIP"}  # open_clip and transformers both publish a class of this name
 
 
 def test_a_file_has_at_most_300_lines() -> None:
@@ -36,3 +46,63 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_file_names_are_nouns() -> None:
     assert not [where(p) for p in SOURCES if re.search(r"util|helper|manager|^base_|^common|^misc", p.stem)]
+
+
+def prose(paths: list[Path]) -> Iterator[tuple[str, str]]:
+    """Docstrings, and the texts of exceptions, warnings and messages: a place and the text, whose values are {}."""
+    for path, node in nodes(paths):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield where(path, None if isinstance(node, ast.Module) else node), ast.get_docstring(node) or ""
+        elif isinstance(node, ast.Call):
+            for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield where(path, argument), argument.value
+                elif isinstance(argument, ast.JoinedStr):
+                    parts = (v.value if isinstance(v, ast.Constant) else "{}" for v in argument.values)
+                    yield where(path, argument), "".join(map(str, parts))
+
+
+def test_no_docstring_or_message_begins_with_the_worst_habits() -> None:
+    """Sentences open with their subject. A question may open with "What" or "Who"."""
+    texts = list(prose(PROSE))
+    assert len(texts) > 1000
+    bad = []
+    for place, text in texts:
+        openings = [sentence for sentence in re.split(r"(?<=[.:;])\s+|\n\n", text) if OPENINGS.match(sentence)]
+        bad += [f"{place}: {sentence[:80]}" for sentence in openings]
+        bad += [f"{place}: {match[0]}" for match in EMPTY.finditer(text)]
+    assert not bad
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [("What a file says.", True), ("Who asks?", False), ("Opens. Those that fail.", True), ("Whatever.", True)],
+)
+def test_the_habits_are_recognised(text: str, bad: bool) -> None:
+    assert any(OPENINGS.match(sentence) for sentence in re.split(r"(?<=[.:;])\s+", text)) == bad
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    named = Counter(node.name for _, node in nodes(OURS) if isinstance(node, ast.ClassDef))
+    assert not {name for name, count in named.items() if count > 1 and not name.startswith("_")} - TWICE
+
+
+def test_a_test_module_imports_from_no_other_test_module() -> None:
+    """Shared code belongs to tests/support, fixtures to conftest.py."""
+    bad = {
+        where(path, node): ast.unparse(node)
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        if isinstance(node, ast.Import | ast.ImportFrom) and re.search(r"\btest_\w", ast.unparse(node))
+    }
+    assert not bad
+
+
+def test_a_process_that_a_test_starts_is_given_its_environment() -> None:
+    """support/processes.py makes one in which Python imports this tree's cjkclip, and not an installed one."""
+    started = [
+        (where(path, node), {keyword.arg for keyword in node.keywords})
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess.")
+    ]
+    assert started
+    assert not [place for place, keywords in started if "env" not in keywords]

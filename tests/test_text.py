@@ -5,11 +5,8 @@ import html
 import json
 import pickle
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import ftfy
 import numpy as np
@@ -21,10 +18,9 @@ from cjkclip.errors import CheckpointError, FactsError, TextError
 from cjkclip.text import bpe_files, check_texts, pack, require_words
 from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
 from cjkclip.text.clean import _PLAIN, clean  # pyright: ignore[reportPrivateUsage]
+from support.processes import printed
+from support.tokens import FOLDER, RECORD, STRINGS, rows
 
-TOKENS = Path(__file__).parent / "golden" / "tokens"
-GOLDEN: dict[str, Any] = json.loads((TOKENS / "tokens.json").read_text("utf-8"))
-STRINGS: list[str] = GOLDEN["strings"]
 KINDS = {
     "clip_bpe_openai": OPENAI,
     "clip_bpe_open_clip": OPEN_CLIP,
@@ -42,16 +38,10 @@ TOYS = {
 LONG = [84, 103, 104, 105, 106, 111]  # indices of the golden strings of more than 77 tokens
 
 
-def rows(bpe: Bpe, texts: list[str]) -> list[list[int]]:
-    """Ids without padding."""
-    tokens = bpe(texts)
-    return [ids[keep == 1].tolist() for ids, keep in zip(tokens.ids, tokens.mask, strict=True)]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_ids_are_the_published_ones(kind: str) -> None:
     bpe = clip_bpe(KINDS[kind])
-    for text, ours, theirs in zip(STRINGS, rows(bpe, STRINGS), GOLDEN["kinds"][kind]["rows"], strict=True):
+    for text, ours, theirs in zip(STRINGS, rows(bpe, STRINGS), RECORD["kinds"][kind]["rows"], strict=True):
         # where a text spells the end token, the recorded row stops there: the rest is tested below
         spelled = kind != "clip_bpe_hf_v4_slow" and KINDS[kind].cleaning == "openai" and theirs != ours
         assert (ours[: len(theirs)] if spelled and KINDS[kind].eot in text else ours) == theirs, text
@@ -77,16 +67,16 @@ def test_too_long_is_an_error_on_request() -> None:
 
 @pytest.mark.parametrize("case", TOYS)
 def test_toy_tokenizers_give_the_ids_of_their_packages(case: str) -> None:
-    golden = GOLDEN["cases"][case]
-    tokens = TOYS[case](TOKENS / case)(golden["texts"])
+    golden = RECORD["cases"][case]
+    tokens = TOYS[case](FOLDER / case)(golden["texts"])
     assert tokens.ids.tolist() == golden["input_ids"]
     assert tokens.mask.tolist() == golden.get("attention_mask", tokens.mask.tolist())
     assert tokens.truncated == (3,)
 
 
 def test_open_clip_ids_come_from_its_transformers_files_too() -> None:
-    golden = GOLDEN["cases"]["open-clip"]
-    bpe = Bpe.from_transformers(TOKENS / "open-clip").under(OPEN_CLIP)
+    golden = RECORD["cases"]["open-clip"]
+    bpe = Bpe.from_transformers(FOLDER / "open-clip").under(OPEN_CLIP)
     assert bpe(golden["texts"]).ids.tolist() == golden["input_ids"]
 
 
@@ -104,9 +94,9 @@ def test_specials_count_where_they_are_whole_words(rules: BpeRules, behind: list
 
 
 def test_transformers_takes_specials_anywhere_and_some_in_any_case() -> None:
-    assert Bpe.from_transformers(TOKENS / "open-clip").rules.folded == ("<|startoftext|>",)
-    assert Bpe.from_transformers(TOKENS / "koclip").rules.folded == ()
-    bpe = Bpe.from_transformers(TOKENS / "hf-clip-eos2")
+    assert Bpe.from_transformers(FOLDER / "open-clip").rules.folded == ("<|startoftext|>",)
+    assert Bpe.from_transformers(FOLDER / "koclip").rules.folded == ()
+    bpe = Bpe.from_transformers(FOLDER / "hf-clip-eos2")
     assert bpe.rules.folded == ("<|startoftext|>",)
     assert rows(bpe, ["!<|startoftext|>", "<|STARTOFTEXT|>"]) == [[752, 256, 752, 753], [752, 752, 753]]
     [upper] = rows(bpe, ["<|ENDOFTEXT|>"])
@@ -123,7 +113,7 @@ def test_case_is_ignored_as_upstream_does() -> None:
 
 
 def test_decode_gives_the_cleaned_words_back() -> None:
-    golden = GOLDEN["kinds"]["clip_bpe_openai"]
+    golden = RECORD["kinds"]["clip_bpe_openai"]
     bpe = clip_bpe()
     assert [bpe.decode(row[1:-1]) for row in golden["rows"]] == golden["decoded"]
     assert bpe.decode([bpe.sot, 3306, bpe.eot]) == "<|startoftext|>hello <|endoftext|>"
@@ -134,8 +124,8 @@ def test_decode_gives_the_cleaned_words_back() -> None:
 
 def test_unknown_bytes_are_told() -> None:
     """A retrained vocabulary lacks bytes, and stands the end token in for them."""
-    ko = Bpe.from_transformers(TOKENS / "koclip")
-    tokens = ko(GOLDEN["cases"]["koclip"]["texts"])
+    ko = Bpe.from_transformers(FOLDER / "koclip")
+    tokens = ko(RECORD["cases"]["koclip"]["texts"])
     inner = ((tokens.ids == ko.eot) * tokens.mask).sum(axis=1) - 1
     assert inner.tolist() == [0, 0, 0, 0, 2]
     assert len(ko.lacking) == 197
@@ -145,7 +135,7 @@ def test_unknown_bytes_are_told() -> None:
 
 
 def test_the_naive_retraining_can_be_detected() -> None:
-    naive, mended = (Bpe.from_transformers(TOKENS / case) for case in ("koclip-naive-eos1", "koclip"))
+    naive, mended = (Bpe.from_transformers(FOLDER / case) for case in ("koclip-naive-eos1", "koclip"))
     assert (naive.sot, naive.eot, naive.vocab_size) == (0, 1, 800)
     assert mended.eot == mended.vocab_size - 1
 
@@ -226,7 +216,7 @@ def test_long_queries_are_fast_and_reported(rules: BpeRules) -> None:
 
 
 def test_rules_are_plain_data() -> None:
-    for rules in (OPENAI, OPEN_CLIP, HF, Bpe.from_transformers(TOKENS / "hf-clip-eos2").rules):
+    for rules in (OPENAI, OPEN_CLIP, HF, Bpe.from_transformers(FOLDER / "hf-clip-eos2").rules):
         assert BpeRules.from_dict(json.loads(json.dumps(rules.to_dict()))) == rules
     good = OPENAI.to_dict()
     for bad in ({**good, "context": 1}, {**good, "cleaning": "none"}, {**good, "eot": 3}, {**good, "x": 1}, {}):
@@ -235,7 +225,7 @@ def test_rules_are_plain_data() -> None:
 
 
 def test_a_tokenizer_can_be_sent_to_another_process() -> None:
-    bpe = TOYS["openai-vit"](TOKENS / "openai-vit")
+    bpe = TOYS["openai-vit"](FOLDER / "openai-vit")
     bpe(["used"])
     assert (pickle.loads(pickle.dumps(bpe))(STRINGS).ids == bpe(STRINGS).ids).all()
 
@@ -243,8 +233,7 @@ def test_a_tokenizer_can_be_sent_to_another_process() -> None:
 def test_importing_is_cheap() -> None:
     heavy = "{'tokenizers', 'ftfy', 'torch', 'regex'}"
     code = f"import sys, cjkclip.train.tokenizer; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed("-c", code).strip() == "[]"
 
 
 @pytest.mark.parametrize(

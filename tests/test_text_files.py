@@ -3,8 +3,6 @@
 import gzip
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +15,9 @@ from cjkclip.errors import CheckpointError, FactsError, InputError
 from cjkclip.text import bpe_files
 from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
 from cjkclip.train.tokenizer import train_bpe
+from support.processes import printed
+from support.tokens import FOLDER, STRINGS, set_in
 
-TOKENS = Path(__file__).parent / "golden" / "tokens"
-STRINGS: list[str] = json.loads((TOKENS / "tokens.json").read_text("utf-8"))["strings"]
 CAPTIONS = [
     *("a photo of a grinning cat", "cat with tears of joy", "red heart", "hot beverage", "a cat and a dog"),
     *("咧嘴笑的猫", "笑出眼泪的猫", "红心", "热饮", "咧嘴笑的猫和狗", "咧嘴笑的貓", "笑出眼淚的貓", "紅心", "熱飲"),
@@ -54,7 +52,7 @@ def test_the_saved_file_is_complete_for_the_tokenizers_library(tmp_path: Path) -
 
 @pytest.mark.parametrize("case", ["hf-clip-eos2", "koclip", "koclip-naive-eos1", "open-clip"])
 def test_transformers_folders_are_written_as_they_were_read(case: str, tmp_path: Path) -> None:
-    bpe = Bpe.from_transformers(TOKENS / case)
+    bpe = Bpe.from_transformers(FOLDER / case)
     bpe.save_transformers(tmp_path)
     assert same(Bpe.from_transformers(tmp_path), bpe)
     (tmp_path / "tokenizer.json").unlink()
@@ -70,7 +68,7 @@ def test_open_clips_rules_are_written_with_transformers_spelling(tmp_path: Path)
 
 
 def test_the_context_length_must_be_known(tmp_path: Path) -> None:
-    bpe = Bpe.from_transformers(TOKENS / "koclip", context=5)
+    bpe = Bpe.from_transformers(FOLDER / "koclip", context=5)
     assert bpe(["소파 위의 고양이"]).ids.shape == (1, 5)
     clip_bpe(HF).save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1000000000000000019884624838656}')
@@ -79,8 +77,8 @@ def test_the_context_length_must_be_known(tmp_path: Path) -> None:
 
 
 def test_specials_may_stand_among_the_added_tokens_only(tmp_path: Path) -> None:
-    data = json.loads((TOKENS / "koclip" / "tokenizer.json").read_text("utf-8"))
-    whole = Bpe.load(TOKENS / "koclip", HF)
+    data = json.loads((FOLDER / "koclip" / "tokenizer.json").read_text("utf-8"))
+    whole = Bpe.load(FOLDER / "koclip", HF)
     for token in data["added_tokens"]:
         assert data["model"]["vocab"].pop(token["content"]) == token["id"]
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
@@ -119,7 +117,7 @@ def test_what_would_change_ids_is_refused(tmp_path: Path) -> None:
 
 
 def test_gzipped_or_not_a_table_reads_the_same(tmp_path: Path) -> None:
-    packed = TOKENS / "openai-vit" / "bpe_toy.txt.gz"
+    packed = FOLDER / "openai-vit" / "bpe_toy.txt.gz"
     (tmp_path / "merges.txt").write_bytes(gzip.decompress(packed.read_bytes()) + b"\n")
     assert bpe_files.read_merges(tmp_path / "merges.txt") == bpe_files.read_merges(packed)
     assert len(bpe_files.read_merges(packed)) == 100
@@ -149,17 +147,6 @@ def test_damaged_merge_tables_are_refused(data: bytes, message: str, tmp_path: P
         Bpe.from_merges(tmp_path / "absent", OPENAI)
 
 
-def set_in(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
-    """A change to one place of a JSON object."""
-
-    def change(data: dict[str, Any]) -> None:
-        for key in keys[:-1]:
-            data = data[key]
-        data[keys[-1]] = to
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -182,7 +169,7 @@ def set_in(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_damaged_tokenizer_files_are_refused(change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
-    data = json.loads((TOKENS / "koclip" / "tokenizer.json").read_text("utf-8"))
+    data = json.loads((FOLDER / "koclip" / "tokenizer.json").read_text("utf-8"))
     change(data)
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
     with pytest.raises(CheckpointError, match=message):
@@ -248,8 +235,7 @@ def test_training_is_the_same_every_time(tmp_path: Path) -> None:
     expected = (tmp_path / "tokenizer.json").read_bytes()
     for run in range(3):
         texts = random.Random(run).sample(CAPTIONS, len(CAPTIONS))
-        argv = [sys.executable, "-c", code, str(tmp_path / str(run))]
-        subprocess.run(argv, input=json.dumps(texts), text=True, check=True)
+        printed("-c", code, tmp_path / str(run), typed=json.dumps(texts))
         assert (tmp_path / str(run) / "tokenizer.json").read_bytes() == expected
 
 

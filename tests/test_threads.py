@@ -1,14 +1,13 @@
 """Cores that this process may use, and work spread over them."""
 
 import os
-import subprocess
-import sys
 import threading
 import tracemalloc
 
 import pytest
 
 from cjkclip.machine import threads
+from support.processes import printed
 
 BOUND = """
 import os
@@ -20,8 +19,7 @@ print(threads.cores())
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux to give a process fewer cores")
 def test_a_process_bound_to_one_core_may_use_one() -> None:
-    done = subprocess.run([sys.executable, "-c", BOUND], check=True, capture_output=True, text=True)
-    assert done.stdout == "1\n"
+    assert printed("-c", BOUND) == "1\n"
 
 
 def test_without_affinity_every_core_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from cjkclip.train.augment import plain
 from cjkclip.train.recipes import moji
 from cjkclip.train.step import Learner
 from cjkclip.train.tokenizer import train_bpe
-from drawn import OFF, STRONG, shapes
+from support.drawn import OFF, STRONG, shapes
 
 NAMES = ["猫", "犬", "강아지", "고양이", "apple", "苹果", "りんご", "蘋果"]
 

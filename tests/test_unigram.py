@@ -3,22 +3,19 @@
 import json
 import pickle
 import struct
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from cjkclip.errors import CheckpointError, FactsError, TextError
 from cjkclip.text.unigram import RINNA, Unigram, UnigramRules
+from families import GOLDEN
+from support.processes import printed
+from support.tokens import RECORD, STRINGS, rows
 
-GOLDEN = Path(__file__).parent / "golden"
-TOKENS: dict[str, Any] = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))
-STRINGS: list[str] = TOKENS["strings"]
 CASES = ("rinna-clip", "rinna-clip-bert", "rinna-cloob")
 RAW = replace(RINNA, cls=None, specials=(), context=700)  # sentencepiece alone, but for the lower case
 
@@ -27,16 +24,10 @@ def toy(rules: UnigramRules = RINNA, case: str = "rinna-clip") -> Unigram:
     return Unigram.from_file(GOLDEN / case / "spiece.model", rules)
 
 
-def rows(tokenizer: Unigram, texts: list[str]) -> list[list[int]]:
-    """Ids without padding."""
-    tokens = tokenizer(texts)
-    return [ids[keep == 1].tolist() for ids, keep in zip(tokens.ids, tokens.mask, strict=True)]
-
-
 @pytest.mark.parametrize(("kind", "rules"), [("unigram_rinna", RINNA), ("unigram_sentencepiece", RAW)])
 def test_ids_are_the_published_ones(kind: str, rules: UnigramRules) -> None:
     found = rows(toy(rules), STRINGS)
-    for text, ours, theirs in zip(STRINGS, found, TOKENS["kinds"][kind]["rows"], strict=True):
+    for text, ours, theirs in zip(STRINGS, found, RECORD["kinds"][kind]["rows"], strict=True):
         assert ours == theirs, text
 
 
@@ -199,9 +190,7 @@ print(refused)
 def test_no_damage_ends_the_process() -> None:
     """400 damaged models, in a process of their own. sentencepiece before 0.2.3 reads outside its memory here."""
     files = [str(GOLDEN / case / "spiece.model") for case in ("rinna-clip", "rinna-cloob")]
-    done = subprocess.run([sys.executable, "-c", BREAK, *files], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert 100 < int(done.stdout) < 400
+    assert 100 < int(printed("-c", BREAK, *files)) < 400
 
 
 # ---- the rest of the contract
@@ -245,5 +234,4 @@ def test_importing_is_cheap() -> None:
     code = (
         "import sys, cjkclip.text.unigram; print(sorted({'sentencepiece', 'transformers', 'torch'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed("-c", code).strip() == "[]"

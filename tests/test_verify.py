@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.test_cli import answer, run
 
 import cjkclip
 from cjkclip import verify
 from cjkclip.checkpoints import weights
 from cjkclip.errors import InputError
 from families import FAMILIES, GOLDEN, HEADS, QUICK, Case
+from support.cli import answer, run
 
 EOS2, GELU = GOLDEN / "hf-clip-eos2", GOLDEN / "hf-clip-gelu"
 CROP_SIZES = (224, 288, 336, 384, 448)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cjkclip
 from families import GOLDEN
-from hubstub import Stub, environment
+from support.hubstub import Stub, environment
 
 MODEL, SHARED = "rinna/japanese-clip-vit-b-16", "rinna/japanese-roberta-base"
 LOAD = f"""

@@ -1,9 +1,6 @@
 """Weight files that are what they say: each container against the package that wrote it, and writing back."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,9 @@ from ml_dtypes import bfloat16
 from cjkclip.checkpoints import weights
 from cjkclip.checkpoints.weights import Tensors, find, read, write
 from cjkclip.errors import ModelNotFoundError, WeightsError
+from families import GOLDEN
+from support.processes import printed
 
-GOLDEN = Path(__file__).parent / "golden"
 SAFETENSORS = [
     "hf-clip-eos2/model.safetensors",
     "hf-clip-gelu/model.safetensors",
@@ -293,6 +291,4 @@ def test_reading_needs_neither_torch_nor_safetensors():
         f"assert len(read(Path({str(GOLDEN / 'openai-vit/model.pt')!r}))) == 62; "
         "print(sorted({'torch', 'safetensors'} & set(sys.modules)))"
     )
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
-    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert printed("-c", code).strip() == "[]"

@@ -14,16 +14,9 @@ import safetensors.torch
 import torch
 
 from cjkclip.checkpoints.weights import read
-from cjkclip.errors import WeightsError
-from mutations import hold
+from support.damaged import hold, refused
 
 STATE = {"w": torch.arange(6.0).view(2, 3).t(), "b": torch.ones(3).bfloat16(), "i": torch.arange(2)}
-
-
-def refused(file: Path, words: str) -> None:
-    with pytest.raises(WeightsError, match=words) as caught:
-        read(file)
-    assert str(caught.value).startswith(file.name)
 
 
 @pytest.mark.parametrize(

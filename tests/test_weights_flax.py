@@ -12,7 +12,7 @@ from ml_dtypes import bfloat16
 from cjkclip.checkpoints.weights import Tensors, find, read, write
 from cjkclip.checkpoints.weights.msgpack import head, pack, read_value
 from cjkclip.errors import WeightsError
-from mutations import hold
+from support.damaged import hold
 
 LONGEST = {"map": 0xDF, "array": 0xDD, "str": 0xDB, "bin": 0xC6, "ext": 0xC9}
 KINDS = (

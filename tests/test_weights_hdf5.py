@@ -9,7 +9,7 @@ import pytest
 
 from cjkclip.checkpoints.weights import read, write
 from cjkclip.errors import MissingDependencyError, WeightsError
-from mutations import hold
+from support.damaged import hold, refused
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 KINDS = ("?", "u1", "i1", "<i2", "<u2", "<f2", "<i4", "<u4", "<f4", "<f8", "<i8", "<u8")
@@ -18,13 +18,6 @@ KINDS = ("?", "u1", "i1", "<i2", "<u2", "<f2", "<i4", "<u4", "<f4", "<f8", "<i8"
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "tf_model.h5"
-
-
-def refused(file: Path, words: str) -> None:
-    with pytest.raises(WeightsError, match=words) as caught:
-        read(file)
-    assert str(caught.value).startswith(file.name)
-    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])

@@ -12,7 +12,7 @@ import pytest
 
 from cjkclip.checkpoints.weights import read, write
 from cjkclip.errors import WeightsError
-from mutations import hold
+from support.damaged import hold, refused
 
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 ARRAYS = {
@@ -44,13 +44,6 @@ def archive(folder: Path, content: bytes, method: int = zipfile.ZIP_STORED) -> P
     with zipfile.ZipFile(folder / "w.npz", "w", method) as out:
         out.writestr("w.npy", content)
     return folder / "w.npz"
-
-
-def refused(file: Path, words: str) -> None:
-    with pytest.raises(WeightsError, match=words) as caught:
-        read(file)
-    assert str(caught.value).startswith(file.name)
-    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-import gadgets
 from cjkclip.checkpoints.weights import read
 from cjkclip.checkpoints.weights.pickle import Machine
 from cjkclip.checkpoints.weights.torchfile import LEGACY_MAGIC
 from cjkclip.errors import WeightsError
+from support import gadgets
 
 STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"

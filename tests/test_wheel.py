@@ -118,5 +118,5 @@ def test_the_installed_wheel_searches_without_a_network(wheel: Path, tmp_path: P
     found = run(scripts / "cjkclip", "search", "猫", "-k", "1", cwd=tmp_path, **env)
     assert re.search(r"^1  \S*猫", found, re.MULTILINE)
     reach = [python, "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9')"]
-    done = subprocess.run(reach, capture_output=True, text=True, check=False)
+    done = subprocess.run(reach, capture_output=True, text=True, check=False, env={**os.environ, **env})
     assert (done.returncode, done.stderr) == (1, "this program reached for the network\n")

@@ -1,7 +1,6 @@
 """The base alone: no OpenVINO, torch, sentencepiece or ml_dtypes. One line says what runs, and nothing else is lost."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from cjkclip.engines import choose, here, wheels
 from cjkclip.errors import EngineWarning, MissingDependencyError
 from cjkclip.text.unigram import Unigram
 from families import GOLDEN
+from support.processes import python
 
 EXTRAS = ("openvino", "torch", "sentencepiece", "ml_dtypes", "h5py")
 # before anything is imported: find_spec and import answer as where the packages are not installed
@@ -107,9 +107,7 @@ def test_a_torch_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_program_answers_with_one_line_more(tmp_path: Path, glibc: tuple[int, int] | None) -> None:
     if sys.platform != "linux":
         pytest.skip("the C library is Linux's question")
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "HOME": str(tmp_path)}
-    command = [sys.executable, "-c", BARE.format(glibc=glibc), "embed", "猫", "-o", str(tmp_path / "v.npy")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    done = python("-c", BARE.format(glibc=glibc), "embed", "猫", "-o", tmp_path / "v.npy", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("cjkclip: note: engine 'openvino' has no release for this system (")

@@ -4,13 +4,10 @@ import gzip
 import hashlib
 import json
 import pickle
-import subprocess
-import sys
 import time
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +18,10 @@ from cjkclip.errors import FactsError, TextError
 from cjkclip.text import wordpiece
 from cjkclip.text.wordpiece import CN_CLIP, HF, WordPiece, WordPieceRules, chinese_bert
 from cjkclip.text.wordpiece_rules import words
+from families import GOLDEN
+from support.processes import printed
+from support.tokens import RECORD, STRINGS, rows
 
-GOLDEN = Path(__file__).parent / "golden"
-TOKENS: dict[str, Any] = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))
-STRINGS: list[str] = TOKENS["strings"]
 KINDS = {"wordpiece_cn_clip": CN_CLIP, "wordpiece_hf": HF, "wordpiece_hf_v4_slow": HF}
 TOY = GOLDEN / "hf-chinese-clip"
 CASES = {
@@ -39,16 +36,10 @@ CASES = {
 }
 
 
-def rows(tokenizer: WordPiece, texts: list[str]) -> list[list[int]]:
-    """Ids without padding."""
-    tokens = tokenizer(texts)
-    return [ids[keep == 1].tolist() for ids, keep in zip(tokens.ids, tokens.mask, strict=True)]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_ids_are_the_published_ones(kind: str) -> None:
     found = rows(chinese_bert(KINDS[kind]), STRINGS)
-    for text, ours, theirs in zip(STRINGS, found, TOKENS["kinds"][kind]["rows"], strict=True):
+    for text, ours, theirs in zip(STRINGS, found, RECORD["kinds"][kind]["rows"], strict=True):
         assert ours == theirs, text
 
 
@@ -216,5 +207,4 @@ def test_importing_is_cheap() -> None:
     code = (
         "import sys, cjkclip.text.wordpiece; print(sorted({'tokenizers', 'transformers', 'torch'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed("-c", code).strip() == "[]"

@@ -13,17 +13,11 @@ import tokenizers
 
 from cjkclip.errors import CheckpointError, FactsError
 from cjkclip.text.wordpiece import CN_CLIP, HF, WordPiece, WordPieceRules, chinese_bert
-from peers import transformers
+from families import GOLDEN
+from support.peers import transformers
+from support.tokens import STRINGS, rows, set_in
 
-GOLDEN = Path(__file__).parent / "golden"
-STRINGS: list[str] = json.loads((GOLDEN / "tokens" / "tokens.json").read_text("utf-8"))["strings"]
 TOY = GOLDEN / "hf-chinese-clip"
-
-
-def rows(tokenizer: WordPiece, texts: list[str]) -> list[list[int]]:
-    """Ids without padding."""
-    tokens = tokenizer(texts)
-    return [ids[keep == 1].tolist() for ids, keep in zip(tokens.ids, tokens.mask, strict=True)]
 
 
 def same(a: WordPiece, b: WordPiece) -> bool:
@@ -140,17 +134,6 @@ def test_added_tokens_are_refused(tmp_path: Path) -> None:
         (tmp_path / "added_tokens.json").write_text(json.dumps(added))
         with pytest.raises(CheckpointError, match=r"unused1|<猫>"):
             WordPiece.from_transformers(tmp_path, context=52)
-
-
-def set_in(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
-    """A change to one place of a JSON object."""
-
-    def change(data: dict[str, Any]) -> None:
-        for key in keys[:-1]:
-            data = data[key]
-        data[keys[-1]] = to
-
-    return change
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Rebuild src/cjkclip/text/clip_merges.txt.gz from the copy of OpenAI's merge table in open_clip_torch.
 
-Keeps the header line and the 48,894 merges that CLIP reads; the result is the same bytes each time.
+It contains the header line and the 48,894 merges that CLIP reads. The result is the same bytes each time.
 """
 
 import gzip
@@ -12,9 +12,12 @@ TARGET = Path(__file__).parents[1] / "src/cjkclip/text/clip_merges.txt.gz"
 
 
 def main() -> None:
-    spec = importlib.util.find_spec("open_clip")  # finds the folder without importing torch
+    """Write the compressed merge table."""
+    spec = importlib.util.find_spec("open_clip")  # finds the directory without importing torch
     if spec is None or spec.origin is None:
-        raise SystemExit("needs the merge table of open_clip_torch: pip install --no-deps open_clip_torch")
+        raise SystemExit(
+            "open_clip_torch, which contains the table, is not installed: pip install --no-deps open_clip_torch"
+        )
     table = Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
     lines = gzip.decompress(table.read_bytes()).decode("utf-8").split("\n")
     data = ("\n".join(lines[: 1 + MERGES]) + "\n").encode("utf-8")

@@ -1,8 +1,8 @@
-"""The first thing to run: search and classify the bundled pictures in five languages, on screen and as demo.png.
+"""A first demonstration: search and classify the bundled images in five languages, on screen and as demo.png.
 
     python tools/demo.py [--model moji] [--sheet demo.png]
 
-Needs no network and no torch. Every step is a public function of cjkclip; this file is meant to be read.
+It needs no network and no torch. Every step calls a public function of cjkclip, so this file is also an example.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from cjkclip.gallery import Bundled, Hit, SheetImage, SheetRow, bundled, draw_sh
 from cjkclip.gallery.sheet import LANGUAGES
 from cjkclip.gallery.sheet.fonts import ADVICE
 
-# Per language the name of a picture, and a word that is no picture's name but fits many: fruit, flowers, weather,
+# For each language the name of an image, and a word that is not a name but fits many images: fruit, flowers, weather,
 # insects, shoes.
 QUERIES = {
     "zh": ("猫头鹰", "水果"),
@@ -30,8 +30,13 @@ QUERIES = {
     "ko": ("나비", "곤충"),
     "en": ("fire engine", "shoe"),
 }
-IN_ENGLISH = {"水果": "fruit", "花": "flower", "天気": "weather", "곤충": "insect"}  # where no font has the characters
-# The same six things to choose from; the picture is a panda, in a design that the search does not use.
+IN_ENGLISH = {
+    "水果": "fruit",
+    "花": "flower",
+    "天気": "weather",
+    "곤충": "insect",
+}  # shown if no font has the characters
+# The same six labels in each language. The image is a panda, in a design that the search does not use.
 PICTURE = "🐼"
 LABELS = {
     "zh": ("熊猫", "猫", "足球", "消防车", "雪人", "苹果"),
@@ -47,15 +52,16 @@ Answers = list[tuple[str, str, list[Hit]]]  # language, query, hits
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Search and classify the bundled pictures in five languages.")
-    parser.add_argument("--model", default="moji", help="any model that cjkclip loads")
-    parser.add_argument("--sheet", type=Path, default=Path("demo.png"), help="where the contact sheet goes")
-    chosen = parser.parse_args()
-    console, began = Console(highlight=False), time.perf_counter()
+    """Search, classify, and draw the contact sheet."""
+    parser = argparse.ArgumentParser(description="Search and classify the bundled images in five languages.")
+    parser.add_argument("--model", default="moji", help="model to use: any name that cjkclip.load accepts")
+    parser.add_argument("--sheet", type=Path, default=Path("demo.png"), help="file for the contact sheet")
+    args = parser.parse_args()
+    console, start = Console(highlight=False), time.perf_counter()
 
-    clip = cjkclip.load(chosen.model)
+    clip = cjkclip.load(args.model)
     place = bundled(clip, "noto")
-    console.print(f"{len(place.gallery):,} bundled pictures encoded on {clip.engine.name}\n", style="dim")
+    console.print(f"{len(place.gallery):,} bundled images encoded with {clip.engine.name}\n", style="dim")
 
     answers = search(clip, place)
     console.print(search_table(place, answers))
@@ -64,36 +70,41 @@ def main() -> None:
         picture.write_bytes(next(image for concept, image in moji.gallery("fluent") if concept.char == PICTURE))
         console.print(classify_table(clip, picture))
 
-    left_out = draw(place, answers[1::2], chosen.sheet)
+    left_out = draw(place, answers[1::2], args.sheet)
     if left_out:
-        console.print(f"{left_out} texts are not on the sheet: {ADVICE}", style="yellow")
-    console.print(f"{chosen.sheet} shows it in pictures; all of this took {time.perf_counter() - began:.1f} s")
+        console.print(f"{left_out} texts are missing on the sheet: {ADVICE}", style="yellow")
+    console.print(f"contact sheet written to {args.sheet}; total time {time.perf_counter() - start:.1f} s")
 
 
 def search(clip: cjkclip.Clip, place: Bundled) -> Answers:
-    asked = [(language, query) for language, queries in QUERIES.items() for query in queries]
-    hits = place.gallery.search_texts(clip, [query for _, query in asked], k=BEST)
-    return [(language, query, best) for (language, query), best in zip(asked, hits, strict=True)]
+    """Return the best images for every query."""
+    queries = [(language, query) for language, pair in QUERIES.items() for query in pair]
+    hits = place.gallery.search_texts(clip, [query for _, query in queries], k=BEST)
+    return [(language, query, best) for (language, query), best in zip(queries, hits, strict=True)]
 
 
 def search_table(place: Bundled, answers: Answers) -> Table:
-    table = Table(title="words find pictures", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading in ("query", "best picture", "in English"):
+    """Return one row per query."""
+    table = Table(
+        title="search: images for words", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+    )
+    for heading in ("query", "best image", "in English"):
         table.add_column(heading, header_style="dim")
     table.add_column("score", header_style="dim", justify="right")
     table.add_column("the best six", header_style="dim", no_wrap=True)
     for language, query, hits in answers:
-        shown = [place.concepts[hit.index] for hit in hits]
-        row = (query, shown[0].names[language], shown[0].names["en"], f"{hits[0].score:.2f}")
-        # emoji stand last, since terminals do not agree how wide they are
-        table.add_row(*row, " ".join(concept.char for concept in shown))
+        concepts = [place.concepts[hit.index] for hit in hits]
+        row = (query, concepts[0].names[language], concepts[0].names["en"], f"{hits[0].score:.2f}")
+        # emoji are the last column, because terminals disagree about their width
+        table.add_row(*row, " ".join(concept.char for concept in concepts))
         if query == QUERIES[language][-1]:
             table.add_row()
     return table
 
 
 def classify_table(clip: cjkclip.Clip, picture: Path) -> Table:
-    title = f"a picture finds its label: {PICTURE} as another artist drew it"
+    """Return the two best labels in each language."""
+    title = f"classify: labels for {PICTURE} in another design"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for heading in ("language", "label", "probability", ""):
         table.add_column(heading, header_style="dim", justify="right" if heading == "probability" else "left")
@@ -109,13 +120,13 @@ def classify_table(clip: cjkclip.Clip, picture: Path) -> Table:
 
 
 def draw(place: Bundled, answers: Answers, out: Path) -> int:
-    """Write the contact sheet; returns how many texts no font here can draw."""
+    """Write the contact sheet; return the number of texts that no installed font can draw."""
     rows = [
         SheetRow(
             query=query,
             language=language,
             plain=IN_ENGLISH.get(query, ""),
-            found=[found(place, hit, language) for hit in hits],
+            found=[sheet_image(place, hit, language) for hit in hits],
         )
         for language, query, hits in answers
     ]
@@ -124,7 +135,8 @@ def draw(place: Bundled, answers: Answers, out: Path) -> int:
     return len(sheet.left_out)
 
 
-def found(place: Bundled, hit: Hit, language: str) -> SheetImage:
+def sheet_image(place: Bundled, hit: Hit, language: str) -> SheetImage:
+    """Return the image of a hit, with its name and score."""
     names = place.concepts[hit.index].names
     picture = Image.open(io.BytesIO(place.pictures[hit.index]))
     return SheetImage(picture=picture, name=names[language], score=hit.score, plain=names["en"])

@@ -1,6 +1,6 @@
-"""Write tests/golden/moji: what the torch modules that trained the bundled model say to three pictures and ten texts.
+"""Write tests/golden/moji: outputs of the torch engine for three images and ten texts, with the bundled model.
 
-Run after a training: `python -m tools.moji_golden`. The other engines are held to these numbers.
+Run it after a training: `python -m tools.moji_golden`. Tests compare the other engines with these numbers.
 """
 
 import json
@@ -11,18 +11,19 @@ import numpy as np
 import cjkclip
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden" / "moji"
-PICTURES = ("1f431", "1f363", "1f3d4")  # cat face, sushi, mountain: in the gallery, drawn by Noto
+PICTURES = ("1f431", "1f363", "1f3d4")  # cat face, sushi, mountain, in the Noto design
 TEXTS = ("猫", "寿司", "雪山", "貓臉", "壽司", "おにぎり", "고양이 얼굴", "초밥", "cat face", "snow-capped mountain")
 
 
 def main() -> None:
+    """Write the inputs and the expected outputs."""
     clip = cjkclip.load("moji", engine="torch")
     images = FOLDER / "images"
     images.mkdir(parents=True, exist_ok=True)
-    found = cjkclip.moji.pictures("noto")
+    pictures = cjkclip.moji.pictures("noto")
     files = [images / f"{cp}.webp" for cp in PICTURES]
     for file, cp in zip(files, PICTURES, strict=True):
-        file.write_bytes(found[cp])
+        file.write_bytes(pictures[cp])
     pixels, tokens = clip.preprocess(files, published=True), clip.tokenize(TEXTS)
     expected = {"pixel_values": pixels, "input_ids": tokens.ids, "attention_mask": tokens.mask}
     expected |= clip.engine.image_stages(pixels) | clip.engine.text_stages(tokens.ids, tokens.mask)

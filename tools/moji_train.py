@@ -1,11 +1,11 @@
 """Train and evaluate the bundled model.
 
-    python -m tools.moji_train                     train on all training designs, write src/cjkclip/moji/
-    python -m tools.moji_train --trial             hold EmojiOne out of the training and measure on it; write nothing
-    python -m tools.moji_train --evaluate          measure the committed model on Twemoji: table, JSON, model card
-    python -m tools.moji_train --rates             pictures a second of each run here, and the minutes of all
+    python -m tools.moji_train                     train on all training designs and write src/cjkclip/moji/
+    python -m tools.moji_train --trial             train without EmojiOne and evaluate on it; src/ does not change
+    python -m tools.moji_train --evaluate          evaluate the committed model on Twemoji: table, JSON, model card
+    python -m tools.moji_train --rates             measure images per second of each run, and estimate the minutes
 
-The pictures come from `python -m tools.moji_data render 64 96`. Twemoji is opened by --evaluate and by nothing else.
+First run `python -m tools.moji_data render 64 96` for the images. Only --evaluate reads Twemoji.
 """
 
 import argparse
@@ -53,15 +53,17 @@ Records = list[dict[str, Any]]
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trial", action="store_true", help="hold EmojiOne out and measure on it")
-    parser.add_argument("--evaluate", action="store_true", help="measure the committed model on Twemoji")
-    parser.add_argument("--rates", action="store_true", help="time 36 steps of each run; write nothing")
-    parser.add_argument("--shorter", type=float, default=1.0, help="divide the recipe's steps by this (for trials)")
-    parser.add_argument("--threads", type=int, default=1, help="per operation; two towers run side by side anyway")
-    parser.add_argument("--design", default=None, help="measure the folder --out on this training design")
-    parser.add_argument("--out", type=Path, default=CACHE / "model", help="where the trained folder goes")
+    parser.add_argument("--trial", action="store_true", help="train without EmojiOne and evaluate on it")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate the committed model on Twemoji")
+    parser.add_argument("--rates", action="store_true", help="measure 36 steps of each run and write nothing")
+    parser.add_argument("--shorter", type=float, default=1.0, help="divide the number of steps by this (for trials)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads per operation; both towers always run in parallel"
+    )
+    parser.add_argument("--design", default=None, help="evaluate the model in --out on this training design")
+    parser.add_argument("--out", type=Path, default=CACHE / "model", help="directory of the trained model")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.evaluate:
@@ -82,7 +84,7 @@ def main() -> None:
 
 
 def train(out: Path, *, trial: bool, shorter: float) -> None:
-    """All runs of the recipe, each into a folder of its own below `out`; runs that are there are not done again."""
+    """Do all runs of the recipe, each into its own directory under `out`; finished runs are skipped."""
     records = training()
     tokenizer = words(records)
     before: Path | None = None
@@ -98,32 +100,32 @@ def train(out: Path, *, trial: bool, shorter: float) -> None:
         before = folder
     looks = tuple(look for look in recipe.LOOKS if not (trial and recipe.TRIAL_DESIGN in look))
     averaged = mean([towers_of(cjkclip.load(out / f"run{number}")) for number in recipe.AVERAGED])
-    settled = measure_statistics(averaged, gather(records, looks, recipe.SIZE))
-    write_model(settled, tokenizer, out, release=FAMILY.releases[0], half=True)
+    towers = measure_statistics(averaged, gather(records, looks, recipe.SIZE))
+    write_model(towers, tokenizer, out, release=FAMILY.releases[0], half=True)
 
 
 def rates() -> None:
-    """How long the recipe takes on this machine, by the median speed of the first steps of each run."""
+    """Print an estimate of the recipe's time on this machine, from the median speed of each run's first steps."""
     records = training()
     tokenizer, minutes = words(records), 0.0
     for number, run in enumerate(recipe.RUNS, start=1):
-        corpus, seen = gather(records, recipe.LOOKS, run.size), list[float]()
+        corpus, speeds = gather(records, recipe.LOOKS, run.size), list[float]()
         towers, brief = start(tokenizer, None, run.size, run.recipe.seed), replace(run.recipe, steps=36)
-        hear = lambda progress, _, seen=seen: seen.append(progress.pictures_per_second)  # noqa: E731
-        fit(towers, corpus, tokenizer(corpus.texts), brief, listen=hear, every=6)
-        rate = statistics.median(seen)
+        listen = lambda progress, _, speeds=speeds: speeds.append(progress.pictures_per_second)  # noqa: E731
+        fit(towers, corpus, tokenizer(corpus.texts), brief, listen=listen, every=6)
+        rate = statistics.median(speeds)
         minutes += run.recipe.steps * run.recipe.batch / rate / 60
-        print(f"run {number}: {rate:.0f} pictures/s, {minutes:.0f} min so far", flush=True)
+        print(f"run {number}: {rate:.0f} images/s, {minutes:.0f} min in total so far", flush=True)
 
 
 def training() -> Records:
-    """What `tools.moji_data` knows of the training concepts."""
+    """Return the records of the training concepts from `tools.moji_data`."""
     records: Records = json.loads((CACHE / "concepts.json").read_text(encoding="utf-8"))
     return [record for record in records if record["in_splits"] and record["split"] == "train"]
 
 
 def start(tokenizer: Bpe, before: Path | None, size: int, seed: int) -> Towers:
-    """The towers that a run begins with."""
+    """Return the towers at the start of a run."""
     if before is None:
         torch.manual_seed(seed)
         return build(recipe.model(tokenizer.vocab_size, size))
@@ -132,25 +134,25 @@ def start(tokenizer: Bpe, before: Path | None, size: int, seed: int) -> Towers:
 
 
 def words(records: Records) -> Bpe:
-    """The vocabulary: learnt from every name and keyword of the training concepts, in five languages."""
+    """Return a vocabulary trained on every name and keyword of the training concepts, in five languages."""
     texts = [text for r in records for lang in recipe.LANGUAGES for text in (r["name"][lang], *r["keywords"][lang])]
     return train_bpe(texts, recipe.VOCABULARY, recipe.RULES)
 
 
 def gather(records: Records, looks: tuple[tuple[str, ...], ...], size: int) -> Corpus:
-    """The pictures of these designs at one size, and the captions, as things to learn."""
-    drawn = {design: stored(design, size) for look in looks for design in look}
+    """Return the images of these designs at one size and their captions, as a corpus."""
+    images = {design: stored(design, size) for look in looks for design in look}
     pixels: list[np.ndarray] = []
     numbers: dict[str, int] = {}
     things: list[Thing] = []
     for record in records:
         rows: list[tuple[int, ...]] = []
         for look in looks:
-            here = [drawn[design][record["cp"]] for design in look if record["cp"] in drawn[design]]
-            if here:
-                rows.append(tuple(range(len(pixels), len(pixels) + len(here))))
-                pixels += here
-        captions, weights = spoken(record)
+            variants = [images[design][record["cp"]] for design in look if record["cp"] in images[design]]
+            if variants:
+                rows.append(tuple(range(len(pixels), len(pixels) + len(variants))))
+                pixels += variants
+        captions, weights = weighted_captions(record)
         things.append(
             Thing(
                 looks=tuple(rows),
@@ -162,8 +164,8 @@ def gather(records: Records, looks: tuple[tuple[str, ...], ...], size: int) -> C
     return Corpus(InMemory(pixels=np.stack(pixels).transpose(0, 3, 1, 2).copy()), things, list(numbers))
 
 
-def spoken(record: dict[str, Any]) -> tuple[list[str], tuple[float, ...]]:
-    """Every name and keyword of an emoji, and how often each is drawn."""
+def weighted_captions(record: dict[str, Any]) -> tuple[list[str], tuple[float, ...]]:
+    """Return every name and keyword of an emoji, and how often each is drawn."""
     captions: list[str] = []
     weights: list[float] = []
     for language in recipe.LANGUAGES:
@@ -174,14 +176,14 @@ def spoken(record: dict[str, Any]) -> tuple[list[str], tuple[float, ...]]:
 
 
 def listener() -> Callable[[Progress, Towers], None]:
-    """Prints the progress of a run."""
-    begin = time.perf_counter()
+    """Return a function that prints the progress of a run."""
+    start_time = time.perf_counter()
 
     def listen(progress: Progress, _: Towers) -> None:
-        minutes = (time.perf_counter() - begin) / 60
+        minutes = (time.perf_counter() - start_time) / 60
         print(
             f"{minutes:6.1f} min  step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
-            f"scale {progress.scale:.1f}  {progress.pictures_per_second:.0f} pictures/s",
+            f"scale {progress.scale:.1f}  {progress.pictures_per_second:.0f} images/s",
             flush=True,
         )
 
@@ -189,7 +191,7 @@ def listener() -> Callable[[Progress, Towers], None]:
 
 
 def measure(clip: cjkclip.Clip, design: str) -> list[tests.EvalRow]:
-    """The tests on the concepts that a design draws."""
+    """Run the tests on the concepts that a design contains, and print them."""
     size = clip.config.image.size if clip.config.image else recipe.SIZE
     pictures = {cp: Image.fromarray(rgba) for cp, rgba in stored(design, size).items()}
     rows = tests.evaluate(clip, pictures, [concept for concept in concepts() if concept.cp in pictures])
@@ -198,7 +200,7 @@ def measure(clip: cjkclip.Clip, design: str) -> list[tests.EvalRow]:
 
 
 def evaluate() -> None:
-    """Twemoji, which nothing was trained on or chosen by, through the committed files."""
+    """Evaluate the committed model on Twemoji, which neither training nor any choice used."""
     clip = cjkclip.load("moji")
     rows = measure(clip, HELD_OUT)
     facts = {"model": "moji", "fingerprint": clip.fingerprint, "design": "Twemoji 1.2.5", "size": recipe.SIZE}

@@ -1,9 +1,9 @@
-"""Where cjkclip installs: pip resolves the base and the extras for each Python and system, without installing anything.
+"""Check where cjkclip can be installed: pip resolves the base and the extras for each Python and system.
 
     python tools/resolve_check.py [3.12 3.13 ...]
 
-pip is called with --only-binary, so that a package without a wheel counts as missing. It chooses wheels by --platform
-and --python-version but evaluates markers with its own system, so it runs here with the markers of the target.
+Nothing is installed. pip is called with --only-binary, so a package without a wheel counts as missing. pip chooses
+wheels by --platform and --python-version but evaluates markers for its own system, so this sets the target's markers.
 """
 
 import json
@@ -33,7 +33,7 @@ sys.exit(main(arguments))
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A system as pip's wheels and as PEP 508's markers name it."""
+    """A system, by the tags of wheels and by the markers of PEP 508."""
 
     name: str
     tags: tuple[str, ...]
@@ -41,15 +41,16 @@ class System:
     platform_system: str
     machine: str
     extras: tuple[str, ...]  # extras that must resolve there; the base must resolve everywhere
-    none: tuple[str, ...] = ()  # extras that are documented not to: a wheel that appears is good news
+    none: tuple[str, ...] = ()  # extras that do not resolve there, as documented
 
 
 def glibc(machine: str, minor: int) -> tuple[str, ...]:
-    """Tags of wheels that run with glibc 2.`minor`. pip does not count down from --platform by itself."""
+    """Return the tags of wheels that run with glibc 2.`minor`, because pip adds no older tags to --platform."""
     return (*(f"manylinux_2_{m}_{machine}" for m in range(minor, 16, -1)), f"manylinux2014_{machine}")
 
 
 def linux(name: str, machine: str, tags: tuple[str, ...], extras: str, none: str = "") -> System:
+    """Return a Linux system; `extras` and `none` are separated by spaces."""
     return System(
         name=name, tags=tags, sys_platform="linux", platform_system="Linux", machine=machine,
         extras=tuple(extras.split()), none=tuple(none.split()),
@@ -57,6 +58,7 @@ def linux(name: str, machine: str, tags: tuple[str, ...], extras: str, none: str
 
 
 def mac(name: str, machine: str, tag: str, extras: str, none: str = "") -> System:
+    """Return a macOS system."""
     return System(
         name=name, tags=(tag,), sys_platform="darwin", platform_system="Darwin", machine=machine,
         extras=tuple(extras.split()), none=tuple(none.split()),
@@ -64,6 +66,7 @@ def mac(name: str, machine: str, tag: str, extras: str, none: str = "") -> Syste
 
 
 def windows(name: str, machine: str, tag: str, extras: str, none: str = "") -> System:
+    """Return a Windows system."""
     return System(
         name=name, tags=(tag,), sys_platform="win32", platform_system="Windows", machine=machine,
         extras=tuple(extras.split()), none=tuple(none.split()),
@@ -84,25 +87,25 @@ SYSTEMS = (
     windows("Windows ARM", "ARM64", "win_arm64", "openvino rinna bfloat16 h5", "torch"),
 )
 
-NEVER = {("Windows ARM", "3.11")}  # NumPy and others have no wheels for it
+NEVER = {("Windows ARM", "3.11")}  # PyYAML, which huggingface_hub needs, has no wheel for it
 
 
 def requirements(*extras: str) -> list[str]:
-    """What pyproject.toml asks for, the base with extras; extras that name extras are followed."""
+    """Return the requirements in pyproject.toml of the base and of these extras, with the extras that they include."""
     project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
-    listed: list[str] = list(project["dependencies"])
-    waiting = list(extras)
-    while waiting:
-        for line in project["optional-dependencies"][waiting.pop()]:
+    lines: list[str] = list(project["dependencies"])
+    queue = list(extras)
+    while queue:
+        for line in project["optional-dependencies"][queue.pop()]:
             if line.startswith("cjkclip["):
-                waiting += line.removeprefix("cjkclip[").rstrip("]").split(",")
+                queue += line.removeprefix("cjkclip[").rstrip("]").split(",")
             else:
-                listed.append(line)
-    return listed
+                lines.append(line)
+    return lines
 
 
-def resolves(system: System, python: str, *extras: str) -> str:
-    """An empty text, or pip's reason."""
+def pip_error(system: System, python: str, *extras: str) -> str:
+    """Return pip's error message, or an empty string if everything resolves."""
     target = {
         "sys_platform": system.sys_platform, "platform_system": system.platform_system,
         "platform_machine": system.machine, "os_name": "nt" if system.sys_platform == "win32" else "posix",
@@ -113,23 +116,23 @@ def resolves(system: System, python: str, *extras: str) -> str:
             "install", "--dry-run", "--quiet", "--ignore-installed", "--only-binary=:all:", "--target", folder,
             "--python-version", python, *(f"--platform={tag}" for tag in system.tags), *requirements(*extras),
         ]  # fmt: skip
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", PIP, json.dumps(target), *command], capture_output=True, text=True, check=False
         )
-    reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    return "" if done.returncode == 0 else (reasons or done.stderr.splitlines() or ["pip failed"])[-1]
+    reasons = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+    return "" if result.returncode == 0 else (reasons or result.stderr.splitlines() or ["pip failed"])[-1]
 
 
 def row(system: System, python: str) -> dict[str, str]:
-    """What does not resolve and why, by extra; "" is the base. What must resolve is first tried in one call."""
+    """Return pip's error for each extra ("" is the base). First, one call tries everything that must resolve."""
     reasons = dict.fromkeys(("", *system.extras), "")
-    if resolves(system, python, *system.extras):
-        reasons = {extra: resolves(system, python, *filter(None, [extra])) for extra in reasons}
-    return reasons | {extra: resolves(system, python, extra) for extra in system.none}
+    if pip_error(system, python, *system.extras):
+        reasons = {extra: pip_error(system, python, *filter(None, [extra])) for extra in reasons}
+    return reasons | {extra: pip_error(system, python, extra) for extra in system.none}
 
 
 def main(pythons: list[str]) -> int:
-    """Print a row per system and Python. 1 if something that must resolve does not."""
+    """Print one row per system and Python. Return 1 if a result differs from `SYSTEMS`."""
     jobs = [(system, python) for system in SYSTEMS for python in pythons if (system.name, python) not in NEVER]
     failures = list[str]()
     with ThreadPoolExecutor(2) as pool:
@@ -144,7 +147,9 @@ def main(pythons: list[str]) -> int:
                 if reason and must:
                     failures.append(f"{system.name}, Python {python}, {extra or 'base'}: {reason}")
                 if not reason and extra in system.none:
-                    failures.append(f"{system.name}, Python {python}, {extra}: resolves now; move it to `extras`")
+                    failures.append(
+                        f"{system.name}, Python {python}, {extra}: now resolves; move it from `none` to `extras`"
+                    )
             print(f"{system.name:26} {python:6}  {' '.join(cells)}", flush=True)
     print(*failures, sep="\n")
     return 1 if failures else 0

@@ -1,6 +1,6 @@
 """The program `cjkclip`, also `python -m cjkclip`.
 
-The command line is imported when it runs, so that Ctrl-C during the import ends with the same message as later.
+The command line is imported inside `main`, so that Ctrl-C during the import prints the same message as later.
 """
 
 import sys
@@ -12,7 +12,7 @@ def main() -> None:
         from cjkclip.cli import main as run
     except KeyboardInterrupt:
         sys.stderr.write("cjkclip: interrupted\n")
-        sys.exit(130)  # cli.streams.INTERRUPTED, whose import was interrupted
+        sys.exit(130)  # equals cli.streams.INTERRUPTED, which may not be imported yet
     run()
 
 

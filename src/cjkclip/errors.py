@@ -4,8 +4,8 @@
     ├── InputError (ValueError)            an argument does not fit
     │   ├── ImageError                     an image is missing, damaged, too large, or not an image
     │   ├── TextError                      a text is empty, too long, or not valid Unicode
-    │   └── OptionError (TypeError)        an option that is unknown, or given twice
-    ├── CheckpointError                    a problem with a model's files
+    │   └── OptionError (TypeError)        an option is unknown, or is given twice
+    ├── CheckpointError                    a model's files cannot be used
     │   ├── ModelNotFoundError (LookupError)   no such alias, release, directory or file
     │   ├── WeightsError                   a weight file is corrupt, unsafe or in an unknown format
     │   ├── LayoutError                    unknown tensors, missing parameters, wrong shapes
@@ -21,7 +21,7 @@ TruncatedTextWarning, LayoutWarning, EngineWarning.
 
 from collections.abc import Sequence
 
-MESSAGE = 4000  # characters: a damaged file may contain a string of any length instead of a word
+MESSAGE = 4000  # characters: a damaged file may contain a very long string where a word is expected
 
 
 class CjkclipError(Exception):
@@ -60,7 +60,7 @@ class OptionError(InputError, TypeError):
 
 
 class CheckpointError(CjkclipError):
-    """A problem with a model's files."""
+    """A model's files cannot be used."""
 
 
 class ModelNotFoundError(CheckpointError, LookupError):
@@ -76,7 +76,7 @@ class LayoutError(CheckpointError):
 
 
 class FactsError(CheckpointError):
-    """A config value that the model needs is missing or invalid."""
+    """A config value is missing or invalid."""
 
 
 class HubError(CheckpointError):
@@ -96,11 +96,11 @@ class MissingDependencyError(CjkclipError, ImportError):
 
 
 class TruncatedTextWarning(UserWarning):
-    """A text was longer than the context length and was cut; the message names it."""
+    """A text was longer than the context length and was cut; the message contains its index."""
 
 
 class LayoutWarning(UserWarning):
-    """A model was saved in a layout that tokenizes some texts differently; the message names the rules."""
+    """A model was saved in a layout that tokenizes some texts differently; the message lists the rules."""
 
 
 class EngineWarning(UserWarning):

@@ -1,5 +1,5 @@
-"""From pinned npm packages to moji's pictures and words: fetch, choose concepts, caption, render, pack.
+"""Build moji's images and captions from pinned npm packages: fetch, choose concepts, caption, render, pack.
 
-Run from the root: `python -m tools.moji_data build` (see `__main__`). Everything fetched or rendered lies
-under `.cache/moji/`, which git ignores; only `src/cjkclip/moji/` receives files that are committed.
+Run from the root: `python -m tools.moji_data build` (see `__main__`). Downloads and
+rendered images are in `.cache/moji/`, which git ignores; files to commit are written only to `src/cjkclip/moji/`.
 """

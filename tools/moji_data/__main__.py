@@ -1,12 +1,12 @@
 """Build moji's data.
 
     python -m tools.moji_data build            write src/cjkclip/moji/{noto,fluent}.zip and captions.json
-    python -m tools.moji_data build --check    build again and compare with what is committed; write nothing
-    python -m tools.moji_data render 64 96     all seven designs into .cache/moji/render/<design>-<size>.npz,
-                                               all names and keywords into .cache/moji/concepts.json
-    python -m tools.moji_data sheet fxemoji    contact sheets beside Noto into .cache/moji/sheets/, to look at
+    python -m tools.moji_data build --check    build again and compare with the committed files; write nothing
+    python -m tools.moji_data render 64 96     write all seven designs to .cache/moji/render/<design>-<size>.npz,
+                                               and all names and keywords to .cache/moji/concepts.json
+    python -m tools.moji_data sheet fxemoji    draw contact sheets of a design beside Noto into .cache/moji/sheets/
 
-`pip install 'cjkclip[moji]'` brings the renderer; `npm` fetches the packages, which are checked by sha512.
+`pip install 'cjkclip[moji]'` installs the renderer. `npm` downloads the packages, and their sha512 is checked.
 """
 
 import argparse
@@ -30,16 +30,16 @@ SHEET = 180  # emoji on one contact sheet
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """All that is read before anything is drawn."""
+    """All data that is read before rendering."""
 
     emoji: list[Emoji]
     captions: Captions
     icons_of: dict[str, dict[str, str]]  # design -> code points -> icon
-    concepts: list[Emoji]  # the 1,379 of the splits
+    concepts: list[Emoji]  # the 1,379 concepts of the splits
 
 
 def read() -> Source:
-    """Fetch, check and read the packages."""
+    """Download, check and read the packages."""
     for package in packages.PACKAGES:
         packages.fetch(package)
     emoji = read_emoji()
@@ -50,19 +50,19 @@ def read() -> Source:
 
 
 def build(check: bool) -> int:
-    """Write the shipped files, or compare them with what a fresh build gives."""
+    """Build the shipped files, and write them or compare them with the committed ones."""
     source = read()
-    kept = {e.cp for e in source.concepts}
-    drawn = {
+    concepts = {e.cp for e in source.concepts}
+    images = {
         design: render_design(
             design,
-            {cp: icon for cp, icon in source.icons_of[design.name].items() if cp in kept},
+            {cp: icon for cp, icon in source.icons_of[design.name].items() if cp in concepts},
             archives.SIZE,
         )
         for design in DESIGNS
         if design.shipped
     }
-    files = archives.build(source.concepts, source.captions, drawn)
+    files = archives.build(source.concepts, source.captions, images)
     if check:
         return _compare(files)
     for path, data in files.items():
@@ -75,14 +75,14 @@ def _compare(files: dict[Path, bytes]) -> int:
     differ = [path.name for path, data in files.items() if not path.exists() or path.read_bytes() != data]
     if differ:
         libwebp = features.version("webp")
-        print(f"not what this build gives (Pillow {PIL.__version__}, libwebp {libwebp}): {', '.join(differ)}")
+        print(f"different from this build (Pillow {PIL.__version__}, libwebp {libwebp}): {', '.join(differ)}")
         return 1
-    print(f"{', '.join(sorted(path.name for path in files))}: byte for byte what this build gives")
+    print(f"{', '.join(sorted(path.name for path in files))}: byte for byte the same as this build")
     return 0
 
 
 def render(sizes: list[int]) -> int:
-    """Keep all seven designs, concepts and variants, at each size."""
+    """Store all seven designs, concepts and variants, at each size."""
     source = read()
     write_table(source.emoji, source.captions, source.icons_of, {e.cp for e in source.concepts})
     for size in sizes:
@@ -93,7 +93,7 @@ def render(sizes: list[int]) -> int:
 
 
 def sheet(design: str) -> int:
-    """Draw a rendered design (see `render`, size 64) beside Noto."""
+    """Draw a rendered design beside Noto; run `render` with size 64 first."""
     source = read()
     pictures = [stored(name, archives.SIZE) for name in ("noto", design)]
     labels = {cp: name for cp, (name, _) in source.captions["en"].items()}
@@ -108,16 +108,18 @@ def sheet(design: str) -> int:
 
 
 def main() -> int:
-    """Read the command line and do what it says."""
-    parser = argparse.ArgumentParser(prog="python -m tools.moji_data", description="Build moji's data.")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.moji_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build").add_argument("--check", action="store_true")
     commands.add_parser("render").add_argument("sizes", type=int, nargs="+")
     commands.add_parser("sheet").add_argument("design", choices=sorted(BY_NAME))
-    asked = parser.parse_args()
-    if asked.command == "build":
-        return build(asked.check)
-    return render(asked.sizes) if asked.command == "render" else sheet(asked.design)
+    args = parser.parse_args()
+    if args.command == "build":
+        return build(args.check)
+    return render(args.sizes) if args.command == "render" else sheet(args.design)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The files that are committed and shipped: one archive of pictures per shipped design, one table of words.
+"""Build the files that are committed and shipped: an archive of images per shipped design, and a table of captions.
 
-Same input, same bytes: members are sorted, stored without compression and carry one fixed date; the words are
-plain JSON, one concept per line. The WebP bytes are libwebp's, so another Pillow may give others. Refuses: a
-design that may not be shipped, files over the size budget.
+The same input gives the same bytes: archive members are sorted, not compressed, and have one fixed date; the captions
+are plain JSON, one concept per line. libwebp writes the WebP bytes, so another version of Pillow may give others.
 """
 
 import io
@@ -19,31 +18,31 @@ from tools.moji_data.render import Rgba, on_white
 
 FOLDER = ROOT / "src" / "cjkclip" / "moji"
 SIZE, QUALITY = 64, 75
-BUDGET = 3_000_000  # bytes, all files together
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can carry
+BUDGET = 3_000_000  # bytes of all files together
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date in a zip
 
 
 def webp(pixels: Rgba) -> bytes:
-    """A picture on white, as lossy WebP."""
+    """Return an image on white, as lossy WebP."""
     out = io.BytesIO()
     on_white(pixels).save(out, "WEBP", quality=QUALITY, method=6)
     return out.getvalue()
 
 
-def pack(drawn: Mapping[str, bytes]) -> bytes:
-    """An archive of files, byte for byte the same for the same files."""
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip of these files; the same files give the same bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in sorted(drawn.items()):
+        for name, data in sorted(files.items()):
             member = zipfile.ZipInfo(name, EPOCH)
-            member.create_system = 3  # what Unix writes, wherever this runs
+            member.create_system = 3  # the value of Unix, on every system
             member.external_attr = 0o644 << 16
             archive.writestr(member, data)
     return out.getvalue()
 
 
-def words(concepts: list[Emoji], captions: Captions) -> bytes:
-    """The table of words: languages, then one concept per line with a name and keywords for each language."""
+def captions_json(concepts: list[Emoji], captions: Captions) -> bytes:
+    """Return the table of captions: languages, then a line per concept with a name and keywords in each language."""
     lines = [
         json.dumps(
             {
@@ -64,13 +63,16 @@ def words(concepts: list[Emoji], captions: Captions) -> bytes:
 
 
 def build(concepts: list[Emoji], captions: Captions, drawn: Mapping[Design, Mapping[str, Rgba]]) -> dict[Path, bytes]:
-    """Every file to ship: path -> bytes. `drawn` holds the shipped designs at `SIZE`."""
-    files = {FOLDER / "captions.json": words(concepts, captions)}
+    """Return every file to ship as {path: bytes}. `drawn` contains the shipped designs at `SIZE`.
+
+    Raises ValueError for a design that may not be shipped, or files above the size budget.
+    """
+    files = {FOLDER / "captions.json": captions_json(concepts, captions)}
     for design, pictures in drawn.items():
         if not design.shipped:
-            raise ValueError(f"{design.name} may not be shipped")
+            raise ValueError(f"{design.name} may not be shipped; only designs with shipped=True may")
         files[FOLDER / f"{design.name}.zip"] = pack({f"{e.cp}.webp": webp(pictures[e.cp]) for e in concepts})
     total = sum(map(len, files.values()))
     if total > BUDGET:
-        raise ValueError(f"the shipped files come to {total} bytes, the budget is {BUDGET}")
+        raise ValueError(f"the shipped files have {total} bytes, the limit is {BUDGET}: reduce QUALITY")
     return files

@@ -1,7 +1,7 @@
-"""Which emoji are concepts of their own, which are variants of one, and which split each belongs to.
+"""Decide which emoji are concepts, which are variants of a concept, and the split of each.
 
-1,914 emoji without skin tones -> 1,400 core concepts -> 1,379 that Noto, Twemoji and Fluent all draw. The
-counts are checked: other input, or another rule, is refused rather than quietly giving other splits.
+1,914 emoji without skin tones -> 1,400 core concepts -> 1,379 that Noto, Twemoji and Fluent all contain. Other counts
+raise ValueError, because another input or rule would give other splits.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from tools.moji_data.packages import EMOJI
 
 MAN, WOMAN, ADULT = "1f468", "1f469", "1f9d1"
 PEOPLE = {MAN, WOMAN, ADULT, "1f466", "1f467", "1f9d2"}  # and boy, girl, child
-SIGNS = {"2640", "2642"}  # the female and the male sign, which make a gendered variant
+SIGNS = {"2640", "2642"}  # the female and the male sign, which mark a gendered variant
 HAIR = {"1f9b0", "1f9b1", "1f9b2", "1f9b3"}
 KEYCAP, RIGHT, JOINER = "20e3", "27a1", "200d"
 CLOCKS = {f"{point:x}" for point in range(0x1F550, 0x1F568)}
@@ -24,7 +24,7 @@ SPLIT_COUNTS = {"test": 123, "valid": 135, "train": 1121}
 
 @dataclass(frozen=True, kw_only=True)
 class Emoji:
-    """One emoji: `cp` its code points (see `code_points`), `base` the concept that decides its split."""
+    """One emoji: `cp` is its code points (see `code_points`), `base` the concept that determines its split."""
 
     cp: str
     char: str
@@ -35,12 +35,12 @@ class Emoji:
 
     @property
     def fold(self) -> int:
-        """0 test, 1 validation, 2-9 train."""
+        """The fold: 0 is test, 1 validation, 2-9 train."""
         return fold(self.base)
 
 
 def code_points(char: str) -> str:
-    """The name of an emoji here: lower-case hexadecimal code points joined by "-", without U+FE0F.
+    """Return the id of an emoji: lower-case hexadecimal code points joined by "-", without U+FE0F.
 
     >>> code_points("❤️‍🔥"), code_points("©️")
     ('2764-200d-1f525', 'a9')
@@ -49,7 +49,7 @@ def code_points(char: str) -> str:
 
 
 def plain(cp: str) -> str:
-    """The same name from a spelling with fe0f, capitals or leading zeros.
+    """Return that id for a spelling with fe0f, capitals or leading zeros.
 
     >>> plain("00A9-FE0F")
     'a9'
@@ -58,7 +58,7 @@ def plain(cp: str) -> str:
 
 
 def fold(cp: str) -> int:
-    """The fold of a concept, 0 to 9, by a hash of its name.
+    """Return the fold of a concept, 0 to 9, from a hash of its id.
 
     >>> fold("1f601"), fold("a9")
     (0, 3)
@@ -67,15 +67,15 @@ def fold(cp: str) -> int:
 
 
 def split(fold: int) -> str:
-    """The split of a fold: 0 is test, 1 validation, the others train."""
+    """Return the split of a fold: 0 is test, 1 validation, the others train."""
     return {0: "test", 1: "valid"}.get(fold, "train")
 
 
 def base(cp: str, group: str) -> str:
-    """The concept that `cp` is a variant of; `cp` itself if it is a concept of its own.
+    """Return the concept of which `cp` is a variant, or `cp` itself if it is a concept.
 
-    Flags and clock faces are no core concepts: a flag made from another follows its first code point, clock
-    faces follow the first of them. Keycaps follow the keycap 10, which is core.
+    Flags and clock faces are not core concepts. The base of a flag that is derived from another is its first code
+    point, the base of all clock faces is the first of them, and the base of keycaps is the keycap 10, which is core.
 
     >>> base("1f3c3-200d-2640-200d-27a1", "People & Body"), base("1f468-200d-1f33e", "People & Body")
     ('1f3c3', '1f9d1-200d-1f33e')
@@ -98,7 +98,7 @@ def base(cp: str, group: str) -> str:
 
 
 def _together(parts: list[str]) -> str:
-    """Kiss, couple with heart, pair holding hands, or family."""
+    """Return the concept of several people: kiss, couple with heart, holding hands, or family."""
     if KISS in parts:
         return "1f48f"
     if HEART in parts:
@@ -107,28 +107,28 @@ def _together(parts: list[str]) -> str:
 
 
 def read_emoji() -> list[Emoji]:
-    """All 1,914 emoji in Unicode's order, concepts and variants."""
-    found: list[Emoji] = []
+    """Return all 1,914 emoji, concepts and variants, in Unicode's order. Raises ValueError for other counts."""
+    emoji: list[Emoji] = []
     for char, record in EMOJI.read("data-by-emoji.json").items():
         cp, group = code_points(char), record["group"]
         own = base(cp, group)
         core = own == cp and group != "Flags" and cp not in CLOCKS
-        found.append(Emoji(cp=cp, char=char, name=record["name"], group=group, core=core, base=own))
-    _check("emoji", len(found), EMOJI_COUNT)
-    _check("core concepts", sum(e.core for e in found), CORE_COUNT)
-    return found
+        emoji.append(Emoji(cp=cp, char=char, name=record["name"], group=group, core=core, base=own))
+    _check("emoji", len(emoji), EMOJI_COUNT)
+    _check("core concepts", sum(e.core for e in emoji), CORE_COUNT)
+    return emoji
 
 
 def in_splits(emoji: Iterable[Emoji], *drawn: Iterable[str]) -> list[Emoji]:
-    """The core concepts that every one of `drawn` (a design's code points) holds: 1,121 + 135 + 123."""
+    """Return the core concepts in all of `drawn`, each the code points of a design: 1,121 + 135 + 123."""
     designs = [set(design) for design in drawn]
-    kept = [e for e in emoji if e.core and all(e.cp in design for design in designs)]
-    counts = Counter(split(e.fold) for e in kept)
+    concepts = [e for e in emoji if e.core and all(e.cp in design for design in designs)]
+    counts = Counter(split(e.fold) for e in concepts)
     for name, count in SPLIT_COUNTS.items():
         _check(f"{name} concepts", counts[name], count)
-    return kept
+    return concepts
 
 
-def _check(what: str, got: int, expected: int) -> None:
-    if got != expected:
-        raise ValueError(f"{what}: {got}, expected {expected}; the splits would not be the published ones")
+def _check(name: str, count: int, expected: int) -> None:
+    if count != expected:
+        raise ValueError(f"{name}: {count}, expected {expected} as in the published splits. Use the pinned packages")

@@ -1,7 +1,7 @@
-"""The seven emoji designs: which icon of a package draws which emoji, and its SVG text.
+"""The seven emoji designs: the icon of each emoji, and its SVG text.
 
-Noto, Fluent flat and Twemoji say which icon is which emoji (`chars.json`); Fluent colour uses Fluent flat's
-icon names; for the other three `names` finds it. Refuses: an icon that is neither drawn nor an alias.
+The packages of Noto, Fluent flat and Twemoji list the emoji of each icon (`chars.json`). Fluent colour has the icon
+names of Fluent flat. For the other three designs `names` finds the emoji.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ XMLNS = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """One set of drawings. `use` is what it may be used for; Twemoji is for evaluation only."""
+    """One set of icons. `use` is its permitted use; Twemoji is for evaluation only."""
 
     name: str
     package: Package
     use: str  # "train" | "evaluate"
     shipped: bool = False
-    chars: Package | None = None  # whose chars.json tells the icons; None: found by name
+    chars: Package | None = None  # the package with chars.json; None: icons are found by name
 
 
 DESIGNS = (
@@ -40,25 +40,27 @@ BY_NAME = {design.name: design for design in DESIGNS}
 
 
 def read_icons(design: Design) -> Any:
-    """The package's icons.json."""
+    """Return the package's icons.json."""
     return design.package.read("icons.json")
 
 
 def icons_by_name(emoji: list[Emoji], english: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """For each design: code points -> icon name, for the emoji it draws (any order, variants included)."""
-    known = {e.cp for e in emoji}
+    """Return {code points: icon name} for each design, with variants, in any order."""
+    all_points = {e.cp for e in emoji}
     sources = [(read_icons(d), d.package.read("chars.json")) for d in DESIGNS if d.chars is d.package]
     lists = name_lists(emoji, english, sources)
-    found: dict[str, dict[str, str]] = {}
+    icons_of: dict[str, dict[str, str]] = {}
     for design in DESIGNS:
         icons = read_icons(design)
-        table = match(design.name, icons, lists) if design.chars is None else _told(design.chars, icons, lists[0])
-        found[design.name] = {cp: icon for cp, icon in table.items() if cp in known}
-    return found
+        table = (
+            match(design.name, icons, lists) if design.chars is None else _listed_icons(design.chars, icons, lists[0])
+        )
+        icons_of[design.name] = {cp: icon for cp, icon in table.items() if cp in all_points}
+    return icons_of
 
 
-def _told(chars: Package, icons: Any, today: NameList) -> dict[str, str]:
-    """What chars.json says, and the mirrored aliases it leaves out, by their name."""
+def _listed_icons(chars: Package, icons: Any, today: NameList) -> dict[str, str]:
+    """Return the icons in chars.json, and by name the mirrored aliases that it lacks."""
     table = {plain(cp): icon for cp, icon in chars.read("chars.json").items()}
     for alias, to in icons.get("aliases", {}).items():
         cp = today.get(bare(alias))
@@ -68,9 +70,9 @@ def _told(chars: Package, icons: Any, today: NameList) -> dict[str, str]:
 
 
 def svg(icons: Any, name: str) -> str:
-    """The icon as a square SVG: what is wider than high, or higher than wide, is centred.
+    """Return an icon as a square SVG; an icon that is not square is centred.
 
-    `name` is an icon or an alias of one, which may mirror it.
+    `name` is an icon, or an alias, which may mirror its icon. Raises KeyError for any other name.
     """
     alias = icons.get("aliases", {}).get(name, {})
     icon = icons["icons"][alias.get("parent", name)]
@@ -78,7 +80,7 @@ def svg(icons: Any, name: str) -> str:
     left, top = icon.get("left", 0), icon.get("top", 0)
     body = icon["body"]
     if alias.keys() - {"parent", "hFlip"}:
-        raise ValueError(f"icon alias {name!r} asks for {sorted(alias)}; only parent and hFlip are known")
+        raise ValueError(f"icon alias {name!r} has {sorted(alias)}; only parent and hFlip are supported")
     if alias.get("hFlip"):
         body = f'<g transform="translate({2 * left + width} 0) scale(-1 1)">{body}</g>'
     side = max(width, height)

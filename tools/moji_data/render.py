@@ -1,7 +1,6 @@
-"""Icons to pixels: SVG text, rendered by resvg at the size wanted, straight to uint8 RGBA.
+"""Render icons from SVG text to uint8 RGBA pixels with resvg.
 
-Each size is rendered from the drawing; a small picture is never a shrunken large one. Refuses: an icon that
-resvg cannot draw, or draws as nothing.
+Each size is rendered from the SVG; a small image is never a resized large one.
 """
 
 import io
@@ -19,37 +18,40 @@ Rgba = UInt8[np.ndarray, "S S 4"]
 
 
 def render_svg(text: str, size: int) -> Rgba:
-    """One square SVG at `size` x `size` pixels; alpha is not premultiplied."""
+    """Return one square SVG as `size` x `size` pixels; alpha is not premultiplied."""
     png = resvg_py.svg_to_bytes(svg_string=text, width=size, height=size, skip_system_fonts=True)
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
     if pixels.shape != (size, size, 4):
-        raise ValueError(f"resvg drew {pixels.shape}, expected {(size, size, 4)}")
+        raise ValueError(f"resvg returned pixels of shape {pixels.shape}, expected {(size, size, 4)}")
     return pixels
 
 
 def render_design(design: Design, icons_of: Mapping[str, str], size: int) -> dict[str, Rgba]:
-    """Every emoji of a design at one size: code points -> pixels. `icons_of` is code points -> icon name."""
+    """Return {code points: pixels} of a design at one size. `icons_of` is {code points: icon name}.
+
+    Raises ValueError for an icon that resvg renders as nothing.
+    """
     icons = read_icons(design)
     drawn = {cp: render_svg(svg(icons, icon), size) for cp, icon in sorted(icons_of.items())}
     empty = [cp for cp, pixels in drawn.items() if not pixels[..., 3].any()]
     if empty:
-        raise ValueError(f"{design.name}: these emoji come out empty: {empty}")
+        raise ValueError(f"{design.name}: these emoji are empty after rendering: {empty}")
     return drawn
 
 
 def on_white(pixels: Rgba) -> Image.Image:
-    """A picture laid on white, RGB."""
+    """Return an image on white, in RGB."""
     picture = Image.fromarray(pixels)
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def cache_file(design: str, size: int) -> Path:
-    """Where `store` keeps a design at one size."""
+    """Return the file of `store` for a design at one size."""
     return CACHE / "render" / f"{design}-{size}.npz"
 
 
 def store(design: str, size: int, drawn: Mapping[str, Rgba]) -> None:
-    """Keep a rendered design: `names` (n,) code points, `pixels` (n, S, S, 4) uint8."""
+    """Store a rendered design: `names` (n,) code points, `pixels` (n, S, S, 4) uint8."""
     file = cache_file(design, size)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"partial-{file.name}")
@@ -58,6 +60,6 @@ def store(design: str, size: int, drawn: Mapping[str, Rgba]) -> None:
 
 
 def stored(design: str, size: int) -> dict[str, Rgba]:
-    """What `store` kept: code points -> pixels."""
+    """Return the result of `store`: {code points: pixels}."""
     with np.load(cache_file(design, size)) as file:
         return dict(zip(file["names"].tolist(), file["pixels"], strict=True))

@@ -1,6 +1,6 @@
-"""Contact sheets for the eye: a design's pictures beside Noto's, each with its English name.
+"""Contact sheets for inspection: a design's images beside Noto's, each with its English name.
 
-A wrong match poisons training and no number shows it, so every design found by name is looked at in full.
+A wrong match harms training and no metric shows it, so a person checks every design that is matched by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ CELL, COLUMNS, LINE, LETTERS = 64, 12, 11, 22
 def contact_sheet(
     names: Sequence[str], labels: Mapping[str, str], pictures: Sequence[Mapping[str, Rgba]]
 ) -> Image.Image:
-    """For each code point of `names` its picture in every design of `pictures`, its label under them."""
+    """Draw each of `names` (code points) in every design of `pictures`, with its label below."""
     wide, high = CELL * len(pictures) + 6, CELL + 3 * LINE
     rows = -(-len(names) // COLUMNS)
     sheet = Image.new("RGB", (wide * COLUMNS, high * rows), "white")

@@ -1,7 +1,7 @@
-"""The table of all 1,914 emoji for training and evaluation: names, keywords, fold, which designs draw each.
+"""Write the table of all 1,914 emoji for training and evaluation: names, keywords, folds, and designs of each.
 
-`in_splits` marks the 1,379 concepts that numbers are published on; a variant (`core` false) has the fold of
-its `base`, so that no drawing of a test concept slips into training.
+`in_splits` marks the 1,379 concepts of the published numbers. A variant (`core` false) has the fold of its `base`, so
+that no image of a test concept is used in training.
 """
 
 import json
@@ -13,7 +13,7 @@ from tools.moji_data.packages import CACHE
 
 
 def write_table(
-    emoji: list[Emoji], captions: Captions, icons_of: Mapping[str, Mapping[str, str]], kept: set[str]
+    emoji: list[Emoji], captions: Captions, icons_of: Mapping[str, Mapping[str, str]], concepts: set[str]
 ) -> None:
     """Write `.cache/moji/concepts.json`: one record per emoji, concepts and variants."""
     records = [
@@ -23,7 +23,7 @@ def write_table(
             "name": {lang: captions[lang][e.cp][0] for lang in LANGUAGES},
             "keywords": {lang: captions[lang][e.cp][1] for lang in LANGUAGES},
             "core": e.core,
-            "in_splits": e.cp in kept,
+            "in_splits": e.cp in concepts,
             "base": e.base,
             "fold": e.fold,
             "split": split(e.fold),

@@ -1,6 +1,6 @@
 """The results of every command as plain records: one schema for `--json` and for a server.
 
-Each record is a dictionary that `json.dumps` takes as it is, with its keys in the order in which they are printed.
+Each record is a dictionary for `json.dumps`; its keys have the order in which they are printed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,36 +34,36 @@ from cjkclip.speed.jobs import BenchRow, Setting, Timing
 from cjkclip.verify import Comparison
 from cjkclip.zeroshot import Prediction
 
-SCHEMA = 1  # raised when a key changes its meaning or is removed
+SCHEMA = 1  # increased when a key changes its meaning or is removed
 BUNDLED = "moji"  # the release that is part of the package
 
 
 def envelope(
     command: str, answer: Mapping[str, object], problems: Sequence[Problem] = (), notes: Sequence[str] = ()
 ) -> dict[str, object]:
-    """A complete answer: the schema and the command first, problems and notes last."""
+    """Return a complete answer: schema and command first, problems and notes last."""
     return {"schema": SCHEMA, "command": command, **answer, "problems": list(problems), "notes": list(notes)}
 
 
 def problem(name: str, error: CjkclipError) -> Problem:
-    """The record of an input that could not be used."""
+    """Return the record of an input that could not be used."""
     return {"input": name, "kind": type(error).__name__, "message": str(error)}
 
 
 def failure(error: CjkclipError) -> dict[str, Failure]:
-    """The answer of a command that an error ended."""
+    """Return the answer of a command that an error ended."""
     return {"error": {"kind": type(error).__name__, "message": str(error)}}
 
 
 def classify_result(picture: str, predictions: Sequence[Prediction]) -> ClassifyResult:
-    """One image of `Clip.classify`."""
+    """Return the result of `Clip.classify` for one image."""
     return {"picture": picture, "predictions": [{"label": one.label, "score": one.score} for one in predictions]}
 
 
 def search_result(
     place: Place, query: str, hits: Sequence[Hit], *, kind: Literal["text", "picture"], language: str
 ) -> SearchResult:
-    """One query of `gallery.ask`; bundled images are named in `language`."""
+    """Return the hits of `gallery.ask` for one query; names of bundled images are in `language`."""
     records = [_hit(place, hit, rank, language) for rank, hit in enumerate(hits, start=1)]
     return {"query": query, "kind": kind, "language": language, "hits": records}
 
@@ -77,7 +77,7 @@ def _hit(place: Place, hit: Hit, rank: int, language: str) -> FileHit | BundledH
 
 
 def embed_answer(model: str, fingerprint: str, rows: Rows, pictures: int, seconds: Seconds) -> EmbedAnswer:
-    """`embed`: the rows that were saved, and the time that `index` took for `pictures` images."""
+    """Return the answer of `embed`: the saved rows, and the time that `index` took for `pictures` images."""
     answer: EmbedAnswer = {
         "model": model,
         "fingerprint": fingerprint,
@@ -91,9 +91,9 @@ def embed_answer(model: str, fingerprint: str, rows: Rows, pictures: int, second
     return answer
 
 
-def models_answer(known: Sequence[Family]) -> ModelsAnswer:
-    """`models`: every release of these families."""
-    return {"models": [_model(family, release) for family in known for release in family.releases]}
+def models_answer(families: Sequence[Family]) -> ModelsAnswer:
+    """Return the answer of `models`: every release of these families."""
+    return {"models": [_model(family, release) for family in families for release in family.releases]}
 
 
 def _model(family: Family, release: Release) -> ModelRecord:
@@ -111,7 +111,7 @@ def _model(family: Family, release: Release) -> ModelRecord:
 
 
 def comparison(result: Comparison) -> ComparisonRecord:
-    """A result of `verify.compare`."""
+    """Return the record of a result of `verify.compare`."""
     stages: list[StageRecord] = [
         {
             "name": stage.name,
@@ -133,12 +133,12 @@ def comparison(result: Comparison) -> ComparisonRecord:
 
 
 def verify_answer(models: tuple[str, str], result: Comparison) -> VerifyAnswer:
-    """`verify`."""
+    """Return the answer of `verify`."""
     return {"models": list(models), **comparison(result)}
 
 
 def convert_answer(model: str, folder: Path, layout: str, facts: dict[str, Any]) -> ConvertAnswer:
-    """`convert`: the files in `folder`, which was just written."""
+    """Return the answer of `convert`: the files in the new directory `folder`."""
     return {
         "model": model,
         "folder": str(folder),
@@ -149,12 +149,12 @@ def convert_answer(model: str, folder: Path, layout: str, facts: dict[str, Any])
 
 
 def bench_row(row: BenchRow) -> dict[str, Any]:
-    """One row of `bench`, with its rates."""
+    """Return one row of `bench`, with its rates."""
     return asdict(row) | {"rate": row.rate, "gflops": row.gflops}
 
 
 def bench_setting(timing: Timing) -> dict[str, Any]:
-    """One setting of `bench`."""
+    """Return one setting of `bench`."""
     rows = [bench_row(row) | {"share": timing.share(row)} for row in timing.rows]
     distances = {tower: asdict(distance) for tower, distance in timing.distances.items()}
     return {**asdict(timing.setting), "limit_gflops": timing.limit, "distances": distances, "rows": rows}
@@ -170,7 +170,7 @@ def bench_answer(
     plain: Sequence[BenchRow],
     advice: list[str],
 ) -> BenchAnswer:
-    """`bench`. `default`: the setting that `load` chooses by itself."""
+    """Return the answer of `bench`. `default`: the setting that `load` chooses by default."""
     return {
         "model": model,
         "machine": machine,

@@ -1,4 +1,4 @@
-"""The shapes of all answers. Their keys are frozen: `SCHEMA` is raised when one changes its meaning or is removed."""
+"""The keys and types of all answers. `SCHEMA` is increased when a key changes its meaning or is removed."""
 
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -33,7 +33,7 @@ class ClassifyResult(TypedDict):
 
 
 class ClassifyAnswer(TypedDict):
-    """`classify`."""
+    """The answer of `classify`."""
 
     model: str
     labels: list[str]
@@ -61,7 +61,7 @@ class BundledHit(TypedDict):
 
 
 class SearchResult(TypedDict):
-    """The hits of one query, best first. `language`: of the names that are shown."""
+    """The hits of one query, best first. `language`: that of the printed names."""
 
     query: str
     kind: Literal["text", "picture"]
@@ -69,13 +69,13 @@ class SearchResult(TypedDict):
     hits: list[FileHit | BundledHit]
 
 
-SearchAnswer = TypedDict(  # `search`
+SearchAnswer = TypedDict(  # the answer of `search`; "in" is a keyword, so it cannot be a class
     "SearchAnswer", {"model": str, "in": str, "results": list[SearchResult], "sheet": NotRequired[str]}
 )
 
 
 class EmbedAnswer(TypedDict):
-    """`embed`. `pictures` and `seconds` stand there if there were images among the inputs."""
+    """The answer of `embed`. `pictures` and `seconds` are present if the inputs contain images."""
 
     model: str
     fingerprint: str
@@ -102,13 +102,13 @@ class ModelRecord(TypedDict):
 
 
 class ModelsAnswer(TypedDict):
-    """`models`."""
+    """The answer of `models`."""
 
     models: list[ModelRecord]
 
 
 class StageRecord(TypedDict):
-    """One stage of two models."""
+    """The difference between two models at one stage."""
 
     name: str
     largest: float
@@ -119,7 +119,7 @@ class StageRecord(TypedDict):
 
 
 class ComparisonRecord(TypedDict):
-    """Two models, stage by stage. `first`: the first stage that differs."""
+    """A comparison of two models by stages. `first`: the first stage that differs."""
 
     same: bool
     first: str | None
@@ -129,7 +129,7 @@ class ComparisonRecord(TypedDict):
 
 
 class VerifyAnswer(ComparisonRecord):
-    """`verify`; `models` is printed first."""
+    """The answer of `verify`; `models` is printed first."""
 
     models: list[str]
 
@@ -142,7 +142,7 @@ class FileRecord(TypedDict):
 
 
 class ConvertAnswer(TypedDict):
-    """`convert`. `facts`: the config values that the layout does not store."""
+    """The answer of `convert`. `facts`: the config values that the layout does not store."""
 
     model: str
     folder: str
@@ -160,7 +160,7 @@ class LossRecord(TypedDict):
 
 
 class TrainAnswer(TypedDict):
-    """`train`."""
+    """The answer of `train`."""
 
     model: str
     out: str
@@ -169,7 +169,7 @@ class TrainAnswer(TypedDict):
 
 
 class Check(TypedDict):
-    """One check of `doctor`. "note": it works, but something could be better."""
+    """One check of `doctor`. Status "note": it works, but a value is unusual or could be better."""
 
     name: str
     status: Literal["ok", "note", "fail"]
@@ -177,7 +177,7 @@ class Check(TypedDict):
 
 
 class DoctorAnswer(TypedDict):
-    """`doctor`. `well`: whether no check failed."""
+    """The answer of `doctor`. `well`: whether all checks passed."""
 
     model: str
     well: bool
@@ -185,7 +185,7 @@ class DoctorAnswer(TypedDict):
 
 
 class BenchAnswer(TypedDict):
-    """`bench`. `plain`: the rows that no engine takes part in."""
+    """The answer of `bench`. `plain`: the rows that are measured without an engine."""
 
     model: str
     machine: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Read the checked parts of a model from its name. Knows families and formats, no engine.
+"""Read a model's parts by its name, and check them. Imports families and formats, no engine.
 
 A checkpoint with unknown names, missing tensors or missing facts is rejected; a model is never loaded partially.
 """
@@ -29,7 +29,7 @@ from cjkclip.text import Tokenizer
 __all__ = ["BUNDLED", "Found", "Source", "Where", "read", "resolve", "stored_config"]
 
 IMAGE_PARTS = ("vision", "image", "scale")  # config parts of the image source, which gets their facts too
-WRAP = "module."  # prefix of every name in the files of torch's parallel training
+WRAP = "module."  # prefix of every name in files of torch's parallel training
 EXAMPLES = {"act": "quick_gelu", "eps": 1e-5, "pool": "largest-id"}
 WRAPS = (
     re.compile(rf"{re.escape(WRAP)}(?P<name>.+)"),
@@ -39,14 +39,15 @@ WRAPS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A checkpoint after reading and checking: parameters under canonical names, as they were stored."""
+    """A checkpoint that was read and checked: parameters with canonical names, in their stored types."""
 
     config: Model
     params: dict[str, np.ndarray]
     tokenizer: Tokenizer | None
     family: Family
     release: Release | None
-    folder: Path | None = None  # of the side files: the text tower's if there were two sources; None if not from files
+    # directory of the side files, the text tower's if two sources were joined; None: not read from files
+    folder: Path | None = None
 
 
 def read(source: Source, *, image_tower: str | Path | None = None, facts: Facts | None = None) -> Found:
@@ -92,12 +93,12 @@ def _joined(text: Found, image: Found, source: str) -> Found:
         lack = "" if theirs.vision else " and no image tower"
         raise LayoutError(
             f"image_tower={source!r} has embeddings of width {theirs.embed}{lack}; the text tower has width "
-            f"{ours.embed}. Pass the image tower that it was trained with"
+            f"{ours.embed}. Pass the image tower that the text tower was trained with"
         )
     if theirs.scale is None and "logit_scale" not in image.params:
         raise FactsError(
-            f"image_tower={source!r} has no logit_scale, which must come from there. Pass the factor of the cosine "
-            'similarities, for example: load(..., facts={"scale": 100.0})'
+            f"image_tower={source!r} has no logit_scale. Pass the factor of the cosine similarities, "
+            'for example: load(..., facts={"scale": 100.0})'
         )
     config = replace(ours, vision=theirs.vision, image=theirs.image, scale=theirs.scale)
     params = image.params | {name: array for name, array in text.params.items() if name != "logit_scale"}
@@ -106,7 +107,7 @@ def _joined(text: Found, image: Found, source: str) -> Found:
 
 
 def stored_config(folder: Path) -> dict[str, Any]:
-    """Return the part of `Model.to_dict()` that the files contain, without facts of a release or a caller."""
+    """Return the part of `Model.to_dict()` that the files contain, without facts of a release or the caller."""
     checkpoint = _open(folder, str(folder))
     with as_written(checkpoint.source):
         return find_format(checkpoint, families())[1].read(checkpoint)
@@ -129,10 +130,10 @@ def _unwrapped(tensors: weights.Tensors) -> weights.Tensors:
 def _config(record: Mapping[str, Any], source: str) -> Model:
     missing = unknown(record)
     if missing:
-        listed = ", ".join(f"{name} ({kind})" for name, kind in missing.items())
+        fields = ", ".join(f"{name} ({kind})" for name, kind in missing.items())
         facts = json.dumps({name: _example(record, name) for name in missing})
         raise FactsError(
-            f"{source}: the checkpoint does not say {listed}, and the weights do not show it. A wrong value gives "
+            f"{source}: the checkpoint does not say {fields}, and the weights do not show it. A wrong value gives "
             f"wrong numbers. Pass it, for example: load(..., facts={facts})"
         )
     try:

@@ -1,4 +1,4 @@
-"""Published tensor names as rows, used in both directions. No family names here.
+"""Published tensor names as rows, which are used in both directions. No row depends on a family's name.
 
 A row maps a canonical parameter to a published tensor. Reading and writing a checkpoint use the same rows, so a layout
 that can be read can also be written.
@@ -18,7 +18,7 @@ from cjkclip.parameters import some_of
 
 Arrays = dict[str, np.ndarray]
 Join = Callable[[Sequence[np.ndarray]], np.ndarray]
-# q, k, v: a third of a fused tensor, along axis 0; to-...: leading axes of length 1 removed; scalar: shape (1,);
+# q, k, v: a third of a fused tensor, along axis 0; to-...: remove leading axes of length 1; scalar: shape (1,);
 # hwio: a kernel whose axes are height, width, inputs, outputs
 Op = Literal["same", "transpose", "q", "k", "v", "to-vector", "to-matrix", "scalar", "hwio"]
 _THIRDS = {"q": 0, "k": 1, "v": 2}
@@ -29,7 +29,7 @@ _HOLES = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "n": 
 
 @dataclass(frozen=True)
 class Row:
-    """A pair of names. {p} stands for weight, bias, ...; {n} for any name; any other {letter} for a number."""
+    """A pair of names. {p} matches weight, bias, ...; {n} any name; any other {letter} a number."""
 
     canonical: str
     published: str
@@ -61,7 +61,7 @@ class Layout:
 
 
 def homeless(layout: Layout, names: Iterable[str]) -> list[str]:
-    """Return the tensors that have no place in a layout, except for harmless ones."""
+    """Return the tensors that have no place in a layout, except harmless ones."""
     unread = (name for name in names if not any(row.reads.fullmatch(name) for row in layout.rows))
     return _harmful(layout, unread)
 

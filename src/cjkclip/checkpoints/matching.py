@@ -7,12 +7,12 @@ from cjkclip.checkpoints.formats import Checkpoint, Format
 from cjkclip.checkpoints.layouts import homeless, published
 from cjkclip.errors import LayoutError
 
-MOST_NAMES = 5000  # compared with every layout for an error message; no known CLIP has so many
+MOST_NAMES = 5000  # names that are compared with every layout for an error message; no known CLIP has so many
 Pair = tuple[Family, Format]
 
 
 def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
-    """Return the format with a place for the most tensors, the first of equals, and its family.
+    """Return the format that has a place for the most tensors (if several do, the first), and its family.
 
     Raises LayoutError with the layout, family or prefix that would fit.
     """
@@ -28,7 +28,7 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
         form = _best(matching, checkpoint.tensors)[1]
         raise LayoutError(
             f"{checkpoint.source}: the tensors have layout {form.layout.name!r}, but no fitting {form.config_file} is "
-            "beside them. Put it there, or pass the directory that contains both"
+            "beside them. Put it into their directory and pass that directory"
         )
     if other := _other_family(checkpoint, among):
         raise LayoutError(_of_family(checkpoint, among[0].name, other))
@@ -36,7 +36,7 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
 
 
 def find_layout(name: str, params: Iterable[str]) -> Format:
-    """Return the format of that layout name with a place for the most parameters.
+    """Return the format of this layout that has a place for the most parameters.
 
     Raises LayoutError if there is no layout of that name.
     """
@@ -108,9 +108,9 @@ def _unknown(checkpoint: Checkpoint, among: Sequence[Family]) -> str:
     most = max(places)
     nearest = f" Nearest: {forms[places.index(most)].layout.name!r}, with a place for {most} of them." if most else ""
     count = len(checkpoint.tensors)
-    listed = "Known layouts" if len(among) > 1 else f"Layouts of family {among[0].name!r}"
+    heading = "Known layouts" if len(among) > 1 else f"Layouts of family {among[0].name!r}"
     return (
-        f"{checkpoint.source}: {count} tensors of no known layout (first: {names[:3]}). {listed}: "
+        f"{checkpoint.source}: {count} tensors of no known layout (first: {names[:3]}). {heading}: "
         f"{', '.join(_names(forms))}.{nearest} Convert the file to one of them, or report its layout if it is published"
     )
 

@@ -1,4 +1,4 @@
-"""Write the parts of a model to a directory in any layout that can hold it. Knows families and formats, no engine.
+"""Write a model to a directory, in any layout that can hold it. Imports families and formats, no engine.
 
 Other files in the directory must not be read together with the new ones, or instead of them.
 """
@@ -19,7 +19,7 @@ from cjkclip.errors import CheckpointError, InputError, LayoutError, LayoutWarni
 from cjkclip.text import Tokenizer
 
 RULES = ("cleaning", "style", "max_chars", "lower", "context")  # tokenizer rules that change the ids of a text
-# vocabularies of other layouts, which a reader could use by mistake
+# Vocabularies of other layouts, which a reader could use by mistake.
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
 
 
@@ -31,7 +31,7 @@ def write(model: Found, folder: Path, layout: str) -> Path:
     _require_first(folder, form.weights_file)
     release = model.release.name if model.release else None
     parts = Parts(config=model.config, tokenizer=model.tokenizer, family=model.family.name, release=release)
-    with tempfile.TemporaryDirectory() as beside:  # on an error, no new file may be among those of an older model
+    with tempfile.TemporaryDirectory() as beside:  # an error must not leave new files beside those of an older model
         form.write(parts, Path(beside))
         written = Checkpoint(source=str(folder), folder=Path(beside), tensors=tensors)
         tokenizer, side_files = _read_back(parts, form, written), sorted(Path(beside).iterdir())
@@ -65,7 +65,7 @@ def _require_first(folder: Path, file: str) -> None:
     if others:
         raise InputError(
             f"{str(folder)!r} already contains {others[0]}; load() would read that instead of the new {file}. Use an "
-            "empty directory or delete it"
+            f"empty directory or delete {others[0]}"
         )
 
 
@@ -84,12 +84,12 @@ def _require_no_others(folder: Path, beside: Path, tokenizer: Any, again: Callab
     if not same:
         raise InputError(
             f"{str(folder)!r} already contains {', '.join(others)} of another model; load() would read that instead of "
-            "the new vocabulary. Use an empty directory or delete it"
+            "the new vocabulary. Use an empty directory or delete these files"
         )
 
 
 def _read_back(parts: Parts, form: Format, written: Checkpoint) -> Tokenizer | None:
-    """Return the tokenizer that the layout's own reader makes of the new files.
+    """Return the tokenizer that the layout's own reader builds from the new files.
 
     Raises LayoutError if tokens of the vocabulary have other ids there.
     """
@@ -100,7 +100,7 @@ def _read_back(parts: Parts, form: Format, written: Checkpoint) -> Tokenizer | N
         theirs: Any = tokenizer_of(form, written, parts.config)
         if theirs is None or (type(theirs) is type(ours) and ours.under(theirs.rules).vocab == theirs.vocab):
             return theirs
-        why = "its files number the tokens by a rule, and this vocabulary has other ids"
+        why = "its files have a fixed rule for token ids, and this vocabulary has other ids"
     except CheckpointError as error:
         why = str(error)
     raise LayoutError(

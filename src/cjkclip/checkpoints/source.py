@@ -13,13 +13,13 @@ BUNDLED = Path(__file__).parents[1] / "moji"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A model's name, and everything that is looked up by it."""
+    """A model's name, and the results of looking it up."""
 
     name: str  # as the caller wrote it, for messages
-    family: Family | None  # the one that the caller requested, else that of the release; None: any
+    family: Family | None  # the family that the caller requested, else that of the release; None: any
     release: Release | None
     path: Path  # a directory or a weight file
-    where: Where  # the options of the look-up, which the image tower and the vocabulary of a release share
+    where: Where  # the options of the look-up; the image tower and the vocabulary of a release use them too
 
     @property
     def folder(self) -> Path:
@@ -28,7 +28,7 @@ class Source:
 
 
 def resolve(name: str | Path, where: Where | None = None, *, family: str | None = None) -> Source:
-    """Return the source of a release, an alias, a hub name or a path; fetch its files if they are not here.
+    """Return the source of a release, an alias, a hub name or a path; download its files if they are not local.
 
     Raises ModelNotFoundError for an unknown family, and what `hub.locate` raises.
     """
@@ -40,7 +40,7 @@ def resolve(name: str | Path, where: Where | None = None, *, family: str | None 
 
 
 def with_weights(source: Source) -> Source:
-    """The same source with its weights, which a look-up of the small files alone may have left out."""
+    """Return the source with its weights, which a look-up of only the small files may have left out."""
     if not source.where.small:
         return source
     where = replace(source.where, small=False)
@@ -56,8 +56,8 @@ def _path(name: str, release: Release | None, where: Where) -> Path:
 
 
 def _hub_name(name: str, release: Release) -> str:
-    """The name of a release on its hub, with the revision that the caller's name contains."""
-    stated = hub.repository(name)
-    if stated is None or stated.casefold() != release.name.casefold():
+    """Return the name of a release on its hub, with the revision in the caller's name."""
+    repository = hub.repository(name)
+    if repository is None or repository.casefold() != release.name.casefold():
         return release.source
-    return name.replace(stated, release.name)
+    return name.replace(repository, release.name)

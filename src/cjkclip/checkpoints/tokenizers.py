@@ -14,12 +14,12 @@ def tokenizer_of(form: Format, checkpoint: Checkpoint, config: Model) -> Tokeniz
     if tokenizer is not None and config.text is not None and tokenizer.vocab_size > config.text.vocab:
         raise FactsError(
             f"{checkpoint.source}: the tokenizer has {tokenizer.vocab_size} ids, the text tower {config.text.vocab}, "
-            "so they are of different models. Download the tokenizer files of this model"
+            "so they belong to different models. Download the tokenizer files of this model"
         )
     if tokenizer is not None and config.text is not None and tokenizer.context > config.text.context:
         raise FactsError(
             f"{checkpoint.source}: the tokenizer makes rows of {tokenizer.context} ids, the text tower reads "
-            f"{config.text.context}, so they are of different models. Download the tokenizer files of this model"
+            f"{config.text.context}, so they belong to different models. Download the tokenizer files of this model"
         )
     if isinstance(tokenizer, Bpe) and isinstance(config.text, Text):
         _require_end(config.text, tokenizer, checkpoint.source)
@@ -31,7 +31,7 @@ def _require_end(text: Text, tokenizer: Bpe, source: str) -> None:
     last = tokenizer.vocab_size - 1
     where, instead = f"the largest token id ({last})", "an ordinary word"
     if text.pool == "first-eot":
-        where, instead = f"the first token id {text.eot}", "that token, or the start of a text without it"
+        where, instead = f"the first token id {text.eot}", "that token, or the start of a text that lacks it"
     if tokenizer.eot != (last if text.pool == "largest-id" else text.eot):
         raise FactsError(
             f"{source}: the config reads the text feature at {where}, but the end token is id {tokenizer.eot}, so the "

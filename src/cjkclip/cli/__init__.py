@@ -1,4 +1,4 @@
-"""The command line: `cjkclip COMMAND`, the same words as in Python.
+"""The command line: `cjkclip COMMAND`, with the same names as in Python.
 
 Each command is a thin layer over public functions. A CjkclipError never ends in a traceback.
 """
@@ -52,7 +52,7 @@ class _Group(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run a command and exit with its code."""
-        del standalone_mode, windows_expand_args  # it would expand ~ and * in texts as if they were paths
+        del standalone_mode, windows_expand_args  # click would expand ~ and * in texts as if they were paths
         if not ready_streams():
             sys.exit(MISSING)
         try:
@@ -73,14 +73,14 @@ class _Group(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """As typer, without the empty line that older versions of it write after Ctrl-C."""
+        """Run a command, without the empty line that older versions of typer write after Ctrl-C."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             return INTERRUPTED
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer. click before 8.2 reads an unknown word that begins with a sign as an option, and shows the help."""
+        """Find a command. click before 8.2 reads an unknown word with a leading sign as an option, and shows help."""
         word = args[0]
         if not word[:1].isalnum() and not word.startswith("-") and self.get_command(ctx, word) is None:
             ctx.fail(f"No such command {word!r}.")

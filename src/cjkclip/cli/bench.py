@@ -36,10 +36,10 @@ class Measurable(StrEnum):
 
 Engine = Annotated[
     Measurable,
-    typer.Option("--engine", help="Engine to measure; auto: all installed ones. openvino in fp32 is always measured."),
+    typer.Option("--engine", help="Engine to measure. auto: all installed ones. openvino in fp32 is always measured."),
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="Only a few rounds, for a first impression.")]
-Int8 = Annotated[bool, typer.Option("--int8", help="Measure int8 too; quantising takes minutes the first time.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Measure only a few rounds, for a first impression.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Also measure int8. The first time, quantising takes minutes.")]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="FILE.json", help="Write the output of --json to this file."),
@@ -59,9 +59,9 @@ def bench(
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on this machine, with every available engine and precision, and advise which one to use.
+    """Measure a model on this machine, with every available engine and precision, and recommend one.
 
-    The limit is the rate of matrix products alone, in the same engine and precision, measured in the same run.
+    The limit is the rate of matrix products alone, measured in the same run with the same engine and precision.
     "off by" and "cosine" are the largest difference and the least cosine similarity to vectors of openvino in fp32.
     Close other programs first: all cores are used.
 
@@ -101,8 +101,8 @@ def _plain(report: Report, load: Load, pace: Pace) -> tuple[Setting, list[BenchR
     """Return the setting that `load` chooses, and the rows that need no engine and are measured once."""
     with report.progress("loading the model", 1) as progress:
         clip = load(None)
-        used = clip.engine  # may measure whether half precision is close enough
-        default = Setting(engine=used.name, precision=used.precision, device=used.device)
+        best = clip.engine  # may measure whether half precision is close enough
+        default = Setting(engine=best.name, precision=best.precision, device=best.device)
         progress(1)
     return default, _timed(report, "without an engine", jobs.plain_jobs(clip), pace)
 

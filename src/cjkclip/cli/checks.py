@@ -34,7 +34,7 @@ def versions() -> Result:
 
 
 def processor() -> Result:
-    """Return the cores, and the instructions that matter for the speed of a CPU engine."""
+    """Return the name, the cores, and the instruction sets that matter for the speed of a CPU engine."""
     text = cpu_text()
     flags = [flag for flag in _FLAGS if re.search(rf"\b{flag}\b", text)]
     return "ok", f"{processor_name()}, {cores()} cores, {' '.join(flags) or 'no vector instructions known'}"

@@ -23,14 +23,14 @@ BATCH = 128  # images per call; the labels are encoded again at each call
 BEST = 5  # labels in the table; JSON has all of them
 BAR = 20  # characters for a probability of 1
 
-Pictures = Annotated[list[str], typer.Argument(metavar="PICTURE", help="Image files, or directories of them.")]
+Pictures = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, or directories of them.")]
 Labels = Annotated[
     list[str] | None,
     typer.Option("--labels", "-l", metavar="TEXT", help="Labels separated by commas (, or ， or 、). Repeatable."),
 ]
 LabelFile = Annotated[
     list[Path] | None,
-    typer.Option("--label-file", metavar="FILE", help="A UTF-8 file with one label per line; - is standard input."),
+    typer.Option("--label-file", metavar="FILE", help="A UTF-8 file with one label per line. - is standard input."),
 ]
 Template = Annotated[
     list[str] | None,
@@ -87,10 +87,10 @@ def _classify(
     with report.progress("classifying images", len(paths)) as progress:
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
-            done, bad = skipping_bad(lambda rows, batch=batch: ask([batch[i] for i in rows]), len(batch))
-            for index, (path, predictions) in enumerate(zip(batch, done, strict=True)):
+            rankings, errors = skipping_bad(lambda rows, batch=batch: ask([batch[i] for i in rows]), len(batch))
+            for index, (path, predictions) in enumerate(zip(batch, rankings, strict=True)):
                 if predictions is None:
-                    report.problem(str(path), ImageError(bad[index]))
+                    report.problem(str(path), ImageError(errors[index]))
                 else:
                     results.append(answers.classify_result(str(path), predictions))
             progress(start + len(batch))
@@ -104,7 +104,7 @@ class _Bar:
         self._score = score
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the least and the largest width."""
+        """Return the smallest and the largest width."""
         return Measurement(0, min(BAR, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:

@@ -83,17 +83,17 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _room(folder: Path, force: bool) -> Path:
-    """Return the resolved path. Raises InputError unless it may be written; see `_require_room`."""
+    """Return the resolved path. Raises InputError if it must not be written; see `_require_room`."""
     try:
         folder = folder.resolve()
         _require_room(folder, force)
-    except (OSError, RuntimeError) as error:  # a link to itself is a RuntimeError
+    except (OSError, RuntimeError) as error:  # a link to itself raises RuntimeError
         raise InputError(f"{str(folder)!r} cannot be written: {error}") from error
     return folder
 
 
 def _require_room(folder: Path, force: bool) -> None:
-    """Raise InputError unless the directory may be written, and holds nothing but a model to replace."""
+    """Raise InputError unless the directory may be written and contains only a model to replace."""
     if not folder.parent.is_dir():
         raise InputError(f"{str(folder)!r}: the directory {str(folder.parent)!r} does not exist; create it first")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -103,9 +103,9 @@ def _require_room(folder: Path, force: bool) -> None:
     try:
         find(folder)
     except ModelNotFoundError as error:
-        raise InputError(f"{error}: --force only replaces the directory of a model") from error
+        raise InputError(f"{error}. --force only replaces the directory of a model; pass a new directory") from error
     if any(entry.is_dir() for entry in folder.iterdir()):
-        raise InputError(f"{str(folder)!r} contains other directories: --force only replaces the directory of a model")
+        raise InputError(f"{str(folder)!r} contains directories, so --force does not replace it; pass a new directory")
 
 
 def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict[str, Any]:
@@ -124,16 +124,18 @@ def _lacking(clip: "cjkclip.Clip", stored: dict[str, Any], layout: str) -> dict[
         f"{name} {stored[name]!r}, not {ours[name]!r}" for name in ("embed", "scale") if stored[name] != ours[name]
     ]
     for part in ("vision", "text"):
-        true, written = (_plain(record[part] or {}) for record in (ours, stored))
-        other = [name for name in true if name in written and written[name] != true[name]]
-        wrong += [f"{part}.{name} {written[name]!r}, not {true[name]!r}" for name in other]
+        own, new = (_plain(record[part] or {}) for record in (ours, stored))
+        other = [name for name in own if name in new and new[name] != own[name]]
+        wrong += [f"{part}.{name} {new[name]!r}, not {own[name]!r}" for name in other]
     if wrong:
-        raise LayoutError(f"layout {layout!r} cannot hold this model: its files would say {', '.join(wrong)}")
+        raise LayoutError(
+            f"layout {layout!r} cannot hold this model: its files would have {', '.join(wrong)}. Use --layout cjkclip"
+        )
     return {name: ours[part][field] for name in unknown(stored) for part, _, field in [name.partition(".")]}
 
 
 def _plain(tower: dict[str, Any]) -> dict[str, Any]:
-    """Normalise a tower's record: lists are tuples, and both ways to pool at the last id are one."""
+    """Normalise a tower's record: lists become tuples, and the two names for pooling at the last id become one."""
     tower = {name: tuple(cast(list[Any], value)) if isinstance(value, list) else value for name, value in tower.items()}
     last = tower.get("vocab", 0) - 1
     if tower.get("pool") == "largest-id" or (tower.get("pool") == "first-eot" and tower["eot"] == last):

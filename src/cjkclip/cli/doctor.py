@@ -1,4 +1,4 @@
-"""`cjkclip doctor`: what is installed, what would be used, and whether a model works.
+"""`cjkclip doctor`: check the installation, the choice of engine, and a model.
 
 Each check is one line: name, status, finding. A check that fails does not stop the others.
 """
@@ -19,12 +19,12 @@ from cjkclip.cli.options import Engine, Facts, Json, Precision, Tower
 from cjkclip.cli.report import Report, cell, exit_code
 from cjkclip.errors import CjkclipError
 
-Named = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.")]
 _STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
 
 
 def doctor(
-    model: Named = "moji",
+    model: ModelName = "moji",
     *,
     image_tower: Tower = None,
     fact: Facts = None,
@@ -32,7 +32,7 @@ def doctor(
     precision: Precision = "auto",
     json: Json = False,
 ) -> None:
-    """Check this installation and a model: whether it loads and encodes, and what is unusual about it.
+    """Check this installation and a model: whether the model loads and encodes, and report unusual values.
 
     Example: cjkclip doctor openai/clip-vit-base-patch32
     """

@@ -1,4 +1,4 @@
-"""`cjkclip embed`: vectors of images and texts in a file."""
+"""`cjkclip embed`: write the vectors of images and texts to a file."""
 
 import time
 from pathlib import Path
@@ -26,7 +26,7 @@ Inputs = Annotated[
 ]
 Lines = Annotated[
     list[Path] | None,
-    typer.Option("--lines", metavar="FILE", help="A UTF-8 file with one text per line; - is standard input."),
+    typer.Option("--lines", metavar="FILE", help="A UTF-8 file with one text per line. - is standard input."),
 ]
 Fast = Annotated[bool, typer.Option("--fast", help="Fast mode: decode large JPEG files at a fraction of their size.")]
 Batch = Annotated[
@@ -101,12 +101,12 @@ def _require_sense(out: Path, batch_size: int | None) -> None:
         raise typer.BadParameter(f"--out {str(out)!r} must end in one of {' '.join(ENDINGS)}")
     if batch_size is not None and batch_size < 1:
         raise typer.BadParameter(
-            f"--batch-size {batch_size} is not accepted: pass a number from 1 on, for example --batch-size 32"
+            f"--batch-size {batch_size} is not accepted: pass a whole number of at least 1, for example --batch-size 32"
         )
 
 
 def time_line(seconds: Seconds, pictures: int) -> str:
-    """Return one line that says where the time went.
+    """Return one line that shows how the time was spent.
 
     >>> time_line(Seconds(reading=35, encoding=24, writing=2.04), 20_000)
     '20,000 images in 61 s (328/s): waiting for reading and resizing 35 s, encoding 24 s, writing 2.0 s'
@@ -134,7 +134,7 @@ def _rounded(value: float) -> str:
 
 
 def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> IndexInputs:
-    """Sort inputs into images and texts. A directory stands for its images, unless everything is a text."""
+    """Sort inputs into images and texts. A directory is replaced by its images, unless everything is a text."""
     sources = IndexInputs()
     for word in inputs if kind == "text" else globbed(inputs):
         if kind != "text":
@@ -152,7 +152,7 @@ def _sorted(report: Report, inputs: list[str], kind: Kind, lines: list[str]) -> 
 
 
 def _lines(report: Report, files: list[Path]) -> list[str]:
-    """Return the lines that are not blank. A note counts the blank ones, which have no row."""
+    """Return the lines that are not blank. A note counts the blank ones, which get no row."""
     texts: list[str] = []
     for path in files:
         lines = read_lines(path)
@@ -160,6 +160,6 @@ def _lines(report: Report, files: list[Path]) -> list[str]:
         blank = [number for number, line in enumerate(lines, start=1) if not line]
         if blank:
             report.note(
-                f"{str(path)!r}: {len(blank):,} of {len(lines):,} lines are blank and have no row (first: {blank[0]})"
+                f"{str(path)!r}: {len(blank):,} of {len(lines):,} lines are blank and skipped (first: line {blank[0]})"
             )
     return texts

@@ -30,7 +30,7 @@ def split_labels(text: str) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""Return the stripped lines of a UTF-8 file, blank ones included; '-' is standard input.
+    r"""Return the stripped lines of a UTF-8 file, including blank ones. '-' is standard input.
 
     Lines end at \n, \r\n or \r alone: str.splitlines would break texts at U+2028 and at controls. Raises InputError.
     """
@@ -52,13 +52,13 @@ def _standard_input() -> bytes:
 
 
 def gather_labels(typed: Sequence[str], files: Sequence[Path]) -> list[str]:
-    """Return all labels in order, without duplicates. A line of a file is one label, even with commas in it."""
+    """Return all labels in order, without duplicates. Each line of a file is one label, even if it has commas."""
     labels = [label for text in typed for label in split_labels(text)]
     return list(dict.fromkeys([*labels, *(line for path in files for line in read_lines(path) if line)]))
 
 
 def picture_paths(report: Report, words: Sequence[str]) -> list[Path]:
-    """Return the image paths; a directory stands for its images. Raises InputError for a directory without any."""
+    """Return the image paths; a directory is replaced by its images. Raises InputError for a directory without any."""
     paths: list[Path] = []
     for word in globbed(words):
         require_filled(word)

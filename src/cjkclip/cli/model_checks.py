@@ -1,6 +1,6 @@
 """Checks of a model for `cjkclip doctor`. Each returns a status and a finding, or raises a CjkclipError.
 
-A note is unusual but may be right; after a failure the model's numbers cannot be trusted. Both say what to do.
+A note reports an unusual value that may be right; a failure means that the numbers are not reliable. Both give advice.
 """
 
 import re
@@ -24,10 +24,10 @@ Probe = Callable[[], Result]
 
 _CLOSE = 1e-4  # engines agree on unit vectors to about 1e-6; an engine that differs by more than this is broken
 _CAP = 4.61  # training caps the logarithm of logit_scale at ln 100 = 4.6052, slightly more in half precision
-_ABSURD = 10.0  # exp(10) = 22,026: the file then contains the scale itself, not its logarithm
+_ABSURD = 10.0  # exp(10) = 22,026: a larger value is the scale itself, not its logarithm
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 # The activation that weights of these names were trained with, from open_clip 3.3.0 (pretrained.py) and the authors'
-# own code. A name decides nothing; it gives a hint if the config says otherwise. The first matching row counts.
+# own code. A name never sets the activation; a note reports it if the config differs. The first matching row counts.
 _TRAINED = (
     (r"quick-?_?gelu", "quick_gelu"),
     (r"laion2b|datacomp|commonpool", "gelu"),
@@ -45,18 +45,18 @@ def model_checks(
     `load` takes the names of an engine and of a precision.
     """
     exact = ROUNDED if precision == ROUNDED else "fp32"  # precision of the NumPy engine
-    loaded: list[cjkclip.Clip] = []
+    clips: list[cjkclip.Clip] = []
 
     def loads() -> Result:
         start = time.perf_counter()
-        loaded.append(load(engine, precision))
-        clip, took = loaded[0], time.perf_counter() - start
-        return "ok", f"{clip.family.name}, languages {' '.join(clip.languages)}, {took:.1f} s"
+        clips.append(load(engine, precision))
+        clip, seconds = clips[0], time.perf_counter() - start
+        return "ok", f"{clip.family.name}, languages {' '.join(clip.languages)}, {seconds:.1f} s"
 
     yield "model loads", loads
-    if not loaded:
+    if not clips:
         return
-    clip = loaded[0]
+    clip = clips[0]
     yield "parameters", lambda: parameters(clip)
     yield "stored as", lambda: stored(clip)
     yield "weights finite", lambda: finite(clip)
@@ -110,11 +110,11 @@ def activation(model: str, clip: "cjkclip.Clip") -> Result:
     finding = ", ".join(f"{name} {act}" for name, act in every.items()) or "a ResNet has no choice of activation"
     place = Path(model)
     name = " ".join(place.resolve().parts[-2:]) if place.exists() else model
-    trained = next((act for pattern, act in _TRAINED if re.search(pattern, name, re.IGNORECASE)), None)
-    wrong = {name: trained for name, act in acts.items() if trained not in (None, act)}
+    hint = next((act for pattern, act in _TRAINED if re.search(pattern, name, re.IGNORECASE)), None)
+    wrong = {name: hint for name, act in acts.items() if hint not in (None, act)}
     if wrong:
         return "note", (
-            f"{finding}, but weights of the name {name!r} were trained with {trained}. The wrong activation costs "
+            f"{finding}, but weights of the name {name!r} were trained with {hint}. The wrong activation costs "
             f"accuracy and raises no error. If the name is right: load(..., facts={wrong!r})"
         )
     return "ok", finding

@@ -1,4 +1,4 @@
-"""`cjkclip models`: the releases that load by name."""
+"""`cjkclip models`: list the releases that load by name."""
 
 from collections.abc import Iterator
 
@@ -21,9 +21,9 @@ def models(*, json: Json = False) -> None:
     Example: cjkclip models
     """
     with Report("models", as_json=json) as report:
-        known = families()
-        report.answer = models_answer(known)
-        report.show(_Listing([release for family in known for release in family.releases]))
+        all_families = families()
+        report.answer = models_answer(all_families)
+        report.show(_Listing([release for family in all_families for release in family.releases]))
 
 
 class _Listing:

@@ -1,4 +1,4 @@
-"""The options that several commands share, so that they have the same names and help texts everywhere."""
+"""The options that several commands share, with the same names and help texts everywhere."""
 
 import inspect
 from collections.abc import Callable
@@ -13,9 +13,9 @@ import typer
 import cjkclip
 
 
-# Enums and not Literal, which typer knows since version 0.19 only.
+# These are enums because typer supports Literal only since version 0.19.
 class Language(StrEnum):
-    """Languages that the bundled names and sentences exist in."""
+    """Languages of the bundled names and of the prompt templates."""
 
     ZH = "zh"
     ZH_HANT = "zh-Hant"
@@ -56,7 +56,7 @@ Precision = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for other programs.")]
 Speech = Annotated[
     Language | None,
-    typer.Option("--language", help="Language of the texts. Default: guessed from a query, none for labels."),
+    typer.Option("--language", help="Language of the texts. Default: search guesses it; classify uses plain labels."),
 ]
 As = Annotated[
     Kind,

@@ -42,7 +42,7 @@ NO_EDGE = 1_000_000  # columns of a pipe or a file
 
 EXIT_CODES = (
     "Exit codes: 0 success; 1 some inputs failed, or the compared models differ; 2 wrong usage; 3 a model or gallery "
-    "could not be loaded; 4 no input could be used; 5 a package is missing or this machine does not support it; "
+    "could not be loaded; 4 no input could be used; 5 a package is missing, or this machine lacks a feature; "
     "130 interrupted; 143 terminated by SIGTERM."
 )
 
@@ -62,7 +62,7 @@ def exit_code(error: CjkclipError) -> int:
 
 
 class _Screen(Console):
-    """rich's console with our exit code for a broken pipe. Lines are folded only at the edge of a terminal."""
+    """rich's console with our exit code for a broken pipe. It wraps lines only in a terminal."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False)
@@ -88,18 +88,18 @@ class _Notes(logging.Handler):
 
 @runtime_checkable
 class Advance(Protocol):
-    """Set how many are done, and how many there are if that was not known before."""
+    """A function that moves a progress bar; `total` is passed if it was not known before."""
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        """Move the bar."""
+        """Show `done` of `total` items."""
         ...
 
 
 class Report:
-    """The answer of one command, as a context. Leaving it prints the answer and sets the exit code."""
+    """The answer of one command, as a context manager. Its end prints the answer and sets the exit code."""
 
     def __init__(self, command: str, *, as_json: bool) -> None:
-        """`command`: its name in JSON."""
+        """Start a report; `command` is its name in JSON."""
         self.as_json = as_json
         self.command = command
         self.answer: Mapping[str, object] = {}  # one of `answers`
@@ -174,7 +174,7 @@ class Report:
     def progress(self, title: str, total: int | None = None) -> Generator[Advance]:
         """Show a progress bar if standard error is a terminal. Yields the function that moves it."""
         console = Console(stderr=True)
-        if not console.is_terminal:  # rich before 14 ends even a bar that is disabled with a line feed
+        if not console.is_terminal:  # rich before 14 prints a line feed even for a disabled bar
             yield lambda done, total=None: None  # noqa: ARG005
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -206,8 +206,8 @@ def _logging_to(handler: logging.Handler) -> Generator[None]:
 
 
 def json_text(answer: Mapping[str, object]) -> str:
-    """Return one JSON object as text. Controls and lone surrogates are escaped; on Windows, where PowerShell decodes
-    the output of programs with another encoding, everything that is not ASCII.
+    """Return one JSON object as text. Control characters and lone surrogates are escaped; on Windows, every character
+    that is not ASCII, because PowerShell decodes the output of programs with another encoding.
     """
     text = json.dumps(answer, ensure_ascii=ON_WINDOWS, indent=2, allow_nan=False)
     return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"

@@ -1,4 +1,4 @@
-"""`cjkclip search`: the images that fit a query best, as a table, as JSON, or as a contact sheet."""
+"""`cjkclip search`: show the images that fit a query best, as a table, as JSON, or as a contact sheet."""
 
 from pathlib import Path
 from typing import Annotated
@@ -82,7 +82,7 @@ def _table(result: records.SearchResult) -> Table:
     translated = bundled and result["language"] != "en"
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", justify="right", style="dim")
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     if translated:
         table.add_column("in English", style="dim", overflow="fold")
     table.add_column("score", justify="right")

@@ -1,4 +1,4 @@
-"""Write search results as a contact sheet. If no font has the characters, a note names the package that has one."""
+"""Write search results as a contact sheet. If no font has the characters, a note tells which package to install."""
 
 import io
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from cjkclip.gallery.sheet.fonts import ADVICE, find_fonts
 from cjkclip.image.picture import decode, named
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
-LIMITS = {"WEBP": 16_383}  # pixels per side, if the format allows less than a sheet may need
+LIMITS = {"WEBP": 16_383}  # pixels per side, for formats that allow less than a sheet may need
 
 
 def check_sheet(out: Path) -> None:
@@ -41,10 +41,10 @@ def write_sheet(
     rows = [_row(report, result, places[i], pictures, number=i + 1) for i, result in enumerate(results)]
     kind = FORMATS[out.suffix.lower()]
     sheet = draw_sheet(rows, find_fonts(), LIMITS.get(kind, TALLEST))
-    encoded = BytesIO()  # complete before the file is opened
+    buffer = BytesIO()  # complete before the file is opened
     try:
-        sheet.image.save(encoded, kind)
-        out.write_bytes(encoded.getbuffer())
+        sheet.image.save(buffer, kind)
+        out.write_bytes(buffer.getbuffer())
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
     if sheet.left_out:
@@ -60,7 +60,7 @@ def _row(
     *,
     number: int,
 ) -> SheetRow:
-    found = [
+    images = [
         SheetImage(
             picture=_open(report, hit["path"]) if "path" in hit else Image.open(io.BytesIO(pictures[place])),
             name=hit["name"],
@@ -75,7 +75,7 @@ def _row(
     return SheetRow(
         query=safe(name),
         language=language,
-        found=found,
+        found=images,
         picture=_open(report, result["query"]) if is_picture else None,
         plain=f"query {number}, in {LANGUAGES[language]}",
     )

@@ -1,4 +1,4 @@
-"""The standard streams: closed, full or without a reader, their encodings, and text that is safe to print.
+"""The standard streams: closed, full and broken ones, their encodings, and text that is safe to print.
 
 Control characters in names and queries are printed as escapes.
 """
@@ -35,7 +35,7 @@ def safe(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode gives this for a byte that is not UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode returns this for a byte that is not UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
@@ -47,7 +47,7 @@ def say(*lines: str) -> None:
 
 @contextmanager
 def _reader() -> Generator[None]:
-    """Exit with our code if the reader of standard output is gone; typer and rich would exit with 1."""
+    """Exit with our code if the reader of standard output has closed it; typer and rich would exit with 1."""
     try:
         yield
     except BrokenPipeError:
@@ -55,21 +55,21 @@ def _reader() -> Generator[None]:
 
 
 def write(text: str) -> None:
-    """Write `text` to standard output, in its encoding."""
+    """Write `text` to standard output, in the encoding of that stream."""
     with _reader():
         sys.stdout.write(text)
         sys.stdout.flush()
 
 
 def write_utf8(text: str) -> None:
-    """Write `text` to standard output in UTF-8, whatever its encoding."""
+    """Write `text` to standard output in UTF-8, whatever the encoding of that stream."""
     with _reader():
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
 
 
 def ready_streams() -> bool:
-    """Prepare the streams; False if standard output is closed. Characters that the encoding lacks are escaped.
+    """Prepare the streams; return False if standard output is closed. Characters that the encoding lacks are escaped.
 
     On Windows, files and pipes get UTF-8, because Python would use the code page of the system.
     """
@@ -88,18 +88,18 @@ def ready_streams() -> bool:
 
 
 def leave_broken_pipe() -> int:
-    """End silently, also when Python closes the stream: the reader is gone (`cjkclip ... | head`)."""
+    """End silently because the reader has closed the pipe (`cjkclip ... | head`)."""
     _leave_output()
     return BROKEN_PIPE
 
 
 def leave_full(error: OSError) -> int:
-    """Report that standard output cannot be written, as on a full disk. Raises `error` if it has another cause."""
+    """Report that standard output cannot be written, for example on a full disk. Raises `error` for another cause."""
     if ON_WINDOWS and error.errno == errno.EINVAL and error.filename is None:
         return leave_broken_pipe()  # Windows reports a broken pipe in this way
     full = error if error.errno in NO_ROOM and error.filename is None else None
     try:
-        sys.stdout.flush()  # the buffer may still hold the rest, and fails again
+        sys.stdout.flush()  # the buffer may still contain the rest, which fails again
     except OSError as again:
         full = again
     if full is None:

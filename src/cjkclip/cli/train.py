@@ -13,7 +13,7 @@ from cjkclip.cli.streams import safe
 from cjkclip.errors import InputError, MissingDependencyError
 
 Pairs = Annotated[
-    Path, typer.Argument(metavar="PAIRS.tsv", help="A UTF-8 file; each line is an image path, a tab and a text.")
+    Path, typer.Argument(metavar="PAIRS.tsv", help="A UTF-8 file. Each line is an image path, a tab and a text.")
 ]
 Start = Annotated[str, typer.Option("--from", metavar="MODEL", help="The model to fine-tune.")]
 Folder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new directory for the trained model.")]
@@ -21,7 +21,7 @@ Steps = Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Number 
 Batch = Annotated[int, typer.Option("--batch", min=2, metavar="N", help="Batch size: images per step.")]
 Rate = Annotated[float, typer.Option("--lr", metavar="RATE", help="Peak learning rate.")]
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, metavar="N", help="Random seed; the same seed gives the same model.")
+    int, typer.Option("--seed", min=0, metavar="N", help="Random seed. The same seed gives the same model.")
 ]
 
 
@@ -38,7 +38,7 @@ def train(
 ) -> None:
     """Fine-tune a model on your own pairs of image and text; requires torch.
 
-    Paths are relative to the file. An image may appear on several lines, with one text each.
+    Image paths are relative to the directory of PAIRS.tsv. To give an image several texts, write one line for each.
 
     Example: cjkclip train pairs.tsv --from moji --out my-model --steps 500
     """
@@ -49,9 +49,9 @@ def train(
         finetune, recipe = _training(steps=steps, batch=batch, lr=lr, seed=seed)
         with report.progress("training", steps) as progress:
 
-            def listen(now: Any) -> None:
-                progress(now.step)
-                losses.append({"step": now.step, "loss": now.loss})
+            def listen(state: Any) -> None:
+                progress(state.step)
+                losses.append({"step": state.step, "loss": state.loss})
 
             clip = finetune(start, pairs, out, recipe, listen=listen)
         answer: records.TrainAnswer = {

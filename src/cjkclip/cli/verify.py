@@ -1,4 +1,4 @@
-"""`cjkclip verify`: whether two checkpoints are the same model, and the first stage that differs."""
+"""`cjkclip verify`: check whether two checkpoints are the same model, and show the first stage that differs."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Second = Annotated[str, typer.Argument(metavar="B", help="The model to compare w
 Tolerance = Annotated[
     float,
     typer.Option(
-        "--tolerance", min=0, metavar="SHARE", help="Largest difference of a stage, relative to its largest value."
+        "--tolerance", min=0, metavar="SHARE", help="Accepted difference of a stage, relative to its largest value."
     ),
 ]
 Facts = Annotated[
@@ -49,7 +49,7 @@ def verify(
 ) -> None:
     """Compare two checkpoints: tokens and pixels first, then every stage of both towers.
 
-    The inputs are part of the package. Both models get A's tokens and pixels. --fact and --image-tower apply to
+    The inputs are part of the package. Both models get the tokens and pixels of A. --fact and --image-tower apply to
     the model that lacks them; a --fact that neither model needs is an error.
 
     Example: cjkclip verify openai/clip-vit-base-patch32 converted/
@@ -98,7 +98,7 @@ def _open(
 
 
 def show(report: Report, result: Comparison) -> None:
-    """Print a comparison as a table, the differences of the configs, and the verdict."""
+    """Print a comparison: the table, the differences between the configs, and the result."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("stage", no_wrap=True)
     for heading in ("largest", "difference", "relative"):

@@ -1,1 +1,1 @@
-"""Interfaces of other CLIP packages on cjkclip's models: published code runs with only its import line changed."""
+"""Interfaces of other CLIP packages on cjkclip's models: published code runs after a change of its import line."""

@@ -2,8 +2,8 @@
 
     import cjkclip.compat.cn_clip as clip               # was: import cn_clip.clip as clip
 
-Ids, pixels and features equal cn_clip's on a CPU; weights are rounded to fp16 as in its loader. Two differences: the
-model has no dropout that eval() must switch off, and its parameters have cjkclip's names. Needs the extra `torch`.
+Token ids, pixels and features equal cn_clip's on a CPU; weights are rounded to fp16 as in its loader. Two differences:
+the model has no dropout that eval() must turn off, and its parameters have cjkclip's names. Needs the extra `torch`.
 Masked images and separate BERT weights are rejected, since only cn_clip's training program uses them.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from cjkclip import config
 from cjkclip.checkpoints.formats.pixels import squash_rules
-from cjkclip.compat.sources import loaded
+from cjkclip.compat.sources import load_clip
 from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, unit
 from cjkclip.engines import ROUNDED
 from cjkclip.errors import InputError, ModelNotFoundError
@@ -20,7 +20,7 @@ from cjkclip.text.wordpiece import chinese_bert
 
 __all__ = ["available_models", "image_transform", "load", "load_from_name", "tokenize"]
 
-# cn_clip's name -> the repository's name after the organisation, and the file that cn_clip itself downloads
+# cn_clip's name -> the repository's name without its organisation, and the file that cn_clip itself downloads
 MODELS = {
     "ViT-B-16": ("chinese-clip-vit-base-patch16", "clip_cn_vit-b-16.pt"),
     "ViT-L-14": ("chinese-clip-vit-large-patch14", "clip_cn_vit-l-14.pt"),
@@ -32,7 +32,7 @@ DOWNLOADS = "~/.cache/clip"  # cn_clip's own download directory
 
 
 class CLIP(TorchClip):
-    """Model with cn_clip's methods. Features are not normalised, except where a method says so."""
+    """Model with cn_clip's methods. Features are not normalised unless a method's docstring states it."""
 
     def encode_image(self, image: Tensor, mask_ratio: float = 0) -> Tensor:
         """Return features (n, E) of pixels (n, 3, S, S)."""
@@ -47,7 +47,7 @@ class CLIP(TorchClip):
         return self.text_features(text)
 
     def forward(self, image: Tensor | None, text: Tensor | None, mask_ratio: float = 0) -> Any:
-        """Return unit features of both and the scale; if one input is None, the other's features, not normalised."""
+        """Return unit features of both inputs and the scale; if one is None, the other's features, not normalised."""
         if image is None:
             if text is None:
                 raise InputError("image and text are both None: pass pixels as image=, token ids as text=, or both")
@@ -66,7 +66,7 @@ def available_models() -> list[str]:
     return list(MODELS)
 
 
-def load_from_name(  # the names and their order are cn_clip's
+def load_from_name(  # parameter names and order are cn_clip's
     name: str,
     device: Any = None,
     download_root: str | None = None,
@@ -80,7 +80,7 @@ def load_from_name(  # the names and their order are cn_clip's
 
     If cn_clip has already downloaded the file to download_root, it is used. Otherwise download_root, if given, is the
     cache of huggingface_hub. A file of an unreleased size needs facts, as in `cjkclip.load`. vision_model_name and
-    text_model_name are accepted as in cn_clip, but the file decides. Raises ModelNotFoundError, and InputError if
+    text_model_name have no effect, because the file determines the towers. Raises ModelNotFoundError, and InputError if
     input_resolution is not the model's image size.
     """
     del vision_model_name, text_model_name
@@ -96,7 +96,7 @@ def load_from_name(  # the names and their order are cn_clip's
             f"{name!r} is neither a file nor a model name of cn_clip: pass a path or one of {available_models()}"
         )
     options = {"family": "chinese", "cache_dir": download_root, "facts": facts}
-    model = CLIP(loaded(source, options, engine="torch", precision=ROUNDED, device=device))
+    model = CLIP(load_clip(source, options, engine="torch", precision=ROUNDED, device=device))
     size = 0 if model.config.vision is None else model.config.vision.image_size
     if input_resolution not in (None, size):
         raise InputError(f"input_resolution is {input_resolution}, but {source} needs input_resolution={size}, or none")
@@ -119,7 +119,7 @@ def load(
         )
     heads = {f"{part}.heads": getattr(getattr(model.config, part), "heads", None) for part in ("vision", "text")}
     options = {"family": "chinese", "facts": {name: count for name, count in heads.items() if count is not None}}
-    fresh = CLIP(loaded(clip_path, options, engine="torch", precision=ROUNDED, device="cpu"))
+    fresh = CLIP(load_clip(clip_path, options, engine="torch", precision=ROUNDED, device="cpu"))
     if fresh.config != model.config:
         raise InputError(
             f"{clip_path} contains a model of another size or kind: {fresh.config}, expected {model.config}; "
@@ -130,10 +130,10 @@ def load(
 
 
 def tokenize(texts: Any, context_length: int = 52) -> Tensor:
-    """Return ids (n, context_length) of a text or texts: [CLS], up to context_length - 2 pieces, [SEP], zeros."""
+    """Return ids (n, context_length) of a text or texts: [CLS], up to context_length - 2 tokens, [SEP], zeros."""
     return ids_of(chinese_bert(), texts, context_length)[0]
 
 
 def image_transform(image_size: int = 224) -> Transform:
-    """Return the transform of an image to pixels (3, S, S): squashed to a square, as for every model of cn_clip."""
+    """Return the transform of an image to pixels (3, S, S): resized to a square, as for every model of cn_clip."""
     return Transform(config.Image(**squash_rules(image_size)))

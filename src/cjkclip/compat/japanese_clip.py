@@ -2,15 +2,15 @@
 
     import cjkclip.compat.japanese_clip as ja_clip       # was: import japanese_clip as ja_clip
 
-Ids, pixels and features equal those of the package's version 0.2.0, which cannot be imported with current libraries.
-Needs the extra `torch`. Positions that do not count from 0 are rejected: no model of rinna was trained with them.
+Token ids, pixels and features equal those of version 0.2.0, which cannot be imported with current libraries. Needs the
+extra `torch`. Positions that do not count from 0 are rejected, because no model of rinna was trained with them.
 """
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cjkclip.checkpoints.families import family
-from cjkclip.compat.sources import LOAD, known, loaded, resolved
+from cjkclip.compat.sources import LOAD, load_clip, require_known, resolve_source
 from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, rules_of, tokenizer_of, unit
 from cjkclip.errors import InputError
 from cjkclip.text import Tokenizer
@@ -69,19 +69,19 @@ def available_models() -> list[str]:
 def load(model_name: str | Path, device: Any = None, **options: Any) -> tuple[JapaneseCLIP, Transform]:
     """Load a model, with gradients off as in the package; return it with its image transform to (3, S, S).
 
-    model_name: any name for `cjkclip.load`, such as those of rinna. Options: cache_dir, revision and `sources.LOAD`.
+    model_name: a model of rinna, or any other name for `cjkclip.load`. Options: cache_dir, revision and `sources.LOAD`.
     """
-    known(options, LOAD, "japanese_clip.load")
-    clip = loaded(model_name, options, engine="torch", device=device)
+    require_known(options, LOAD, "japanese_clip.load")
+    clip = load_clip(model_name, options, engine="torch", device=device)
     return JapaneseCLIP(clip).requires_grad_(False), Transform(rules_of(clip))
 
 
 def load_tokenizer(name: str | Path = VOCABULARY, **options: Any) -> Tokenizer:
     """Load rinna's tokenizer from its repository or a directory with spiece.model, or the one of any other model."""
-    known(options, LOAD, "japanese_clip.load_tokenizer")
-    source = resolved(name, options, small=True)
+    require_known(options, LOAD, "japanese_clip.load_tokenizer")
+    source = resolve_source(name, options, small=True)
     file = source.path / "spiece.model"
-    return Unigram.from_file(file, RINNA) if file.is_file() else tokenizer_of(loaded(source, options))
+    return Unigram.from_file(file, RINNA) if file.is_file() else tokenizer_of(load_clip(source, options))
 
 
 def tokenize(

@@ -2,9 +2,9 @@
 
     import cjkclip.compat.open_clip as open_clip         # was: import open_clip
 
-Ids, pixels and features of open_clip's own files equal open_clip's. Two differences: the model is in evaluation mode,
-and OpenAI's weights always get the activation they were trained with, for every model name. Needs the extra `torch`.
-Random weights, and tags of weights other than "openai", are rejected: pass the name on the hub instead.
+Token ids, pixels and features of open_clip's own files equal open_clip's. Two differences: the model is in evaluation
+mode, and OpenAI's weights get the activation of their training for every model name. Needs the extra `torch`.
+Random weights, and weight tags other than "openai", are rejected: pass the hub name of the weights instead.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import PIL.Image
 
 from cjkclip import config
-from cjkclip.compat.sources import LOAD, known, loaded
+from cjkclip.compat.sources import LOAD, load_clip, require_known
 from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, rules_of, tokenizer_of, unit
 from cjkclip.errors import InputError
 from cjkclip.image import Picture, open_picture
@@ -64,14 +64,14 @@ class CLIP(TorchClip):
     def forward(
         self, image: Tensor | None = None, text: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """Return unit features of both and the scale; None for a missing input."""
+        """Return unit features of both inputs (None for a missing one), and the scale."""
         image_features = None if image is None else self.encode_image(image, normalize=True)
         text_features = None if text is None else self.encode_text(text, normalize=True)
         return image_features, text_features, self.logit_scale.exp()
 
 
 class TrainTransform(Transform):
-    """Squash a random part of an image to pixels (3, S, S), drawing torch's random numbers in open_clip's order."""
+    """Resize a random part of an image to pixels (3, S, S), drawing torch's random numbers in open_clip's order."""
 
     def __init__(self, rules: config.Image) -> None:
         """`rules` is the model's preprocessing; only its size, colours and order of steps are used."""
@@ -127,18 +127,20 @@ def create_model_from_pretrained(
 
 
 def get_tokenizer(model_name: str, context_length: int | None = None, **options: Any) -> TextTokenizer:
-    """Return the tokenizer for such a model name; an architecture uses OpenAI's. Options: `sources.LOAD`."""
-    known(options, LOAD, "open_clip.get_tokenizer")
+    """Return the tokenizer of a model name; that of an architecture is OpenAI's. Options: `sources.LOAD`."""
+    require_known(options, LOAD, "open_clip.get_tokenizer")
     name = _plain(model_name)
-    core = clip_bpe(OPEN_CLIP) if name in ARCHITECTURES else tokenizer_of(loaded(name, options))
+    core = clip_bpe(OPEN_CLIP) if name in ARCHITECTURES else tokenizer_of(load_clip(name, options))
     return TextTokenizer(core, context_length)
 
 
 def _load(model_name: str, pretrained: str | None, device: Any, options: dict[str, Any]) -> tuple[CLIP, config.Image]:
-    known(options, (*LOAD, "precision"), "open_clip.create_model")
+    require_known(options, (*LOAD, "precision"), "open_clip.create_model")
     if (precision := options.pop("precision", "fp32")) != "fp32":
-        raise InputError(f"precision is {precision!r}, expected 'fp32'; then call model.half() or model.bfloat16()")
-    clip = loaded(_source(model_name, pretrained), options, engine="torch", device=device)
+        raise InputError(
+            f"precision is {precision!r}, expected 'fp32': leave it out, then call model.half() or model.bfloat16()"
+        )
+    clip = load_clip(_source(model_name, pretrained), options, engine="torch", device=device)
     return CLIP(clip), rules_of(clip)
 
 

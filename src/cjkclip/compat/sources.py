@@ -1,6 +1,6 @@
 """Find a model's files, or load the model, from the options of other packages' loaders.
 
-Unknown options raise OptionError; a checkpoint raises the same errors as in `cjkclip.load`.
+Unknown options raise OptionError; loading raises the errors of `cjkclip.load`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from cjkclip.checkpoints import Source, Where
 from cjkclip.clip import Clip
 from cjkclip.errors import OptionError
 
-PLACES = ("revision", "cache_dir", "local_files_only")  # which snapshot of a repository, and where to look for it
-IGNORED = ("trust_remote_code", "use_fast")  # accepted, no effect: no code is run, and there is one tokenizer
+PLACES = ("revision", "cache_dir", "local_files_only")  # options for the snapshot of a repository and its place
+IGNORED = ("trust_remote_code", "use_fast")  # without effect: no code is run, and only one tokenizer exists
 LOAD = (*PLACES, "family", "image_tower", "facts")  # options of `cjkclip.load`
 
 
-def known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
+def require_known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
     """Raise OptionError if an option is not one of `names`."""
     if unknown := sorted(set(options) - set(names)):
         raise OptionError(
@@ -26,12 +26,12 @@ def known(options: Mapping[str, Any], names: Sequence[str], owner: str) -> None:
         )
 
 
-def resolved(name: str | Path, options: Mapping[str, Any], *, small: bool = False) -> Source:
+def resolve_source(name: str | Path, options: Mapping[str, Any], *, small: bool = False) -> Source:
     """Resolve the name of a checkpoint. small: the files beside the weights are enough."""
     return checkpoints.resolve(name, replace(where(options), small=small), family=options.get("family"))
 
 
-def loaded(
+def load_clip(
     name: str | Path | Source,
     options: Mapping[str, Any],
     *,
@@ -40,13 +40,13 @@ def loaded(
     device: Any = None,
 ) -> Clip:
     """Load a model as `cjkclip.load` does. device: None, a name, a torch device, or the number of a GPU."""
-    source = name if isinstance(name, Source) else resolved(name, options)
+    source = name if isinstance(name, Source) else resolve_source(name, options)
     found = checkpoints.read(source, image_tower=options.get("image_tower"), facts=options.get("facts"))
     return Clip(found, engines.choose(engine, precision, _device(device)))
 
 
 def where(options: Mapping[str, Any]) -> Where:
-    """Return the snapshot and the sources that the options request."""
+    """Return the snapshot and the cache that the options request."""
     cache = options.get("cache_dir")
     return Where(
         revision=options.get("revision"),

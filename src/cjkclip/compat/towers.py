@@ -1,7 +1,7 @@
 """A loaded model as a torch module: the base class of the models of cn_clip, japanese_clip and open_clip.
 
-n items, L tokens, S pixels, E joint width. Gradients flow; the module is in evaluation mode, and no tower has dropout.
-Its parameters have cjkclip's own names. Needs the extra `torch`.
+n items, L tokens, S pixels, E joint width. The module computes gradients, is in evaluation mode,
+and has no dropout. Its parameters have cjkclip's own names. Needs the extra `torch`.
 """
 
 import math
@@ -30,7 +30,7 @@ class TorchClip(nn.Module):
     """Both towers and the logit_scale of a Clip loaded with engine="torch"."""
 
     def __init__(self, clip: Clip) -> None:
-        """Share the towers, and so the parameters, of the Clip's engine."""
+        """Share the towers of the Clip's engine, with their parameters."""
         super().__init__()
         self.towers = cast(Any, clip.engine).towers.requires_grad_(True)
         self.config: config.Model = clip.config
@@ -63,7 +63,7 @@ class TorchClip(nn.Module):
         if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
             raise InputError(
                 f"got pixels of shape {tuple(pixels.shape)}, expected (n, 3, {side}, {side}): "
-                "prepare each image with the transform of this model, as in preprocess(image).unsqueeze(0)"
+                "prepare each image with this model's transform: preprocess(image).unsqueeze(0)"
             )
         return self.towers.vision(pixels.to(self.dtype))
 

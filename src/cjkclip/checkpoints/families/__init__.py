@@ -1,4 +1,4 @@
-"""Families, one file each. A family is data: formats, languages, prompt templates, releases.
+"""The families, one file each. A family is data: formats, languages, prompt templates, releases.
 
 REGISTRY lists every family's module. The modules are imported when a checkpoint is loaded, not with the package.
 """
@@ -27,7 +27,7 @@ NONE_KNOWN: Mapping[str, float] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A published checkpoint: its place, and the facts that its files do not contain."""
+    """A published checkpoint: its name or URL, and the facts that its files do not contain."""
 
     name: str  # the hub id, the name of a bundled model, or that of a file at `url`
     aliases: tuple[str, ...]
@@ -55,7 +55,7 @@ class Family:
     name: str
     formats: tuple[Format, ...]
     languages: tuple[str, ...]
-    templates: Mapping[str, tuple[str, ...]]  # language -> prompt templates; none for a language: the plain label
+    templates: Mapping[str, tuple[str, ...]]  # language -> prompt templates; a language without any: plain labels
     releases: tuple[Release, ...]
 
 
@@ -72,10 +72,10 @@ def families() -> tuple[Family, ...]:
 
 
 def find_release(name: str) -> tuple[Family, Release] | None:
-    """Return the release with this name or alias and its family, or None. Upper and lower case are equal.
+    """Return the release with this name or alias and its family, or None. Case is ignored.
 
     A hub id may have "hf-hub:" before it and "@revision" after it. ModelScope's ids may have other owners, so they
-    never name a release.
+    never match a release.
     """
     folded, repository = name.casefold(), (hub.repository(name) or name).casefold()
     for each in families():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from cjkclip.checkpoints.families import NONE_KNOWN, Family, Release
 from cjkclip.checkpoints.formats.chinese import CHINESE_FORMATS
 
-GUIDE = {"CIFAR-100 top-1": 64.4}  # the repository's guide, zero-shot
+GUIDE = {"CIFAR-100 top-1": 64.4}  # zero-shot score of the repository's guide
 
 
 def _release(size: str, alias: str, note: str, scores: Mapping[str, float] = NONE_KNOWN) -> Release:

@@ -1,4 +1,4 @@
-"""moji: the bundled model, and every directory in cjkclip's own layout."""
+"""The family of the bundled model, moji, and of every other directory in cjkclip's own layout."""
 
 from cjkclip.checkpoints.families import Family, Release
 from cjkclip.checkpoints.formats.native import NATIVE

@@ -1,7 +1,7 @@
 """OpenAI CLIP and models of the same architecture: ViT and modified-ResNet towers, byte-pair text.
 
-Releases: github.com/openai/CLIP, MIT licence. The hub repositories are transformers conversions by OpenAI; the ResNets
-were published as files only; the sha256 of each file is part of its URL.
+Releases: github.com/openai/CLIP, MIT licence. The hub repositories are transformers conversions by OpenAI. The
+ResNets were published as files only, whose URLs contain their sha256.
 """
 
 from cjkclip.checkpoints.families import Family, Release

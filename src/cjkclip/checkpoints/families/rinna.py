@@ -13,10 +13,7 @@ def _release(kind: str, note: str, top1: float, top5: float) -> Release:
         languages=("ja",),
         note=note,
         facts={},
-        vocabulary=(
-            "rinna/japanese-roberta-base",
-            "spiece.model",
-        ),  # its tokenizer; the original package downloads it too
+        vocabulary=("rinna/japanese-roberta-base", "spiece.model"),  # the original package downloads it from there too
         scores={"ImageNet top-1": top1, "ImageNet top-5": top5},  # zero-shot with 37 Japanese templates per class
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from cjkclip.checkpoints.families import NONE_KNOWN, Family, Release
 from cjkclip.checkpoints.formats.taiyi import TAIYI_FORMATS
 
-CARD = {  # of the model card, zero-shot; retrieval is from text to image
+CARD = {  # zero-shot scores of the model card; retrieval is from text to image
     "ImageNet1k-CN top-1": 55.04,
     "ImageNet1k-CN top-5": 81.75,
     "Flickr30k-CNA R@1": 58.32,

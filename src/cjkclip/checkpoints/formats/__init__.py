@@ -1,7 +1,7 @@
-"""Formats of published checkpoints as data: tensor names, side files, and functions that read and write them.
+"""Formats of published checkpoints as data: tensor names, and functions that read and write the side files.
 
-A format belongs to no family: transformers' CLIPModel files contain models of several. A family lists the formats of
-its checkpoints.
+Several families may share a format, such as transformers' CLIPModel files. A family lists the formats of its
+checkpoints.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -21,7 +21,7 @@ from cjkclip.text.files import read_json
 Facts = Mapping[str, Any]  # dotted field name of the config -> value
 WHOLE = {field.name for field in fields(Model)}  # facts without a dot
 
-# config fields that all towers of OpenAI's architecture share
+# Config fields that all towers of OpenAI's architecture share.
 CLIP_VIT: dict[str, Any] = {"kind": "vit", "patch_bias": False, "pre_norm": True, "project": True}
 CLIP_TEXT: dict[str, Any] = {"kind": "clip", "project": True}
 
@@ -35,7 +35,7 @@ class Checkpoint:
     tensors: Mapping[str, np.ndarray]
 
     def json(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON side file, or None if there is none. Raises CheckpointError if it is damaged."""
+        """Return a JSON side file, or None if it does not exist. Raises CheckpointError if it is damaged."""
         path = self.folder / name
         if not path.is_file():
             return None
@@ -73,10 +73,10 @@ class Format:
     read: Callable[[Checkpoint], dict[str, Any]]  # the part of Model.to_dict() that the files contain; absent = unknown
     tokenizer: Callable[[Checkpoint, Model], Tokenizer | None]
     write: Callable[[Parts, Path], None]  # the side files of `save`
-    config_file: str | None = "config.json"  # required beside the weights; None: there are only weights
+    config_file: str | None = "config.json"  # required beside the weights; None: the format has no config
     weights_file: str = "model.safetensors"  # the file name in `save`; its suffix chooses the container
     origin: Callable[[Checkpoint], Origin] = unnamed  # the family and release that a file contains
-    model_type: str | None = None  # required in config.json if two formats have the same names
+    model_type: str | None = None  # required in config.json; set if two formats have the same tensor names
     wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
 
 
@@ -100,21 +100,21 @@ def as_written(source: str) -> Generator[None, None, None]:
 
 
 def settle(record: dict[str, Any], facts: Facts) -> dict[str, Any]:
-    """Return a config record with the dotted facts in place of its own values.
+    """Return a config record whose values are overridden by the dotted facts.
 
     >>> settle({"vision": {"act": "gelu"}}, {"vision.heads": 5})
     {'vision': {'act': 'gelu', 'heads': 5}}
     """
-    settled = {k: dict(cast(dict[str, Any], v)) if isinstance(v, dict) else v for k, v in record.items()}
+    values = {k: dict(cast(dict[str, Any], v)) if isinstance(v, dict) else v for k, v in record.items()}
     for name, value in facts.items():
         part, _, field = name.partition(".")
         if name in WHOLE:
-            settled[name] = value
+            values[name] = value
         elif not field:
             raise FactsError(f"facts contain {name!r}, expected a dotted config field such as 'vision.act'")
-        elif isinstance(settled.get(part), dict):
-            settled[part][field] = value
+        elif isinstance(values.get(part), dict):
+            values[part][field] = value
         else:
-            present = sorted(k for k, v in settled.items() if v)
-            raise FactsError(f"facts contain {name!r}, but this checkpoint has no {part!r}. It has {present}")
-    return settled
+            present = sorted(k for k, v in values.items() if v)
+            raise FactsError(f"facts contain {name!r}, but this checkpoint has no {part!r}. Use one of {present}")
+    return values

@@ -50,7 +50,7 @@ def bert_rows(prefix: str) -> tuple[Row, ...]:
 
 
 def read_bert(record: Mapping[str, Any], head: Head) -> dict[str, Any]:
-    """Return a Bert- or RobertaConfig as our record: positions count from 0 here, so both are the same tower."""
+    """Return a BertConfig or RobertaConfig as our record. Positions count from 0, so both give the same tower."""
     whole = DEFAULTS | dict(record)
     if whole.get("position_embedding_type", "absolute") != "absolute" or whole.get("is_decoder"):
         raise FactsError(

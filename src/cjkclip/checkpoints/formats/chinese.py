@@ -1,8 +1,8 @@
 """Chinese-CLIP: OpenAI's image towers and a Chinese BERT, as cn_clip's .pt files and transformers' ChineseCLIPModel.
 
 Facts: github.com/OFA-Sys/Chinese-CLIP at 31863c7 (cn_clip 1.6.0), transformers 5.23.0. cn_clip's files have no config;
-all its models use QuickGELU (ViT-H too), a BERT with eps 1e-12, squashed images, 52 tokens. Head counts are those of
-the published sizes; for another width the caller must pass them as facts.
+all its models use QuickGELU (ViT-H too), a BERT with eps 1e-12, images resized to a square, and 52 tokens. The head
+counts of the published widths are known; for another width the caller must pass them as facts.
 """
 
 from collections.abc import Mapping
@@ -142,7 +142,7 @@ def _fused(rows: tuple[Row, ...]) -> tuple[Row, ...]:
 
 
 def _without_pooler(prefix: str) -> tuple[Row, ...]:
-    """Return BERT's rows without the pooler, which neither form has; a file with one is of another family."""
+    """Return BERT's rows without the pooler, which neither format has; a file with one belongs to another family."""
     return tuple(row for row in bert_rows(prefix) if "pooler" not in row.published)
 
 

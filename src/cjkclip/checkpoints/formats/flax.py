@@ -11,7 +11,7 @@ from cjkclip.checkpoints.layouts import Layout, Op, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """A framework's names for the leaves and blocks in the tree of CLIPModel's modules."""
+    """The names that a framework uses for leaves and blocks in the tree of CLIPModel's modules."""
 
     root: str
     block: str

@@ -1,4 +1,4 @@
-"""cjkclip's own format: config.json, model.safetensors under canonical names, the tokenizer. It loses nothing.
+"""cjkclip's own format, which loses nothing: config.json, tokenizer, and model.safetensors with canonical names.
 
 config.json contains {"format": "cjkclip", "model": config, "tokenizer": rules, ...}.
 """
@@ -79,5 +79,9 @@ NATIVE = tuple(
         origin=_origin,
         write=_write,
     )
-    for mark in ("text.token.weight", "vision.patch.weight", "vision.stem1.conv.weight")  # a tower may be missing
+    for mark in (
+        "text.token.weight",
+        "vision.patch.weight",
+        "vision.stem1.conv.weight",
+    )  # one mark per kind of tower, since a tower may be missing
 )

@@ -1,7 +1,7 @@
-"""OpenAI's layout: its own files, and open_clip's in both forms (CLIP, CustomTextCLIP).
+"""OpenAI's layout: its own files, and the files of open_clip's CLIP and CustomTextCLIP.
 
-OpenAI's files have no config. Only OpenAI published TorchScript archives, so the activation and head width of these are
-known. A plain state dict may be open_clip's, which has the same names: there the caller must pass both as facts.
+OpenAI's files have no config. Only OpenAI published TorchScript archives, so their activation and head width are known.
+A plain state dict may be open_clip's, which has the same names: for it the caller must pass both as facts.
 Facts: github.com/openai/CLIP at d05afc4, github.com/mlfoundations/open_clip at 89fb801.
 """
 
@@ -40,7 +40,7 @@ def _block_rows(ours: str, theirs: str) -> tuple[Row, ...]:
 
 
 def _conv_rows(ours: str, theirs: str, names: Mapping[str, str]) -> tuple[Row, ...]:
-    """Return the rows of convolution n and its normalisation: conv1 and bn1 are one module here."""
+    """Return the rows of convolutions and their normalisations: conv1 and bn1 are one module here."""
     rows: list[Row] = []
     for name, n in names.items():
         rows += [Row(f"{ours}{name}.conv.weight", f"{theirs}conv{n}.weight")]
@@ -133,23 +133,20 @@ _TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_r
 _TOP_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"}
 
 
-def _known(record: Mapping[str, Any], keys: set[str], where: str) -> None:
-    """Raise FactsError for an option that is not read here, since it could change the arithmetic."""
+def _require_known(record: Mapping[str, Any], keys: set[str], where: str) -> None:
+    """Raise FactsError for an unsupported option, since it could change the arithmetic."""
     unknown = sorted(set(record) - keys)
     if unknown:
-        raise FactsError(
-            f"open_clip_config.json: {where} has options that cjkclip does not support: {unknown}. It "
-            f"supports {sorted(keys)}"
-        )
+        raise FactsError(f"open_clip_config.json: {where} has unsupported options {unknown}. Supported: {sorted(keys)}")
 
 
 def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
     whole = cast(dict[str, Any], checkpoint.json("open_clip_config.json"))
     model = whole.get("model_cfg", {})
     vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
-    _known(model, _TOP_KEYS, "model_cfg")
-    _known(vision, _VISION_KEYS, "vision_cfg")
-    _known(text, _TEXT_KEYS, "text_cfg")
+    _require_known(model, _TOP_KEYS, "model_cfg")
+    _require_known(vision, _VISION_KEYS, "vision_cfg")
+    _require_known(text, _TEXT_KEYS, "text_cfg")
     act = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
     width, layers = vision["width"], vision["layers"]
     if isinstance(layers, list):
@@ -174,8 +171,8 @@ def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
     rules = whole.get("preprocess_cfg", {})
     if rules.get("interpolation", "bicubic") != "bicubic" or rules.get("resize_mode", "shortest") != "shortest":
         raise FactsError(
-            f"open_clip_config.json: preprocess_cfg {rules} is not supported; only interpolation 'bicubic' with "
-            "resize_mode 'shortest' is"
+            f"open_clip_config.json: preprocess_cfg {rules} is not supported. Expected interpolation 'bicubic' "
+            "and resize_mode 'shortest'"
         )
     mean, std = rules.get("mean", OPENAI_MEAN), rules.get("std", OPENAI_STD)
     image = torchvision_rules(vision["image_size"], mean, std)

@@ -1,4 +1,4 @@
-"""Image preprocessing that several formats share, as config records (see config.Image)."""
+"""Preprocessing that several formats share, as config records (see config.Image)."""
 
 from collections.abc import Sequence
 from typing import Any

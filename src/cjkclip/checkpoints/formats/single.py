@@ -1,4 +1,4 @@
-"""transformers' single towers: CLIPTextModel and CLIPVisionModel, projected or bare, prefixed or (version 5) not."""
+"""transformers' single towers CLIPTextModel and CLIPVisionModel, with or without projection and prefix of names."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -49,7 +49,7 @@ def _write_single(kind: str, parts: Parts, folder: Path) -> None:
         whole = text_json(config.text, config.embed, parts.tokenizer)
     else:
         raise LayoutError(
-            f"transformers' {kind} contains one tower; this model has two, or another kind. Use layout 'cjkclip'"
+            f"transformers' {kind} contains one tower; this model has two, or one of another kind. Use layout 'cjkclip'"
         )
     dump(folder / "config.json", whole | {"architectures": [kind]})
     if config.image is not None:
@@ -68,7 +68,7 @@ def _single(name: str, kind: str, rows: tuple[Row, ...], mark: str) -> Format:
 
 
 def _singles() -> Iterator[Format]:
-    """Yield CLIPTextModel and CLIPVisionModel: with a projection, with a prefix, and bare as version 5 writes them."""
+    """Yield each tower with a projection, without one, and without the prefix of names, as version 5 writes it."""
     towers = (
         ("text", "CLIPText", text_rows, TEXT_PROJ, "final_layer_norm.weight"),
         ("vision", "CLIPVision", vision_rows, VISION_PROJ, "pre_layrnorm.weight"),

@@ -1,9 +1,9 @@
 """Taiyi-CLIP: a Chinese BERT trained against the CLIP image tower of another project, so a model has two sources.
 
 Facts: the model cards of IDEA-CCNL and github.com/IDEA-CCNL/Fengshenbang-LM at c8fb7b8. The text feature is the tanh
-pooler, or the class logits over it; the scale is the image checkpoint's. fengshen's TaiyiCLIPModel contains both
-towers. Its two methods pool differently: `forward`, which training used and which is reproduced here, projects the
-pooler; get_text_features projects the first token (facts={"text.head": "project"}).
+pooler, or the class logits computed from it; logit_scale comes from the image checkpoint. fengshen's TaiyiCLIPModel
+contains both towers. Its two methods pool differently: `forward`, which training used and which is reproduced here,
+projects the pooler; get_text_features projects the first token (facts={"text.head": "project"}).
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def _read_text(checkpoint: Checkpoint) -> dict[str, Any]:
 def _read_whole(checkpoint: Checkpoint) -> dict[str, Any]:
     record = read_dual(checkpoint)
     if record["image"] is not None:
-        record["image"] |= {"alpha": "drop"}  # its processor is transformers 4's
+        record["image"] |= {"alpha": "drop"}  # its processor is that of transformers 4
     return record
 
 

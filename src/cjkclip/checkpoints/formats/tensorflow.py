@@ -14,7 +14,8 @@ from cjkclip.checkpoints.layouts import Layout
 from cjkclip.errors import LayoutError
 
 
-def _refuse(parts: Parts, folder: Path) -> None:
+def _reject(parts: Parts, folder: Path) -> None:
+    """Raise LayoutError: this layout is read only."""
     del parts, folder
     raise LayoutError(
         "layout 'tensorflow' can be read but not written. Use save(folder, layout=\"transformers\"); "
@@ -40,5 +41,5 @@ TF_CLIP = replace(
         harmless=(),
     ),
     weights_file="tf_model.h5",
-    write=_refuse,
+    write=_reject,
 )

@@ -20,7 +20,7 @@ from cjkclip.errors import FactsError, LayoutError
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe
 
-# value of text_config.eos_token_id that makes transformers pool at the largest id (see docs/decisions)
+# Value of text_config.eos_token_id for which transformers pools at the largest id (see docs/decisions).
 LEGACY_EOS = 2
 _FILTERS: dict[int, Literal["bicubic", "bilinear"]] = {2: "bilinear", 3: "bicubic"}
 
@@ -92,14 +92,14 @@ def encoder(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tower_fields(whole: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tower's fields of a config.json, nested or (a single tower) flat, under the older `name`_dict."""
+    """Return a tower's fields of a config.json: nested, flat (a single tower), or in the older `name`_dict."""
     return {**defaults, **overridden(whole.get(name, whole), whole.get(name + "_dict"), defaults)}
 
 
 def overridden(
     fields: Mapping[str, Any] | None, older: Mapping[str, Any] | None, defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a tower's fields, overridden by those of the older form, which transformers completes with defaults.
+    """Return a tower's fields. The older form overrides them, and transformers completes it with defaults.
 
     >>> overridden({"hidden_act": "gelu", "hidden_size": 8}, {"hidden_size": 24}, {"hidden_act": "quick_gelu"})
     {'hidden_act': 'quick_gelu', 'hidden_size': 24}
@@ -112,7 +112,7 @@ def read_vision(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Return the image tower's record from a config.json."""
     vision = tower_fields(whole, "vision_config", VISION_DEFAULTS)
     if vision["num_channels"] != 3:
-        raise FactsError(f"config.json: num_channels is {vision['num_channels']}, only 3 is supported")
+        raise FactsError(f"config.json: num_channels is {vision['num_channels']}, expected 3")
     return CLIP_VIT | {"image_size": vision["image_size"], "patch": vision["patch_size"]} | encoder(vision)
 
 
@@ -155,7 +155,7 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
     if short and not cropped:
         raise FactsError(
             f"{checkpoint.source}: preprocessing with size {size} and no crop gives images that are not square, which "
-            "is not supported. Without a crop, size must have height and width"
+            "is not supported. Expected a crop, or a size with height and width"
         )
     crop = record.get("crop_size", side) if cropped else side
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
@@ -177,14 +177,14 @@ def read_image(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def _check_steps(record: Mapping[str, Any], source: str) -> None:
-    """Raise FactsError for a preprocessing step that cannot be left out, added or changed here."""
+    """Raise FactsError for preprocessing steps that are not supported."""
     steps = ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")
     wrong = [f"{step}=false" for step in steps if record.get(step) is False]
     if wrong or record.get("do_pad"):
         raise FactsError(f"{source}: preprocessing with {', '.join(wrong) or 'do_pad=true'} is not supported")
     factor = record.get("rescale_factor", 1 / 255)
     if not math.isclose(factor, 1 / 255, rel_tol=1e-6):  # a file may contain the digits of a float32
-        raise FactsError(f"{source}: preprocessing with rescale_factor {factor!r:.80} is not supported, only 1/255 is")
+        raise FactsError(f"{source}: preprocessing with rescale_factor {factor!r:.80} is not supported, expected 1/255")
 
 
 def bpe_tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:

@@ -1,7 +1,7 @@
-"""Turn a model's name into a path: a local directory or file, a hub snapshot, ModelScope's, or the file of a URL.
+"""Turn a model's name into a path: of a local directory or file, a snapshot of a hub, or the file of a URL.
 
-Loading downloads only the files that it needs: the small files, and one set of weights. Incomplete downloads are never
-returned. The modules below and the hub client are imported when a name is not a path.
+Only the files that loading needs are downloaded: the small files, and one set of weights. An incomplete download is
+never returned. The other modules and the hub client are imported if a name is not a local path.
 """
 
 import difflib
@@ -26,7 +26,7 @@ WEIGHTS = (
     r"flax_model\.msgpack",
     r"flax_model\.msgpack\.index\.json|flax_model-\d{5}-of-\d{5}\.msgpack",
     r"tf_model\.h5",
-    r"(?!optimizer|scheduler|scaler|rng_state)[^/]+\.(pt|pth)",  # only if it is the only one
+    r"(?!optimizer|scheduler|scaler|rng_state)[^/]+\.(pt|pth)",  # only if there is exactly one
 )
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 READABLE = "safetensors, pytorch_model.bin, flax_model.msgpack, tf_model.h5 or a single .pt file"
@@ -54,9 +54,9 @@ class Where:
 def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) -> Path:
     """Return the directory or file of `name`; an error suggests the nearest of the `known` names.
 
-    `name` is a path, "org/name" on the hub (also "hf-hub:org/name"), "modelscope:org/name", each also with
-    "@revision", or "https://.../file.pt#sha256=...". An existing path wins. If a hub cannot be reached, a complete
-    snapshot in the cache is used; if the hub rejects the request, it is not.
+    `name` is a path, "org/name" on the hub (also "hf-hub:org/name") or "modelscope:org/name", both also with
+    "@revision", or "https://.../file.pt#sha256=...". An existing path is used first. If a hub cannot be reached, a
+    complete snapshot in the cache is used, but not if the hub rejects the request.
     Raises ModelNotFoundError for any other name. Raises HubError if the hub cannot be reached and the cache has no
     complete snapshot, if the hub rejects the request, if a checksum is wrong, or if the repository has no model.
     """
@@ -75,7 +75,7 @@ def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) 
 
 
 def repository(name: str) -> str | None:
-    """Return the repository in a name of Hugging Face's hub; None for names of other places.
+    """Return the repository in a name of Hugging Face's hub; None for other names.
 
     >>> repository("hf-hub:org/clip@v2"), repository("modelscope:org/clip")
     ('org/clip', None)
@@ -142,7 +142,7 @@ def complete(folder: Path) -> bool:
 
 @contextmanager
 def silence() -> Generator[None]:
-    """Hide the progress bars of downloads inside the block, for output that a program reads."""
+    """Hide the progress bars of downloads inside the block, for output that programs read."""
     token = SILENT.set(True)
     try:
         yield
@@ -151,7 +151,7 @@ def silence() -> Generator[None]:
 
 
 def _order(names: set[str]) -> list[str]:
-    """Return `WEIGHTS`, with open_clip's model first if timm's image encoder is in the same repository."""
+    """Return `WEIGHTS`, with open_clip's files first if the repository also contains timm's image encoder."""
     timm = names >= {"config.json", "open_clip_config.json"} and not names & PROCESSORS
     return sorted(WEIGHTS, key=lambda pattern: timm and not pattern.startswith("open_clip"))
 
@@ -187,7 +187,7 @@ def _parse(name: str, revision: str | None) -> tuple[str, str | None]:
     if plain is not None:
         if inside and revision not in {None, inside}:
             raise ModelNotFoundError(
-                f"{name!r} contains revision {inside!r}, but revision={revision!r} was passed. Use one of them"
+                f"{name!r} contains revision {inside!r}, but revision={revision!r} was passed. Pass only one of them"
             )
         return plain, inside or revision
     if bare != name:

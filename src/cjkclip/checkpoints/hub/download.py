@@ -1,4 +1,4 @@
-"""Download one file from a URL: resume a partial download, and keep the file only if its checksum is right.
+"""Download one file from a URL: resume a partial download, and reject a file with a wrong checksum.
 
 A partial download is "NAME.part" in the same directory, and a later download continues it. The file gets its name when
 it is complete, so a file with that name is never partial.
@@ -21,7 +21,7 @@ from cjkclip.errors import HubError
 
 WRONG = (
     "{file}: the download has checksum {checksum}, expected {expected}. It was removed from the cache. Load again; if "
-    "the error remains, a proxy changes the file, or the published file was replaced"
+    "the error occurs again, a proxy changes the file, or the published file was replaced"
 )
 Advance = Callable[[int], object]  # called with the number of new bytes; negative if the download starts again
 
@@ -29,7 +29,7 @@ Advance = Callable[[int], object]  # called with the number of new bytes; negati
 def download(
     url: str, target: Path, *, sha256: str | None, size: int | None, headers: Mapping[str, str], advance: Advance
 ) -> None:
-    """Download `url` to `target` unless that exists. `sha256` and `size` are compared if they are known.
+    """Download `url` to `target` unless that exists. `sha256` and `size` are checked if they are known.
 
     Only one process at a time may do this: the caller holds a lock.
     Raises HubError for a wrong checksum and a full disk, and the HTTP client's errors.
@@ -59,7 +59,7 @@ def digest(path: Path) -> str:
 
 
 def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) -> bool:
-    """Append the rest; return True when complete, False if the connection broke after some progress."""
+    """Append the rest; return True if it is complete, False if the connection broke after some progress."""
     have = _length(part)
     request = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     try:
@@ -107,7 +107,7 @@ def _keep(url: str, part: Path, target: Path, sha256: str | None, size: int | No
 
 
 def _room(part: Path, size: int | None) -> None:
-    """Raise HubError if the disk has too little space for the rest."""
+    """Raise HubError if the disk has too little free space for the rest."""
     missing = (size or 0) - _length(part)
     free = shutil.disk_usage(part.parent).free
     if missing > free:

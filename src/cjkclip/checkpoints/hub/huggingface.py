@@ -1,7 +1,7 @@
-"""Fetch snapshots of Hugging Face's hub into huggingface_hub's own cache; there is no second cache.
+"""Download snapshots of Hugging Face's hub into huggingface_hub's own cache; no second cache exists.
 
-huggingface_hub downloads, with HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. This module downloads the weights
-last, so a snapshot with weights is complete, and compares checksums once after a download. A wrong file is removed.
+huggingface_hub downloads, and reads HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. The weights are downloaded last,
+so a snapshot with weights is complete. Checksums are compared once after a download, and a wrong file is removed.
 """
 
 import glob
@@ -34,7 +34,7 @@ def fetch(repository: str, where: Where, hint: str) -> Path:
         chosen_by="HF_ENDPOINT",
         fetch=lambda: _fetch(repository, where),
         cached=lambda: _cached(repository, where),
-        refusal=lambda error, status: _refusal(repository, revision, error, status, hint),
+        rejection=lambda error, status: _rejection(repository, revision, error, status, hint),
     )
     return reach(hub)
 
@@ -70,7 +70,7 @@ def fetch_file(repository: str, name: str, where: Where) -> Path:
         chosen_by="HF_ENDPOINT",
         fetch=fetch,
         cached=cached,
-        refusal=lambda error, status: _refusal(repository, None, error, status, ""),
+        rejection=lambda error, status: _rejection(repository, None, error, status, ""),
     )
     return reach(hub)
 
@@ -130,14 +130,14 @@ def _cached(repository: str, where: Where) -> Path | str:
     return folder if complete(folder) else f"the cache contains only a part of it ({folder})"
 
 
-def _refusal(repository: str, revision: str | None, error: Exception, status: int, hint: str) -> str:
+def _rejection(repository: str, revision: str | None, error: Exception, status: int, hint: str) -> str:
     """Return the message for a request that the hub rejected."""
     hub = constants.ENDPOINT
     login = "log in with 'hf auth login' or HF_TOKEN"
     if isinstance(error, errors.GatedRepoError):
         return f"{repository} requires consent. Agree to its terms at {hub}/{repository}, then {login}"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repository} has no revision {revision!r}. Its revisions: {hub}/{repository}/commits"
+        return f"{repository} has no revision {revision!r}. Its revisions: {hub}/{repository}/commits/main"
     if isinstance(error, errors.RepositoryNotFoundError) or status == HTTPStatus.NOT_FOUND:
         return (
             f"{hub} has no repository {repository!r}, or it is private ({status}), and {Path.cwd()} has no directory "
@@ -146,6 +146,6 @@ def _refusal(repository: str, revision: str | None, error: Exception, status: in
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return (
             f"{hub} does not show {repository} ({status}): it is private or does not exist. Check the spelling, then "
-            f"{login}, or check the token that is set. {hint}".strip()
+            f"{login}, or check the current token. {hint}".strip()
         )
     return f"{hub} rejected {repository} ({status}): {str(error)[:300]}. Try again later, or pass a local directory"

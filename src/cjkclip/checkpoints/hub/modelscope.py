@@ -1,6 +1,6 @@
-"""Fetch snapshots of ModelScope over its HTTP interface into a cache of our own.
+"""Download snapshots of ModelScope over its HTTP interface into cjkclip's cache.
 
-MODELSCOPE_DOMAIN sets another host, MODELSCOPE_API_TOKEN is sent, MODELSCOPE_CACHE sets the directory of the cache.
+MODELSCOPE_DOMAIN sets the host, MODELSCOPE_API_TOKEN the token, MODELSCOPE_CACHE the directory of the cache.
 A snapshot is assembled in a temporary directory, which is renamed once every file is present and checked.
 """
 
@@ -24,7 +24,7 @@ from cjkclip.machine import cache
 
 DOMAIN = "www.modelscope.cn"
 REVISION = "master"  # ModelScope's name for the newest revision
-OK = 200  # its JSON answers contain a status code of their own
+OK = 200  # status code inside ModelScope's JSON answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def fetch(repository: str, where: Where, hint: str) -> Path:
         chosen_by="MODELSCOPE_DOMAIN",
         fetch=lambda: _fetch(repository, revision, home),
         cached=lambda: _cached(revision, home),
-        refusal=lambda error, status: _refusal(repository, revision, error, status, hint),
+        rejection=lambda error, status: _rejection(repository, revision, error, status, hint),
     )
     return reach(hub)
 
@@ -74,7 +74,7 @@ def _fetch(repository: str, revision: str, home: Path) -> Path:
             f"It has: {', '.join(file.name for file in listing[:20]) or 'no files'}"
         )
     files = [file for file in listing if file.name in names]
-    digest = hashlib.sha256(repr(files).encode()).hexdigest()[:16]  # the list of files identifies the snapshot
+    digest = hashlib.sha256(repr(files).encode()).hexdigest()[:16]  # identifies the snapshot by its list of files
     snapshot = home / "snapshots" / digest
     if not snapshot.is_dir():
         _assemble(repository, revision, files, snapshot)
@@ -140,7 +140,7 @@ def _cached(revision: str, home: Path) -> Path | str:
     return f"the cache contains only a part of it ({partial[0]})" if partial else f"it is not in the cache ({home})"
 
 
-def _refusal(repository: str, revision: str, error: Exception, status: int, hint: str) -> str:
+def _rejection(repository: str, revision: str, error: Exception, status: int, hint: str) -> str:
     """Return the message for a request that ModelScope rejected."""
     if status == HTTPStatus.NOT_FOUND:
         return (
@@ -149,8 +149,8 @@ def _refusal(repository: str, revision: str, error: Exception, status: int, hint
         )
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return (
-            f"{endpoint()} does not show {repository} ({status}). Set MODELSCOPE_API_TOKEN to your token, or check the "
-            "one that is set"
+            f"{endpoint()} does not show {repository} ({status}). Set MODELSCOPE_API_TOKEN to your token, or check "
+            "its current value"
         )
     return (
         f"{endpoint()} rejected {repository} ({status}): {str(error)[:300]}. Try again later, or pass a local directory"

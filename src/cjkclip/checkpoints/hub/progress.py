@@ -10,10 +10,10 @@ from cjkclip.checkpoints.hub import SILENT
 
 
 class Bar(tqdm):
-    """huggingface_hub's bar. HF_HUB_DISABLE_PROGRESS_BARS and `hub.silence` turn it off."""
+    """huggingface_hub's bar, which HF_HUB_DISABLE_PROGRESS_BARS and `hub.silence` turn off."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """The arguments of tqdm; with `disable` None the bar is shown in a terminal only."""
+        """Take the arguments of tqdm; with `disable` None the bar is shown in a terminal only."""
         disable = True if self.hidden() else kwargs.pop("disable", None)
         super().__init__(*args, **{**kwargs, "disable": disable})
 
@@ -26,13 +26,13 @@ class Hidden(Bar):
     """A bar that is never shown, for short downloads."""
 
     def hidden(self) -> bool:
-        """Always true."""
+        """Return True."""
         return True
 
 
 @contextmanager
 def files_silent() -> Generator[None]:
-    """No bars of files inside `hub.silence`: huggingface_hub before 1.0 shows its own, whatever class is passed."""
+    """Hide bars of files inside `hub.silence`: huggingface_hub before 1.0 shows them whatever class is passed."""
     if not SILENT.get() or are_progress_bars_disabled():
         yield
         return

@@ -1,4 +1,4 @@
-"""Fetch from any hub: handle rejected requests, server errors and missing connections in one way.
+"""Download from any hub: handle rejected requests, server errors and missing connections in one way.
 
 Every request uses huggingface_hub's session, so HF_HUB_OFFLINE, proxies and certificates apply to all hubs.
 """
@@ -14,9 +14,9 @@ from huggingface_hub import errors
 from cjkclip.errors import HubError, ModelNotFoundError
 
 _STATUS = cast(type[Exception], errors.HfHubHTTPError.__bases__[0])
-REQUESTS = issubclass(_STATUS, OSError)  # huggingface_hub before 1.0 stands on requests, later ones on httpx
-# Without a connection huggingface_hub raises the errors of its HTTP library. httpx's base is the base of its own error;
-# requests' base is one below that, since its HTTPError stands for statuses alone.
+REQUESTS = issubclass(_STATUS, OSError)  # huggingface_hub before 1.0 uses requests, later versions use httpx
+# Without a connection huggingface_hub raises the errors of its HTTP library. With httpx, their base class is _STATUS;
+# with requests, it is the base of _STATUS, since requests.HTTPError is only for HTTP statuses.
 FAILED = cast(type[Exception], _STATUS.__base__) if REQUESTS else _STATUS
 
 
@@ -24,17 +24,17 @@ FAILED = cast(type[Exception], _STATUS.__base__) if REQUESTS else _STATUS
 class Hub:
     """One model on one hub."""
 
-    title: str  # of the model, for messages
+    title: str  # the model's name in messages
     endpoint: str
-    chosen_by: str  # the setting that chooses the endpoint
+    chosen_by: str  # the setting for the endpoint
     fetch: Callable[[], Path]  # may raise any error of the hub client
-    cached: Callable[[], Path | str]  # a complete earlier download, or the reason why there is none
-    offline: bool  # use only the cache, send no request
-    refusal: Callable[[Exception, int], str]  # the message for a status below 500
+    cached: Callable[[], Path | str]  # a complete earlier download, or the reason why it is missing
+    offline: bool  # use only the cache
+    rejection: Callable[[Exception, int], str]  # the message for a status below 500
 
 
 def reach(hub: Hub) -> Path:
-    """Fetch, or use the cache if the hub cannot be reached. Raises HubError, ModelNotFoundError."""
+    """Download, or use the cache if the hub cannot be reached. Raises HubError, ModelNotFoundError."""
     if hub.offline:
         return _cached(hub, None, "only local files were requested")
     try:
@@ -42,7 +42,7 @@ def reach(hub: Hub) -> Path:
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise HubError(hub.refusal(error, status)) from error
+            raise HubError(hub.rejection(error, status)) from error
         return _cached(hub, error, f"the hub has a server error ({status})")
     except errors.OfflineModeIsEnabled as error:
         return _cached(hub, error, "HF_HUB_OFFLINE is set")
@@ -60,11 +60,11 @@ def reach(hub: Hub) -> Path:
 
 def _cached(hub: Hub, error: BaseException | None, why: str) -> Path:
     """Return the cached snapshot, or raise HubError with the reason `why` it was not downloaded."""
-    cached = hub.cached()
-    if isinstance(cached, Path):
-        return cached
+    snapshot = hub.cached()
+    if isinstance(snapshot, Path):
+        return snapshot
     raise HubError(
-        f"{hub.title}: {why}, and {cached}. Load it once with network access (HF_HUB_OFFLINE unset; the hub is "
+        f"{hub.title}: {why}, and {snapshot}. Load it once with network access (HF_HUB_OFFLINE unset; the hub is "
         f"{hub.endpoint}), or copy its files to this machine and pass the path of their directory"
     ) from error
 

@@ -1,4 +1,4 @@
-"""Fetch a single weight file from a URL with its checksum: "https://.../RN50.pt#sha256=..."."""
+"""Download a single weight file from a URL with its checksum: "https://.../RN50.pt#sha256=..."."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ NAME = re.compile(r"https?://.+/(?P<file>[\w.-]+)(\?[^#]*)?#sha256=(?P<sha256>[0
 
 
 def fetch(name: str, where: Where) -> Path:
-    """Return the file, from the cache after the first download: its checksum never changes. See `hub.locate`."""
+    """Return the file; after the first download it comes from the cache. See `hub.locate`."""
     match = NAME.fullmatch(name)
     if match is None or not match["file"].endswith(FILE_SUFFIXES):
         raise ModelNotFoundError(
@@ -35,7 +35,7 @@ def fetch(name: str, where: Where) -> Path:
         chosen_by="the URL",
         fetch=lambda: _fetch(url, target, sha256),
         cached=lambda: f"it is not in the cache ({target.parent})",
-        refusal=lambda _, status: (
+        rejection=lambda _, status: (
             f"{url} does not return the file ({status}). Check the URL, or pass the path of a local file"
         ),
     )

@@ -1,9 +1,9 @@
-"""Read weight files as {name: array} and write them. No file can run code.
+"""Read weight files as {name: array} and write them. A file can never run code.
 
 The container is recognised by its first bytes, never by the file name: safetensors, the index of a sharded
 checkpoint, the zip files of torch.save and torch.jit.save, the older files of torch.save, Flax's msgpack, NumPy's
-.npz, HDF5. None needs the framework that wrote it; HDF5 needs h5py. Safetensors, torch's zip and msgpack are written.
-Other containers, damaged files, truncated files and wrong sizes raise WeightsError.
+.npz, HDF5. None needs the framework that wrote it; HDF5 needs h5py. Only safetensors, torch's zip and msgpack can be
+written. Other containers, damaged files, truncated files and wrong sizes raise WeightsError.
 """
 
 import mmap
@@ -20,7 +20,7 @@ from cjkclip.machine.mapped import MappedFile
 
 __all__ = ["Tensors", "find", "read", "weight_files", "write"]
 
-# A directory is searched in this order; then for a single file with one of the first suffixes, then of the second.
+# A directory is searched in this order, then for a file with one of the first suffixes, then with one of the second.
 FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -50,12 +50,12 @@ def find(folder: Path) -> Path:
     """Return the weight file in `folder`: the first of `FILES`, else the only one with one of `SUFFIXES`.
 
     open_clip's files come first if config.json is timm's: the image encoder alone is stored under transformers' names.
-    Raises ModelNotFoundError if there is none, WeightsError if there are several or the directory cannot be read.
+    Raises ModelNotFoundError if none exists, WeightsError if several exist or the directory cannot be read.
     """
     folder = Path(folder)
     try:
         if not folder.is_dir():
-            raise ModelNotFoundError(f"{folder} is not a directory; pass the directory that holds the weights")
+            raise ModelNotFoundError(f"{folder} is not a directory; pass the directory that contains the weights")
         names = weight_files((path.name for path in folder.iterdir() if path.is_file()), timms=_is_timms(folder))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read: {error.strerror or error}") from error
@@ -73,9 +73,9 @@ def find(folder: Path) -> Path:
 
 
 def weight_files(names: Iterable[str], *, timms: bool = False) -> list[str]:
-    """Return the file of a directory to read; several names if only the caller can choose.
+    """Return the weight file of a directory, as a list; it has several names if the caller must choose one.
 
-    timms: transformers' file names hold timm's image encoder there, so open_clip's files come first.
+    timms: transformers' file names belong to timm's image encoder, so open_clip's files come first.
 
     >>> weight_files(["model.safetensors", "flax_model.msgpack"]), weight_files(["b.pt", "a.pt", "c.npz"])
     (['model.safetensors'], ['a.pt', 'b.pt'])
@@ -119,8 +119,8 @@ def write(
 
     Writing is deterministic and keeps every bit that `read` returned, bfloat16 included. `metadata` is the text of a
     safetensors header (None: that of a `Tensors`, else {"format": "pt"}), `under` the key in torch's outer dict.
-    Raises WeightsError if the container cannot hold these, an element type or a name, if it is read-only here
-    (.npz, .h5), or if the file cannot be written.
+    Raises WeightsError if the container cannot hold metadata, `under`, an element type or a name, if it cannot be
+    written here (.npz, .h5), or if the disk has an error.
     """
     path = Path(path)
     torch, suffix = path.suffix in {".pt", ".pth", ".bin"}, path.suffix
@@ -149,7 +149,7 @@ def write(
 
 
 def _is_timms(folder: Path) -> bool:
-    """Whether config.json beside open_clip's is timm's, which has an architecture and no model type."""
+    """Whether the config.json beside open_clip's is timm's, which has an architecture and no model type."""
     config = folder / "config.json"
     if not ((folder / "open_clip_config.json").is_file() and config.is_file()):
         return False
@@ -170,12 +170,12 @@ def _map(path: Path) -> MappedFile:
 
 
 def _is_json(data: mmap.mmap) -> bool:
-    return data[:1] == b"{" and b"\x00" not in data[:9]  # a safetensors length may begin with the byte of a brace
+    return data[:1] == b"{" and b"\x00" not in data[:9]  # a safetensors length may begin with the byte "{"
 
 
 def _read_one(path: Path, data: mmap.mmap) -> Tensors:
-    """Read a file by its first bytes. Readers are imported on use: all of them take as long as reading most files."""
-    # safetensors comes first: its length can begin like any other container, but never fills more than four bytes
+    """Read a file by its first bytes. Readers are imported on use: importing all takes as long as reading a file."""
+    # safetensors comes first: its length can look like the start of another container, but has at most four bytes
     if data[4:9] == b"\x00\x00\x00\x00{":
         return read_safetensors(data)
     if data[:4] == b"PK\x03\x04":

@@ -1,6 +1,6 @@
-"""Find the records of a zip file in the mapped file. Nothing is unpacked here.
+"""Find the records of a zip archive in the mapped file, without unpacking them.
 
-Records that overlap, are not where the table of contents says, or leave the archive raise WeightsError.
+Records that overlap, are not at their listed place, or have a path outside the archive raise WeightsError.
 """
 
 import io
@@ -62,7 +62,7 @@ def read_records(data: mmap.mmap) -> dict[str, Record]:
 
 
 class _Window(io.RawIOBase):
-    """The file for zipfile, with a limit: zipfile reads a table of contents of any length into memory."""
+    """The mapped file for zipfile. It limits reads, because zipfile reads a table of contents of any length."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.place = data, 0

@@ -27,7 +27,7 @@ from cjkclip.errors import WeightsError
 
 MAX_NAME = 1000
 CHUNK = 1 << 30  # bytes; flax splits longer arrays into pieces of this size,
-CHUNKED = "__msgpack_chunked_array__"  # and marks the table of the pieces with this key
+CHUNKED = "__msgpack_chunked_array__"  # and marks the table of pieces with this key
 ARRAY, SCALAR = 1, 3  # flax's extensions; 2 is a complex number
 
 

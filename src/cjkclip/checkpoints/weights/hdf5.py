@@ -1,8 +1,8 @@
-"""Read HDF5 files of Keras and TensorFlow (.h5): h5py finds the datasets, the mapped file gives the numbers.
+"""Read HDF5 files of Keras and TensorFlow (.h5): h5py finds the datasets, the mapped file contains the numbers.
 
 A dataset's name is its path, joined by "/". h5py only reports where the numbers are, so no filter or plugin ever runs.
 Only plain little-endian numbers in the file itself are accepted: chunks, filters, virtual and external datasets, soft
-links, and groups in two places raise WeightsError.
+links, and groups at two places raise WeightsError.
 """
 
 import mmap
@@ -63,9 +63,9 @@ def _address(h5py: Any, part: Any) -> int:
 
 def _place(h5py: Any, name: str, dataset: Any) -> tuple[str, int]:
     """Return the element type of a dataset, and the byte in the file at which its numbers begin."""
-    created = dataset.id.get_create_plist()
-    plain = created.get_layout() == h5py.h5d.CONTIGUOUS
-    plain = plain and not created.get_nfilters() and not created.get_external_count()
+    properties = dataset.id.get_create_plist()
+    plain = properties.get_layout() == h5py.h5d.CONTIGUOUS
+    plain = plain and not properties.get_nfilters() and not properties.get_external_count()
     if not plain or dataset.shape is None:
         raise WeightsError(
             f"array {short(name)} is in chunks, compressed, or not in this file. Save it plain, as TensorFlow does"

@@ -1,6 +1,6 @@
-"""Decode and encode msgpack, as far as checkpoints use it.
+"""Decode and encode the part of msgpack that checkpoints use.
 
-Byte strings and extensions are not copied: they become places in the file. Keys must be strings that occur once.
+Byte strings and extensions are not copied: they become places in the file. Keys must be unique strings.
 """
 
 import mmap
@@ -16,7 +16,7 @@ MAX_VALUES = 1_000_000  # a checkpoint has a few for each tensor
 
 
 class Bytes(NamedTuple):
-    """Bytes of the file: of a byte string, or with a code of an extension."""
+    """The place of a byte string or, with a code, of an extension in the file."""
 
     start: int
     size: int
@@ -93,7 +93,9 @@ class _Reader:
             if low <= first < high:
                 return kind, first - low
         if first == 0xC1:
-            raise WeightsError("its msgpack is damaged: it has a byte 0xc1 where a value begins")
+            raise WeightsError(
+                "its msgpack is damaged: it has a byte 0xc1 where a value begins. Download the file again"
+            )
         return "plain", first if first < 0x80 else first - 0x100
 
     def value(self, depth: int) -> object:

@@ -86,7 +86,7 @@ def _header(text: bytes) -> tuple[str, tuple[int, ...], bool]:
     try:
         value: object = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", text.decode("latin-1")))  # Python 2 wrote 3L
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise WeightsError(f"its header is damaged ({str(error)[:80]})") from error
+        raise WeightsError(f"its header is damaged ({str(error)[:80]}). Download the file again") from error
     header = cast(dict[Any, Any], value) if isinstance(value, dict) else {}
     if set(header) != {"descr", "fortran_order", "shape"}:
         raise WeightsError("its header does not contain exactly descr, fortran_order and shape")

@@ -1,10 +1,10 @@
-"""A pickle interpreter that builds plain data and calls only functions that its caller provides.
+"""Interpret pickles: build plain data, and call only functions that the caller provides.
 
 Python's own unpickler imports and calls everything that a file names. This one runs the opcodes (split by the
 standard library's pickletools, which runs nothing) on its own stack. `find` looks up a global and rejects unknown
 ones; only a `Call` that `find` returned is ever called.
 Instance, extension and buffer opcodes and keys other than text and numbers raise WeightsError. So do files beyond the
-limits below: no checkpoint comes near them, and they keep a hostile file from using up memory or time.
+limits below, which no checkpoint reaches and which stop a hostile file from using up memory or time.
 """
 
 import io
@@ -26,20 +26,20 @@ _QUIET = threading.RLock()  # two threads that silence warnings at the same time
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One of our functions, which a pickle may call by the name that `find` knows it by."""
+    """One of our functions, which a pickle may call by a name that `find` knows."""
 
     function: Callable[..., Any]
 
 
 @dataclass(eq=False)
 class Built:
-    """An object of a class that we do not have: its state alone."""
+    """An object of an unknown class: only its state."""
 
     state: Any = None
 
 
 class Machine:
-    """Reads pickles one after the other; the limits hold for all of them together."""
+    """Reads pickles in sequence; the limits apply to all of them together."""
 
     def __init__(self, find: Callable[[str], Any], load: Callable[[Any], Any]) -> None:
         """`find` maps "module name" to a value or a `Call`, `load` a persistent id to its object."""
@@ -56,9 +56,9 @@ class Machine:
                 warnings.simplefilter("ignore")  # pickletools decodes names with a codec that warns about unusual ones
                 self.steps_of(stream)
         except ValueError as error:
-            raise WeightsError(f"its pickle is damaged: {str(error)[:200]}") from error
+            raise WeightsError(f"its pickle is damaged: {str(error)[:200]}. Download the file again") from error
         if len(self.stack) != 1 or self.below:
-            raise WeightsError("its pickle is damaged: it does not end with exactly one object")
+            raise WeightsError("its pickle is damaged: it does not end with exactly one object. Download it again")
         return self.stack.pop()
 
     def steps_of(self, stream: io.BytesIO) -> None:
@@ -83,14 +83,14 @@ class Machine:
         elif name in _STEPS:
             _STEPS[name](self, arg)
         else:
-            raise WeightsError(f"its pickle uses the opcode {name}, which no checkpoint needs and may be unsafe")
+            raise WeightsError(f"its pickle uses the opcode {name}, which no checkpoint needs. Nothing was run")
 
     def push(self, value: Any) -> None:
         """Put `value` on the stack."""
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """Take the top of the stack."""
+        """Remove and return the top of the stack."""
         if not self.stack:
             _damaged("it takes a value from an empty stack")
         return self.stack.pop()
@@ -102,7 +102,7 @@ class Machine:
         return self.stack[-1]
 
     def items(self) -> list[Any]:
-        """Take everything above the last mark."""
+        """Remove and return everything above the last mark."""
         if not self.below:
             _damaged("a mark is missing")
         items, self.stack = self.stack, self.below.pop()
@@ -168,13 +168,13 @@ class Machine:
 
 
 def _damaged(why: str) -> NoReturn:
-    raise WeightsError(f"its pickle is damaged: {why}")
+    raise WeightsError(f"its pickle is damaged: {why}. Download the file again")
 
 
 def _key(key: Any) -> Any:
     # hashing a tuple could take forever, and huge numbers can be chosen so that all have the same hash
     if not isinstance(key, str | bytes | bool | float | None) and not (isinstance(key, int) and key.bit_length() <= 64):
-        _damaged(f"{short(key)} as a key")
+        _damaged(f"it uses {short(key)} as a key")
     return key
 
 
@@ -194,7 +194,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
 }
 _STEPS: dict[str, Callable[[Machine, Any], object]] = {
-    "PROTO": lambda _, version: None if version <= 5 else _damaged(f"protocol {version}"),
+    "PROTO": lambda _, version: None if version <= 5 else _damaged(f"it has protocol {version}, expected at most 5"),
     "FRAME": lambda _machine, _size: None,
     "MARK": Machine.mark,
     "POP": lambda m, _: m.pop() if m.stack else m.items(),

@@ -1,4 +1,4 @@
-"""Rebuild named tensors from torch's pickles: the globals that they may use, and our replacement for each.
+"""Rebuild named tensors from torch's pickles: define the globals that these may use, each with our replacement.
 
 Tensors become `Strided` records; their storage is read later, once its place in the file is known.
 Every other global, pickled modules, tensor subclasses, and state dicts with other values raise WeightsError.
@@ -11,7 +11,7 @@ from cjkclip.checkpoints.weights.pickle import Built, Call
 from cjkclip.checkpoints.weights.tensors import DTYPES, MAX_DIMS, dtype_of, short
 from cjkclip.errors import WeightsError
 
-MAX_PARTS = 200_000  # of a TorchScript module; shared parts could make it endless
+MAX_PARTS = 200_000  # of a TorchScript module; with shared parts it could be endless
 MAX_NAME = 1000  # characters of a part's name, and of the path to a module
 
 
@@ -77,14 +77,14 @@ class Globals:
         """Return the storage of a persistent id: ("storage", type, key, device, count[, None])."""
         parts: tuple[Any, ...] = cast(tuple[Any, ...], key) if isinstance(key, tuple) else ()
         if len(parts) not in {5, 6} or parts[0] != "storage" or (len(parts) == 6 and parts[5] is not None):
-            raise WeightsError("it names its storages in an unknown way")
+            raise WeightsError("it names its storages in an unknown way. Save it again with a current torch")
         element, name, count = parts[1], parts[2], parts[4]
         if not isinstance(element, Element) or not isinstance(name, str) or not _counts((count,)):
-            raise WeightsError("it names its storages in an unknown way")
-        known = self.storages.setdefault(name, Storage(name, element, count))
-        if (known.element, known.count) != (element, count):
+            raise WeightsError("it names its storages in an unknown way. Save it again with a current torch")
+        storage = self.storages.setdefault(name, Storage(name, element, count))
+        if (storage.element, storage.count) != (element, count):
             raise WeightsError(f"storage {short(name)} has two different descriptions")
-        return known
+        return storage
 
 
 def tensors_of(root: object) -> dict[str, Strided]:

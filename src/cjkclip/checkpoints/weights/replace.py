@@ -12,7 +12,7 @@ from cjkclip.errors import InputError, WeightsError
 
 @contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
-    """Open a file beside `path` and move it there at the end, so that no reader ever sees half a file.
+    """Open a file beside `path` and move it there at the end, so that no reader sees a partial file.
 
     If writing fails, nothing is left behind. Raises WeightsError on an error of the disk, or on Windows if a program
     has the old file memory-mapped, as a loaded model does.
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 
 
 def require_place(folder: Path) -> None:
-    """Raise InputError unless a new directory can be written there. Tests it by writing, and leaves nothing behind."""
+    """Raise InputError unless a new directory can be written at `folder`. Tries it, and leaves no file behind."""
     with _aside(folder) as part:
         if folder.exists() and (not folder.is_dir() or {*folder.iterdir()} != {part}):
             raise InputError(f"{str(folder)!r} already exists and is not overwritten. Pass a new directory")
@@ -44,11 +44,11 @@ def require_place(folder: Path) -> None:
 
 @contextmanager
 def new_folder(folder: Path, *, instead: bool = False) -> Generator[Path]:
-    """Give a directory to fill, and move its files to `folder` at the end; parents are created.
+    """Yield a temporary directory, and move its files to `folder` at the end; parents are created.
 
     Files already in `folder` stay, or are removed at the end with `instead`. If filling fails, nothing is left behind.
-    Raises InputError on an error of the disk, or if one of the files has appeared in `folder` meanwhile; the message
-    then contains the directory with the new files.
+    Raises InputError on an error of the disk, or if another program has written one of the files to `folder`; the
+    message then contains the directory with the new files.
     """
     with _aside(folder, inside=not instead) as part:
         yield part
@@ -84,7 +84,7 @@ def _exchange(folder: Path, part: Path) -> None:
 
 @contextmanager
 def _aside(folder: Path, *, inside: bool = True) -> Generator[Path]:
-    """Give a temporary directory in `folder` if it exists (its parent may be read-only), else beside it."""
+    """Yield a temporary directory in `folder` if it exists (its parent may be read-only), else beside it."""
     created: list[Path] = []
     try:
         place = folder if inside and folder.exists() else folder.parent
@@ -98,7 +98,7 @@ def _aside(folder: Path, *, inside: bool = True) -> Generator[Path]:
         for each in created[:1]:
             shutil.rmtree(each, ignore_errors=True)
         for each in created[1:]:
-            with suppress(OSError):  # it is not empty any more
+            with suppress(OSError):  # another program has written into it
                 each.rmdir()
 
 

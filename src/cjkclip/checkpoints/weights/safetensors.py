@@ -17,8 +17,8 @@ from cjkclip.checkpoints.weights.tensors import DTYPES, FORMAT, Tensors, dtype_o
 from cjkclip.errors import WeightsError
 
 MAX_HEADER = 16 << 20  # bytes; a tensor needs about 100
-PIECE = 1 << 18  # numbers that are written in one call
-# The library writes the last of these first, and tensors of one type by name.
+PIECE = 1 << 18  # numbers per write call
+# The library writes the last of these types first, and tensors of one type in the order of their names.
 _ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64")
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
@@ -33,7 +33,9 @@ def read_safetensors(data: mmap.mmap) -> Tensors:
     expected = 0
     for name, (_, _, start, end) in sorted(rows.items(), key=lambda item: item[1][2:]):
         if start != expected:
-            raise WeightsError(f"its header has a gap or an overlap before tensor {short(name)}")
+            raise WeightsError(
+                f"its header has a gap or an overlap before tensor {short(name)}. Download the file again"
+            )
         expected = end
     if begin + expected != len(data):
         raise WeightsError(
@@ -52,7 +54,7 @@ def parse_json(text: bytes) -> dict[str, Any]:
         record = json.loads(text.decode(), object_pairs_hook=_unique)
         json.dumps(record, ensure_ascii=False).encode()  # fails on escapes that are not valid Unicode
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"its JSON is damaged: {str(error)[:200]}") from error
+        raise WeightsError(f"its JSON is damaged: {str(error)[:200]}. Download the file again") from error
     if not isinstance(record, dict):
         raise WeightsError(f"its JSON contains {short(record)}, not an object")
     return cast(dict[str, Any], record)
@@ -62,7 +64,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
     """Write `tensors` as safetensors, completely or not at all. Writing is deterministic and keeps element types.
 
     `metadata`: the header's text; None takes that of a `Tensors`, else {"format": "pt"}. A file that `read` returned
-    is written bit for bit, bfloat16 included, if it had the library's order.
+    is written bit for bit, bfloat16 included, if it has the library's order.
     Raises WeightsError for an element type that safetensors lacks, or if the file cannot be written.
     """
     if metadata is None:
@@ -88,7 +90,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
 
 
 def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the array in pieces: a view may be larger than memory, so there must be no second whole one."""
+    """Yield the array in pieces: a view may be larger than memory, so it must not be copied as a whole."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, PIECE):
         yield flat[start : start + PIECE]

@@ -8,7 +8,7 @@ import numpy as np
 from cjkclip.errors import WeightsError
 from cjkclip.need import need
 
-# Element types of a safetensors header -> names of NumPy's types, and one of ml_dtypes; see `dtype_of`.
+# Element types of a safetensors header -> names of NumPy's types; bfloat16 is ml_dtypes' (see `dtype_of`).
 DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -33,8 +33,8 @@ class Tensors(dict[str, np.ndarray]):
     """Arrays by name in the order of the file; `read` returns them read-only.
 
     bfloat16, which NumPy lacks, is the type of that name from ml_dtypes. `metadata` is the text of a safetensors
-    header, None if it has none. `write` uses it, so a round trip changes no bit of a file. A plain dict made from this
-    object loses it.
+    header, None if it has none. `write` uses it, so a round trip changes no bit of a file. A plain dict with the same
+    arrays has no metadata.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ def view(
     """Return an array over the bytes of `data` from `start` on, without a copy; `strides` count elements."""
     kind = dtype_of(dtype)
     if len(shape) > MAX_DIMS:
-        raise WeightsError(f"a tensor with {len(shape)} dimensions (at most {MAX_DIMS})")
+        raise WeightsError(f"a tensor has {len(shape)} dimensions, expected at most {MAX_DIMS}")
     steps = None if strides is None else tuple(s * kind.itemsize for s in strides)
     try:
         if 0 in shape:
             return np.empty(shape, kind)
         return np.ndarray(shape, kind, buffer=data, offset=start, strides=steps)
     except (ValueError, OverflowError) as error:
-        raise WeightsError(f"a tensor of shape {shape} does not fit the bytes that the file gives it") from error
+        raise WeightsError(f"a tensor of shape {shape} does not fit its bytes in the file") from error
 
 
 def element_of(name: str, array: np.ndarray) -> str:

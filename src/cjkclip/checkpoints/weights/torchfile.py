@@ -1,7 +1,7 @@
 """Read files of torch.save and torch.jit.save without torch: the zip form and the older sequence of pickles.
 
-A zip's tensors are views of the mapped file. Checksums are verified for the pickle only; for the tensors every byte
-would have to be read.
+A zip's tensors are views of the mapped file. Only the pickle's checksum is verified; for the tensors every byte would
+have to be read.
 """
 
 import io
@@ -27,7 +27,8 @@ def read_zip(data: mmap.mmap, archive: Mapping[str, Record]) -> Tensors:
     for name in archive:
         if name not in records and "/code/" not in name:  # TorchScript's sources may be compressed; they are never read
             raise WeightsError(
-                f"record {short(name)} is compressed or encrypted; torch stores it plain. Pack the file with 'zip -0'"
+                f"record {short(name)} is compressed or encrypted; torch stores it plain. Unpack the file and pack "
+                "its directory with: zip -0 -r model.pt DIRECTORY"
             )
     root = _root(records)
     pickled = _pickled(data, *records[f"{root}data.pkl"], archive[f"{root}data.pkl"].checksum)
@@ -35,8 +36,8 @@ def read_zip(data: mmap.mmap, archive: Mapping[str, Record]) -> Tensors:
         start, size = records[f"{root}byteorder"]
         if data[start : start + min(size, 9)] != b"little":
             raise WeightsError("it was saved on a big-endian machine. Save it again on a little-endian one")
-    known = Globals(script=f"{root}constants.pkl" in records)
-    tensors = tensors_of(Machine(known.find, known.load).run(io.BytesIO(pickled)))
+    table = Globals(script=f"{root}constants.pkl" in records)
+    tensors = tensors_of(Machine(table.find, table.load).run(io.BytesIO(pickled)))
     for storage in {tensor.storage for tensor in tensors.values()}:
         name = f"{root}data/{storage.key}"
         if name not in records:
@@ -49,8 +50,8 @@ def read_zip(data: mmap.mmap, archive: Mapping[str, Record]) -> Tensors:
 
 def read_legacy(data: mmap.mmap) -> Tensors:
     """Return the tensors of a file that torch.save wrote without a zip: five pickles, then the storages."""
-    known = Globals(script=False)
-    machine = Machine(known.find, known.load)
+    table = Globals(script=False)
+    machine = Machine(table.find, table.load)
     stream = io.BytesIO(data[:MAX_BYTES])
     if machine.run(stream) != LEGACY_MAGIC:
         raise WeightsError("it is a plain pickle, not a file of torch.save. Save its arrays as safetensors")
@@ -63,11 +64,11 @@ def read_legacy(data: mmap.mmap) -> Tensors:
     tensors = tensors_of(machine.run(stream))
     names = machine.run(stream)
     keys = [key for key in cast(list[object], names) if isinstance(key, str)] if isinstance(names, list) else []
-    if sorted(keys) != sorted(known.storages):
+    if sorted(keys) != sorted(table.storages):
         raise WeightsError("its list of storages does not match its tensors")
     place = stream.tell()
     for key in keys:
-        storage = known.storages[key]
+        storage = table.storages[key]
         if data[place : place + 8] != storage.count.to_bytes(8, "little"):
             raise WeightsError(
                 f"storage {short(key)} is truncated or not as long as its pickle says. Download the file again"
@@ -83,7 +84,7 @@ def _pickled(data: mmap.mmap, start: int, size: int, checksum: int) -> bytes:
     if size > MAX_BYTES:
         raise WeightsError(f"its data.pkl has more than {MAX_BYTES} bytes, more than any checkpoint")
     pickled = data[start : start + size]
-    if checksum and zlib.crc32(pickled) != checksum:  # 0: torch was set to compute none
+    if checksum and zlib.crc32(pickled) != checksum:  # 0: torch was configured to compute none
         raise WeightsError("its data.pkl is damaged (the checksum differs). Download the file again")
     return pickled
 

@@ -13,7 +13,7 @@ from cjkclip.checkpoints.weights.tensors import element_of, short, stored_bytes
 from cjkclip.errors import WeightsError
 
 ROOT = "archive"  # torch's name for the directory in the zip if there is no file name
-ALIGNMENT = 64  # of a storage in the file, so that it can be mapped
+ALIGNMENT = 64  # bytes; aligned storages can be memory-mapped
 _DICT = b"ccollections\nOrderedDict\n)R"
 _TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
 

@@ -1,4 +1,4 @@
-"""transformers' classes for CLIP and Chinese-CLIP, and its Auto classes for every family.
+"""transformers' classes for CLIP and Chinese-CLIP, and its Auto classes for models of every family.
 
 Replace `from transformers import ...` by `from cjkclip.compat.transformers import ...`. Each name is imported at its
 first use. Models need the extra `torch`.

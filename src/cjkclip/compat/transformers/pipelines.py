@@ -17,9 +17,9 @@ import PIL.Image
 from cjkclip import zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.clip import Clip
-from cjkclip.compat.sources import IGNORED, LOAD, known, loaded
+from cjkclip.compat.sources import IGNORED, LOAD, load_clip, require_known
 from cjkclip.compat.transformers.inputs.auto import AutoImageProcessor, AutoTokenizer
-from cjkclip.compat.transformers.inputs.images import listed
+from cjkclip.compat.transformers.inputs.images import image_list
 from cjkclip.errors import ImageError, InputError, OptionError
 from cjkclip.image import open_picture
 from cjkclip.image.picture import to_rgb, upright
@@ -67,7 +67,7 @@ def pipeline(
     """
     if task != TASK:
         raise InputError(f"unsupported task {task!r}; only {TASK!r} is available: pipeline({TASK!r}, model)")
-    known(options, (*LOAD, *IGNORED, "engine", "precision", "dtype", "torch_dtype"), "pipeline")
+    require_known(options, (*LOAD, *IGNORED, "engine", "precision", "dtype", "torch_dtype"), "pipeline")
     options = {name: value for name, value in options.items() if name not in IGNORED and value is not None}
     if image_processor is not None and feature_extractor is not None:
         raise OptionError("got image_processor and feature_extractor, two names of one option: pass image_processor")
@@ -75,7 +75,7 @@ def pipeline(
         raise InputError("model is missing: pass a loaded model or a name: model='Bingsu/clip-vit-base-patch32-ko'")
     if isinstance(model, str | Path):
         engine, precision = options.get("engine", "auto"), _precision(options)
-        model = loaded(model, options, engine=engine, precision=precision, device=device)
+        model = load_clip(model, options, engine=engine, precision=precision, device=device)
     elif options:
         raise OptionError(f"the model is already loaded, so leave out {sorted(options)}, or pass the model's name")
     image_processor = image_processor or feature_extractor
@@ -106,13 +106,13 @@ class ZeroShotImageClassificationPipeline:
         image, or images=: an http(s) URL, a path, a PIL image, an array, or a list of them. Options:
         hypothesis_template, with {} for the label; timeout, seconds for each URL; batch_size.
         """
-        known(options, ("images", "hypothesis_template", "timeout", "batch_size"), "the pipeline")
+        require_known(options, ("images", "hypothesis_template", "timeout", "batch_size"), "the pipeline")
         if image is not None and "images" in options:
-            raise OptionError("the images were passed twice, as image and as images=: pass images= alone")
+            raise OptionError("the images were passed twice, as image and as images=: pass only images=")
         image = options.get("images") if image is None else image
         texts = _prompts(candidate_labels, options.get("hypothesis_template", TEMPLATE))
         batch_size, timeout = options.get("batch_size") or 32, options.get("timeout") or SECONDS
-        sources = listed(image)
+        sources = image_list(image)
         classes = zeroshot.ensemble(self._texts(texts), 1)
         results: list[list[dict[str, Any]]] = []
         for start in range(0, len(sources), batch_size):
@@ -170,10 +170,10 @@ def fetch(address: str, timeout: float = SECONDS) -> bytes:
 
 
 def _precision(options: dict[str, Any]) -> str:
-    """Return the requested precision, from whichever of its three options is present."""
+    """Return the requested precision, which has three option names."""
     names = [name for name in ("precision", "dtype", "torch_dtype") if name in options]
     if len(names) > 1:
-        raise OptionError(f"got {' and '.join(names)}, names of one option: pass {names[0]} alone")
+        raise OptionError(f"got {' and '.join(names)}, names of one option: pass only {names[0]}")
     if names in ([], ["precision"]):
         return options.get("precision", "auto")
     dtype = options[names[0]]
@@ -194,7 +194,7 @@ def _prompts(labels: Any, template: Any) -> list[str]:
 
 
 def _open(source: Any, timeout: float) -> PIL.Image.Image:
-    """Return an image upright, in RGB and without alpha; a transparent colour stays marked, so it becomes white."""
+    """Return an image upright, in RGB and without alpha; a single transparent colour becomes white."""
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         source = fetch(source, timeout)
     return to_rgb(upright(open_picture(source, published=True)), white=False)

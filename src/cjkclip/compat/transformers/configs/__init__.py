@@ -1,1 +1,1 @@
-"""Configurations with transformers' interface."""
+"""Configuration classes with transformers' interface."""

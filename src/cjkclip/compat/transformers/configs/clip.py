@@ -1,7 +1,7 @@
 """transformers' configurations of CLIP and Chinese-CLIP: their fields and defaults.
 
-Facts: transformers 4.57.6 and 5.23.0. `cjkclip.checkpoints.formats` alone defines the meaning of each field for the
-towers.
+Facts: transformers 4.57.6 and 5.23.0. Only `cjkclip.checkpoints.formats` defines the meaning of each field for
+the towers.
 """
 
 from collections.abc import Mapping
@@ -55,8 +55,8 @@ class CLIPTextConfig(PretrainedConfig):
         return {"text": read_text(whole), "embed": whole["projection_dim"] or whole["hidden_size"]}
 
     @staticmethod
-    def tell(model: Model) -> Fields:
-        """Return the fields for a causal text tower. Raises LayoutError for another."""
+    def fields_of(model: Model) -> Fields:
+        """Return the fields for a causal text tower. Raises LayoutError for another tower."""
         if not isinstance(model.text, Text):
             raise LayoutError(
                 "CLIPTextConfig: this model has no causal text tower; use AutoConfig.from_pretrained(name)"
@@ -77,7 +77,7 @@ class CLIPVisionConfig(PretrainedConfig):
         return {"vision": read_vision(whole), "embed": whole["projection_dim"] or whole["hidden_size"]}
 
     @staticmethod
-    def tell(model: Model) -> Fields:
+    def fields_of(model: Model) -> Fields:
         """Return the fields for a ViT of CLIP's kind. Raises LayoutError for another tower."""
         if not (isinstance(model.vision, Vit) and model.vision.pre_norm and not model.vision.patch_bias):
             raise LayoutError(
@@ -100,7 +100,7 @@ class ChineseCLIPTextConfig(PretrainedConfig):
         return {"text": read_bert(whole, "pooler"), "embed": whole["hidden_size"]}
 
     @staticmethod
-    def tell(model: Model) -> Fields:
+    def fields_of(model: Model) -> Fields:
         """Return the fields for a BERT. Raises LayoutError for another tower."""
         if not isinstance(model.text, Bert):
             raise LayoutError(
@@ -143,7 +143,7 @@ class CLIPConfig(_Both):
         return read_both(whole)
 
     @staticmethod
-    def tell(model: Model) -> Fields:
+    def fields_of(model: Model) -> Fields:
         """Return the fields for both towers. Raises LayoutError for other towers."""
         return both_json(model, None)
 
@@ -164,7 +164,7 @@ class ChineseCLIPConfig(_Both):
         return chinese.read_both(whole)
 
     @staticmethod
-    def tell(model: Model) -> Fields:
+    def fields_of(model: Model) -> Fields:
         """Return the fields for both towers. Raises LayoutError for other towers."""
         return chinese.both_json(model)
 
@@ -181,7 +181,7 @@ class VisionTextConfig(PretrainedConfig):
         return whole["towers"]
 
     @staticmethod
-    def tell(model: Model) -> Fields:
+    def fields_of(model: Model) -> Fields:
         """Return the fields for any model."""
         return {"towers": model.to_dict(), "projection_dim": model.embed}
 

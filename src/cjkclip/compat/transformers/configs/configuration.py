@@ -16,9 +16,9 @@ from cjkclip.config import Model
 from cjkclip.errors import InputError, LayoutError
 
 Fields = dict[str, Any]
-# fields of every configuration, which files may leave out
+# Fields of every configuration, which files may leave out.
 COMMON: Fields = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
-# fields in files of version 4 or 5 that no tower reads; they are kept, so that saving loses nothing
+# Fields in files of version 4 or 5 that no tower reads; they are stored, so that saving loses nothing.
 TOLERATED = frozenset(
     {"architectures", "dtype", "torch_dtype", "id2label", "label2id", "model_type", "name_or_path", "problem_type"}
     | {"tie_word_embeddings", "torchscript", "transformers_version", "use_cache", "position_embedding_type"}
@@ -27,13 +27,13 @@ TOLERATED = frozenset(
 
 
 def places(options: Fields) -> tuple[Where, Fields]:
-    """Split options of `from_pretrained` into the place of a repository and the rest."""
+    """Split options of `from_pretrained` into those for the place of a repository and the rest."""
     names = (*PLACES, *IGNORED)
     return where(options), {name: value for name, value in options.items() if name not in names}
 
 
 def config_record(name: str, folder: Path) -> Fields | None:
-    """Return the config.json of a checkpoint in transformers' form; None if it has none in that form."""
+    """Return the config.json of a checkpoint in transformers' form; None if it has none."""
     record = Checkpoint(source=name, folder=folder, tensors={}).json("config.json")
     return None if record is None or "model_type" not in record else record
 
@@ -47,7 +47,7 @@ class PretrainedConfig:
     model_type: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Any]] = {}
     nested: ClassVar[Mapping[str, "type[PretrainedConfig]"]] = {}
-    inside: ClassVar[tuple[str, str]] = ("", "")  # the model type of a whole model's file, and the field with this part
+    inside: ClassVar[tuple[str, str]] = ("", "")  # model type of a file for both towers, and its field for this one
 
     @staticmethod
     def record(whole: Mapping[str, Any]) -> Fields:
@@ -55,7 +55,7 @@ class PretrainedConfig:
         return dict(whole)
 
     @staticmethod
-    def tell(model: Model) -> Fields:
+    def fields_of(model: Model) -> Fields:
         """Return this configuration's fields from `config.Model`. Raises LayoutError if they cannot express it."""
         raise LayoutError(
             f"no configuration of transformers can express {model!r:.80}; use AutoConfig.from_pretrained(name)"
@@ -63,9 +63,9 @@ class PretrainedConfig:
 
     def __init__(self, **fields: Any) -> None:
         """Set fields by name, the others to their defaults. Raises TypeError for an unknown field, InputError."""
-        known = {*self.defaults, *COMMON, *TOLERATED, *self.nested}
-        if unknown := sorted(name for name in fields if name not in known):
-            raise TypeError(f"{type(self).__name__} has no fields {unknown}; it has {sorted(known - TOLERATED)}")
+        names = {*self.defaults, *COMMON, *TOLERATED, *self.nested}
+        if unknown := sorted(name for name in fields if name not in names):
+            raise TypeError(f"{type(self).__name__} has no fields {unknown}; it has {sorted(names - TOLERATED)}")
         self._set(fields, checked=True)
 
     def _set(self, fields: Mapping[str, Any], checked: bool) -> None:
@@ -87,7 +87,7 @@ class PretrainedConfig:
 
     @classmethod
     def from_dict(cls: type[_M], record: Mapping[str, Any]) -> _M:
-        """Build from the content of a config.json; unknown fields are kept."""
+        """Build from the content of a config.json; unknown fields are stored too."""
         config = cls.__new__(cls)
         config._set(record, checked=False)
         return config
@@ -95,7 +95,7 @@ class PretrainedConfig:
     @classmethod
     def from_model(cls: type[_M], model: Model) -> _M:
         """Build from `config.Model`. Raises LayoutError if this configuration cannot express it."""
-        return cls.from_dict(cls.tell(model))
+        return cls.from_dict(cls.fields_of(model))
 
     def to_model(self) -> Model:
         """Return the `config.Model`. Raises FactsError for a value that no tower supports."""

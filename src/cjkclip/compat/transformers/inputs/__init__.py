@@ -1,1 +1,1 @@
-"""Tokenizers, image processors and processors with transformers' interface."""
+"""Tokenizer, image processor and processor classes with transformers' interface."""

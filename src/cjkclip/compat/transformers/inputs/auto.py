@@ -1,7 +1,7 @@
 """AutoProcessor, AutoTokenizer and AutoImageProcessor, for every family and every format that `cjkclip.load` reads.
 
-A directory with transformers' own files is read as transformers reads it. Without such files (OpenAI's and cn_clip's
-files, cjkclip's own, the images of rinna and Taiyi), the model's own tokenizer and preprocessing are used.
+A directory with transformers' own files is read as transformers reads it. Other models (OpenAI's and cn_clip's files,
+cjkclip's own, and for images rinna and Taiyi) use the tokenizer and preprocessing that `cjkclip.load` uses.
 """
 
 from functools import cached_property
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cjkclip.clip import Clip
-from cjkclip.compat.sources import IGNORED, LOAD, known, loaded, resolved
+from cjkclip.compat.sources import IGNORED, LOAD, load_clip, require_known, resolve_source
 from cjkclip.compat.transformers.inputs.images import (
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
@@ -63,16 +63,16 @@ class AutoProcessor:
 
 
 class _Parts:
-    """Tokenizer and image processor of a name, from its directory or, without suitable files, from the model."""
+    """Tokenizer and image processor of a name, from its directory or, if it lacks the files, from the model."""
 
     def __init__(self, name: str | Path, options: dict[str, Any], owner: str) -> None:
-        known(options, (*LOAD, *IGNORED), owner)
-        self.source, self.options = resolved(name, options, small=True), options
+        require_known(options, (*LOAD, *IGNORED), owner)
+        self.source, self.options = resolve_source(name, options, small=True), options
         self.name, self.folder = self.source.name, self.source.path
 
     @cached_property
     def clip(self) -> Clip:
-        return loaded(self.source, self.options)
+        return load_clip(self.source, self.options)
 
     def tokenizer(self) -> PreTrainedTokenizer:
         folder = self.folder
@@ -83,7 +83,7 @@ class _Parts:
             return (BertTokenizer if bert else CLIPTokenizer).from_folder(folder)
         core = self.clip.tokenizer
         if core is None:
-            raise FactsError(f"{self.name}: has no tokenizer files: put them beside the weights and load again")
+            raise FactsError(f"{self.name} has no tokenizer files: put them beside the weights and load again")
         return _CLASSES[type(core)].over(core, core.context)  # pyright: ignore[reportArgumentType]
 
     def image_processor(self) -> ImageProcessor:
@@ -95,13 +95,13 @@ class _Parts:
         rules = self.clip.config.image
         if rules is None:
             raise FactsError(
-                f"{self.name}: has no preprocessing: put its preprocessor_config.json beside the weights and load again"
+                f"{self.name} has no preprocessing: put its preprocessor_config.json beside the weights and load again"
             )
         return FamilyImageProcessor(rules)
 
 
 def _is_open_clips(folder: Path) -> bool:
-    """Whether the files are open_clip's; its tokenizer files are for transformers, which cleans texts less."""
+    """Whether the directory is open_clip's, whose tokenizer files are for transformers, which cleans texts less."""
     return (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file()
 
 

@@ -74,7 +74,7 @@ class BatchFeature(_Batch):
 
 
 def as_tensor(value: Any, kind: str, name: str) -> Any:
-    """Convert lists or arrays to one array ("np") or torch tensor ("pt"). Raises InputError, which contains `name`."""
+    """Convert lists or arrays to one array ("np") or torch tensor ("pt"). Raises InputError with `name`."""
     if kind not in ("pt", "np"):
         raise InputError(
             f"return_tensors is {kind!r}, expected 'pt' (torch), 'np' (NumPy) or None: return_tensors='pt'"

@@ -1,6 +1,6 @@
 """transformers' image processor classes on the steps of cjkclip.image. N images, H x W pixels.
 
-In every class, pixels equal those of transformers 5's PIL back end to the bit; its default back end, torchvision,
+In every class, pixels are bit-identical to those of transformers 5's PIL back end; its default back end, torchvision,
 differs by one level in some pixels. URLs are rejected.
 """
 
@@ -14,7 +14,7 @@ import PIL.Image
 
 from cjkclip import config
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD
-from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
+from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.image import load_pixels
@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "do_convert_rgb": True,
     "do_pad": None,
     "pad_size": None,
-    "default_to_square": False,  # whether a whole number for `size` means a square
+    "default_to_square": False,  # whether an integer `size` means a square
     "data_format": "channels_first",
 }
 CALL = (*DEFAULTS, "return_tensors", "input_data_format", "device", "disable_grouping")  # options of a call
@@ -52,7 +52,7 @@ class CLIPImageProcessor:
 
     def __init__(self, **options: Any) -> None:
         """Set options; `DEFAULTS` lists them. None means the default."""
-        known(options, tuple(DEFAULTS), type(self).__name__)
+        require_known(options, tuple(DEFAULTS), type(self).__name__)
         vars(self).update(_merge(DEFAULTS, options))
 
     @classmethod
@@ -63,16 +63,14 @@ class CLIPImageProcessor:
         trust_remote_code are accepted without effect.
         """
         places = {key: options.pop(key, None) for key in (*PLACES, *IGNORED)}
-        return cls.from_folder(resolved(name, places, small=True).path, str(name), **options)
+        return cls.from_folder(resolve_source(name, places, small=True).path, str(name), **options)
 
     @classmethod
     def from_folder(cls: type[_C], folder: Path, name: str = "", **options: Any) -> _C:
         """Read the file of a local directory; `name` is for messages."""
         record = read_record(folder)
         if record is None:
-            raise FactsError(
-                f"{name or folder}: has no preprocessing: put its {FILE} beside the weights and load again"
-            )
+            raise FactsError(f"{name or folder} has no preprocessing: put its {FILE} beside the weights and load again")
         return cls(**{key: value for key, value in record.items() if key in DEFAULTS} | options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,10 +91,10 @@ class CLIPImageProcessor:
         not applied; transparency is shown on white. Options: those of the class, for this call, and return_tensors,
         input_data_format, device (with "pt"); disable_grouping is accepted without effect.
         """
-        known(options, CALL, f"{type(self).__name__}.preprocess")
+        require_known(options, CALL, f"{type(self).__name__}.preprocess")
         settings = _merge(vars(self), {key: value for key, value in options.items() if key in DEFAULTS})
         axis = _axis("input_data_format", options.get("input_data_format"))
-        pixels = [prepare(image, _steps(settings), axis) for image in listed(images)]
+        pixels = [prepare(image, _steps(settings), axis) for image in image_list(images)]
         if settings["do_pad"]:
             pixels = _pad(pixels, settings["pad_size"])
         if _axis("data_format", settings["data_format"]) == -1:
@@ -107,7 +105,7 @@ class CLIPImageProcessor:
 
 
 class ChineseCLIPImageProcessor(CLIPImageProcessor):
-    """The same for Chinese-CLIP, whose published options squash images and do not crop."""
+    """The same for Chinese-CLIP, whose published options resize images to a square and do not crop."""
 
 
 class FamilyImageProcessor:
@@ -122,8 +120,8 @@ class FamilyImageProcessor:
 
     def preprocess(self, images: Any, **options: Any) -> BatchFeature:
         """Return pixel_values equal to those of the model's original code. Options: return_tensors, device."""
-        known(options, ("return_tensors", "device"), type(self).__name__)
-        return _batch(list(load_pixels(listed(images), self.rules, published=True)), options)
+        require_known(options, ("return_tensors", "device"), type(self).__name__)
+        return _batch(list(load_pixels(image_list(images), self.rules, published=True)), options)
 
     __call__ = preprocess
 
@@ -140,8 +138,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return read_json(whole).get("image_processor") if whole.is_file() else None
 
 
-def listed(images: Any) -> list[Any]:
-    """Return one image, several, or a batch in one array or tensor, as a list of PIL images, paths and arrays."""
+def image_list(images: Any) -> list[Any]:
+    """Return an image, a list of images, or a batch in an array or tensor as a list of images, paths and arrays."""
     many = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
     pictures: list[Any] = list(cast(list[Any], images)) if many else [images]
     if not pictures or any(picture is None for picture in pictures):
@@ -166,7 +164,7 @@ def _merge(before: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _size(name: str, size: Any, *, square: bool) -> dict[str, int] | None:
-    """Return a size, a whole number, [height, width] or a dictionary, as a dictionary. Raises InputError."""
+    """Return a size (an integer, [height, width] or a dictionary) as a dictionary. Raises InputError."""
     if size is None:
         return None
     if isinstance(size, int):
@@ -220,7 +218,7 @@ def _pad(pixels: list[np.ndarray], size: dict[str, int] | None) -> list[np.ndarr
     to = (size["height"], size["width"]) if size else tuple(np.max(shapes, axis=0).tolist())
     if any(height > to[0] or width > to[1] for height, width in shapes):
         raise InputError(
-            f"pad_size is {to}, smaller than an image of {max(shapes)}: leave it out to pad to the largest"
+            f"pad_size is {to}, smaller than an image of {max(shapes)}: leave it out to pad to the largest image"
         )
     return [np.pad(each, ((0, 0), (0, to[0] - each.shape[1]), (0, to[1] - each.shape[2]))) for each in pixels]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
+from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.compat.transformers.inputs.images import (
     CALL,
@@ -50,8 +50,8 @@ class CLIPProcessor:
     @classmethod
     def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
         """Read both parts from a directory or hub repository. Options: `sources.PLACES`, and `sources.IGNORED`."""
-        known(options, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
-        folder = resolved(name, options, small=True).path
+        require_known(options, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
+        folder = resolve_source(name, options, small=True).path
         image_processor = cls.image_processor_class.from_folder(folder, str(name))
         return cls(image_processor, cls.tokenizer_class.from_folder(folder))
 
@@ -104,7 +104,7 @@ class CLIPProcessor:
 
 
 class ChineseCLIPProcessor(CLIPProcessor):
-    """The same for Chinese-CLIP."""
+    """Converts texts and images for Chinese-CLIP."""
 
     tokenizer_class = BertTokenizer
     image_processor_class = ChineseCLIPImageProcessor
@@ -120,7 +120,7 @@ def _split(options: dict[str, Any], owner: str) -> tuple[dict[str, Any], dict[st
     """Split options into those for the tokenizer and those for the image processor. Raises OptionError."""
     groups = {name: dict(options.pop(name, None) or {}) for name in ("common_kwargs", "text_kwargs", "images_kwargs")}
     shared = options | groups["common_kwargs"]
-    known(shared, (*OPTIONS, *CALL), owner)
+    require_known(shared, (*OPTIONS, *CALL), owner)
     for_text = {key: value for key, value in shared.items() if key in OPTIONS} | groups["text_kwargs"]
     for_images = {key: value for key, value in shared.items() if key in CALL} | groups["images_kwargs"]
     return for_text, for_images

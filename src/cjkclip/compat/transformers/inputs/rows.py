@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from cjkclip.compat.sources import known
+from cjkclip.compat.sources import require_known
 from cjkclip.errors import InputError
 
 Ids = list[int]
@@ -15,7 +15,7 @@ _PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}  # 
 
 @runtime_checkable
 class Builder(Protocol):
-    """The methods of a tokenizer that TokenRows needs."""
+    """The methods of a tokenizer that TokenRows calls."""
 
     model_input_names: ClassVar[tuple[str, ...]]
     model_max_length: int
@@ -47,7 +47,7 @@ class TokenRows:
     """Options of a call, with transformers' defaults; `encode` applies them.
 
     padding: True or "longest", "max_length", False or "do_not_pad". truncation: True or "longest_first", "only_first",
-    "only_second", False or "do_not_truncate"; None cuts only if a max_length stands alone, as transformers does.
+    "only_second", False or "do_not_truncate"; None cuts if max_length is passed without padding, like transformers.
     """
 
     add_special_tokens: bool = True
@@ -102,9 +102,9 @@ class TokenRows:
         left = (self.padding_side or tokenizer.padding_side) == "left"
         pads = _PADS | {"input_ids": tokenizer.pad_token_id}
         padded: dict[str, list[Any]] = {}
-        for name, listed in rows.items():
-            ends = [[pads.get(name, 0)] * (to - len(row)) for row in listed]
-            padded[name] = [end + row if left else row + end for row, end in zip(listed, ends, strict=True)]
+        for name, values in rows.items():
+            ends = [[pads.get(name, 0)] * (to - len(row)) for row in values]
+            padded[name] = [end + row if left else row + end for row, end in zip(values, ends, strict=True)]
         return padded
 
     @property
@@ -131,7 +131,7 @@ class TokenRows:
         room = limit - (tokenizer.num_special_tokens_to_add(b is not None) if self.add_special_tokens else 0)
         if room < 0:
             raise InputError(
-                f"max_length is {limit}, with no room for the {limit - room} special tokens: "
+                f"max_length is {limit}, too short for the {limit - room} special tokens: "
                 f"pass max_length={limit - room + 1} or more"
             )
         n, m = len(a), len(b or [])
@@ -154,7 +154,7 @@ OPTIONS = tuple(field.name for field in fields(TokenRows))
 
 def read_rows(options: dict[str, Any], owner: str) -> TokenRows:
     """Return the options of a call, checked. Raises OptionError for unknown options, InputError for invalid values."""
-    known(options, OPTIONS, owner)
+    require_known(options, OPTIONS, owner)
     rows = TokenRows(**options)
     _one_of("padding", rows.padding, (True, False, "longest", "max_length", "do_not_pad"))
     cutting = (True, False, None, "longest_first", "only_first", "only_second", "do_not_truncate")
@@ -181,7 +181,7 @@ def _included(option: bool | None, name: str, tokenizer: Builder) -> bool:
 
 
 def _shared(n: int, m: int, room: int) -> tuple[int, int]:
-    """Return the lengths of two texts cut at their ends to the room, the longer one first."""
+    """Return the lengths of two texts after cutting to the room; the longer text is cut first."""
     short, long = min(n, m), max(n, m)
     long = short if short > room else max(short, room - short)
     if short + long > room:

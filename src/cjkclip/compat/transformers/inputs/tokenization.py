@@ -1,8 +1,8 @@
 """The base of transformers' tokenizer classes, on the tokenizers of cjkclip.text.
 
-Ids equal those of transformers 5's CLIPTokenizer and BertTokenizer. Methods that version 5 dropped or broke work as in
-version 4: build_inputs_with_special_tokens, get_special_tokens_mask, create_token_type_ids_from_sequences, and a
-save_vocabulary whose files load again. A text that is too long is cut only if `truncation` requests it; otherwise the
+Token ids equal those of transformers 5's CLIPTokenizer and BertTokenizer. Methods that version 5 removed or broke work
+as in version 4: build_inputs_with_special_tokens, get_special_tokens_mask, create_token_type_ids_from_sequences, and
+save_vocabulary, whose files load again. A text that is too long is cut only if `truncation` requests it; otherwise the
 model raises InputError.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from cjkclip.compat.sources import IGNORED, PLACES, known, resolved
+from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source
 from cjkclip.compat.transformers.inputs.batches import BatchEncoding
 from cjkclip.compat.transformers.inputs.rows import read_rows
 from cjkclip.errors import InputError
@@ -66,15 +66,15 @@ class PreTrainedTokenizer:
         revision, cache_dir and local_files_only are for the hub; use_fast and trust_remote_code are accepted without
         effect.
         """
-        known(options, (*PLACES, *IGNORED, "model_max_length"), f"{cls.__name__}.from_pretrained")
-        return cls.from_folder(resolved(name, options, small=True).path, options.get("model_max_length"))
+        require_known(options, (*PLACES, *IGNORED, "model_max_length"), f"{cls.__name__}.from_pretrained")
+        return cls.from_folder(resolve_source(name, options, small=True).path, options.get("model_max_length"))
 
     @classmethod
     def from_folder(cls: type[_T], folder: Path, model_max_length: int | None = None) -> _T:
         """Read the tokenizer files of a local directory."""
         path = folder / "tokenizer_config.json"
-        stated = stated_length(read_json(path)) if path.is_file() else None
-        length = model_max_length or stated or cls.longest
+        own_length = stated_length(read_json(path)) if path.is_file() else None
+        length = model_max_length or own_length or cls.longest
         return cls.over(cls._read(folder, length), length)
 
     @classmethod
@@ -157,7 +157,7 @@ class PreTrainedTokenizer:
             encoded_inputs = {n: [each[n] for each in dictionaries] for n in (dictionaries[0] if dictionaries else {})}
         if "input_ids" not in encoded_inputs:
             raise InputError(f"got {sorted(encoded_inputs)}, but pad needs input_ids: tokenizer.pad(tokenizer(texts))")
-        rows = {name: [np.asarray(row).tolist() for row in listed] for name, listed in encoded_inputs.items()}
+        rows = {name: [np.asarray(row).tolist() for row in values] for name, values in encoded_inputs.items()}
         one = not isinstance(rows["input_ids"][0], list)
         batch = settings.padded(self, {name: [row] for name, row in rows.items()} if one else rows)
         return BatchEncoding({name: row[0] for name, row in batch.items()} if one else batch, settings.return_tensors)
@@ -167,7 +167,7 @@ class PreTrainedTokenizer:
         raise NotImplementedError
 
     def create_token_type_ids_from_sequences(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
-        """Return for each id of the built sequence the index of its text; this tokenizer returns zeros."""
+        """Return the index of its text for each id of the built sequence; this class returns zeros."""
         return [0] * len(self.build_inputs_with_special_tokens(a, b))
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
@@ -184,8 +184,8 @@ class PreTrainedTokenizer:
                     "got two sequences with already_has_special_tokens=True, expected one: leave the second out"
                 )
             return [int(i in self.all_special_ids) for i in a]
-        marked = self.build_inputs_with_special_tokens([-1] * len(a), None if b is None else [-1] * len(b))
-        return [int(i != -1) for i in marked]
+        sequence = self.build_inputs_with_special_tokens([-1] * len(a), None if b is None else [-1] * len(b))
+        return [int(i != -1) for i in sequence]
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         """Return the tokens of a text, as spelled in the vocabulary."""
@@ -199,13 +199,13 @@ class PreTrainedTokenizer:
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """Return the token of an id, or the tokens of a list."""
-        listed = [ids] if isinstance(ids, int) else [int(i) for i in ids]
-        if unknown := [i for i in listed if i not in self.name_of]:
+        id_list = [ids] if isinstance(ids, int) else [int(i) for i in ids]
+        if unknown := [i for i in id_list if i not in self.name_of]:
             raise InputError(
                 f"id {unknown[0]} is not in this vocabulary of {len(self)} ids: pass ids of this tokenizer"
             )
-        skipped = set(self.all_special_ids) if skip_special_tokens else set[int]()
-        tokens = [self.name_of[i] for i in listed if i not in skipped]
+        special = set(self.all_special_ids) if skip_special_tokens else set[int]()
+        tokens = [self.name_of[i] for i in id_list if i not in special]
         return tokens[0] if isinstance(ids, int) and tokens else tokens
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
@@ -214,7 +214,7 @@ class PreTrainedTokenizer:
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, **options: Any) -> str:
         """Return the text of ids. clean_up_tokenization_spaces is accepted without effect."""
-        known(options, ("clean_up_tokenization_spaces",), f"{type(self).__name__}.decode")
+        require_known(options, ("clean_up_tokenization_spaces",), f"{type(self).__name__}.decode")
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
         return self.convert_tokens_to_string(self.convert_ids_to_tokens(ids, skip_special_tokens))
 
@@ -225,8 +225,8 @@ class PreTrainedTokenizer:
     def save_pretrained(self, save_directory: PathLike) -> tuple[str, ...]:
         """Write files that `from_pretrained` and `cjkclip.load` read with the same ids; return their paths.
 
-        transformers cannot express the text cleaning of OpenAI, open_clip and cn_clip; it reads such files with its own
-        rules.
+        transformers has no options for the text cleaning of OpenAI, open_clip and cn_clip; it reads such files with its
+        own rules.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -234,5 +234,5 @@ class PreTrainedTokenizer:
         return tuple(str(folder / name) for name in FILES if (folder / name).is_file())
 
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write only the vocabulary, in files that the class reads again; return their paths."""
+        """Write only the vocabulary, in files that the class can read; return their paths."""
         raise NotImplementedError

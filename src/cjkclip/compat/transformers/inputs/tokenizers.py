@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from cjkclip.compat.sources import known
+from cjkclip.compat.sources import require_known
 from cjkclip.compat.transformers.inputs.tokenization import SPIECE, UNLIMITED, PathLike, PreTrainedTokenizer
 from cjkclip.errors import InputError
 from cjkclip.text import bpe_files, wordpiece_files
@@ -23,7 +23,9 @@ class CLIPTokenizer(PreTrainedTokenizer):
         self, vocab_file: PathLike, merges_file: PathLike, *, model_max_length: int = UNLIMITED, **options: Any
     ) -> None:
         """Read vocab.json and merges.txt. Options: the texts of bos_token, eos_token, unk_token, pad_token; errors."""
-        known(options, (*(f"{role}_token" for role in ("bos", "eos", "unk", "pad")), "errors"), type(self).__name__)
+        require_known(
+            options, (*(f"{role}_token" for role in ("bos", "eos", "unk", "pad")), "errors"), type(self).__name__
+        )
         if options.get("errors", "replace") != "replace":
             raise InputError(
                 f"errors is {options['errors']!r}, expected 'replace': bytes that are not UTF-8 are always replaced"
@@ -75,7 +77,7 @@ class BertTokenizer(PreTrainedTokenizer):
         self, vocab_file: PathLike, do_lower_case: bool = True, *, model_max_length: int = UNLIMITED, **options: Any
     ) -> None:
         """Read vocab.txt. Options: the texts of cls_token, sep_token, pad_token, unk_token, mask_token."""
-        known(options, [f"{role}_token" for role in wordpiece_files.ROLES], type(self).__name__)
+        require_known(options, [f"{role}_token" for role in wordpiece_files.ROLES], type(self).__name__)
         tokens = {name.removesuffix("_token"): token for name, token in options.items()}
         rules = replace(BERT, lower=do_lower_case, context=model_max_length, **tokens)
         self._take(WordPiece.from_vocab(Path(vocab_file), rules), model_max_length)

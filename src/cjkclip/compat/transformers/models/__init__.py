@@ -1,1 +1,1 @@
-"""transformers' models, over the towers of engines/torch."""
+"""Model classes with transformers' interface, on the towers of engines/torch."""

@@ -17,7 +17,7 @@ from cjkclip.compat.transformers.models.clip import (
     CLIPTextModel,
     CLIPVisionModel,
 )
-from cjkclip.compat.transformers.models.pretrained import HARMLESS, PreTrainedModel, opened
+from cjkclip.compat.transformers.models.pretrained import HARMLESS, PreTrainedModel, read_checkpoint
 from cjkclip.compat.transformers.models.vision_text import VisionTextModel
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.errors import InputError
@@ -33,7 +33,7 @@ MODELS: tuple[type[PreTrainedModel], ...] = (
 )
 
 
-def fitting(model: Model) -> type[PreTrainedModel]:
+def class_for(model: Model) -> type[PreTrainedModel]:
     """Return the class for towers of this kind."""
     vision, text = model.vision, model.text
     if vision is None and text is not None:
@@ -62,7 +62,7 @@ class AutoConfig:
             if record is not None and record["model_type"] == kind.model_type and kind.reads(record) is not None:
                 return kind.from_dict(record).updated(fields)
         found = checkpoints.read(source)
-        return fitting(found.config).config_class.from_model(found.config).updated(fields)
+        return class_for(found.config).config_class.from_model(found.config).updated(fields)
 
 
 class AutoModel:
@@ -78,8 +78,8 @@ class AutoModel:
         cls, name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
     ) -> PreTrainedModel:
         """Load a model in evaluation mode; see CLIPModel.from_pretrained for the options."""
-        found, record, rest = opened(name, options)
-        return fitting(found.config).from_found(found, str(name), record, config, rest)
+        found, record, rest = read_checkpoint(name, options)
+        return class_for(found.config).from_found(found, str(name), record, config, rest)
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **options: Any) -> PreTrainedModel:

@@ -11,14 +11,14 @@ from cjkclip.errors import InputError
 
 def token_ids(ids: Tensor | None, vocab: int, context: int) -> Tensor:
     """Return ids as (n, L). Raises InputError."""
-    checked = whole(ids, "input_ids", vocab)
-    checked = checked if checked.ndim else checked[None]
-    length(checked.shape[-1], context)
-    return checked.reshape(-1, checked.shape[-1])
+    table = whole(ids, "input_ids", vocab)
+    table = table if table.ndim else table[None]
+    length(table.shape[-1], context)
+    return table.reshape(-1, table.shape[-1])
 
 
 def length(tokens: int, context: int) -> None:
-    """Raise InputError for texts that are empty or longer than the position table."""
+    """Raise InputError for empty texts and for texts longer than the position table."""
     if not 0 < tokens <= context:
         raise InputError(
             f"got texts of {tokens} tokens, expected 1 to {context} (max_position_embeddings): "
@@ -42,7 +42,7 @@ def whole(numbers: Tensor | None, name: str, limit: int) -> Tensor:
 
 
 def rows(numbers: Tensor | None, name: str, limit: int, like: Tensor) -> Tensor | None:
-    """Return positions or token types for texts (n, L); one row serves all. None stays None. Raises InputError."""
+    """Return positions or token types for texts (n, L), or None; one row is used for all. Raises InputError."""
     if numbers is None:
         return None
     table = whole(numbers, name, limit)

@@ -1,4 +1,4 @@
-"""Outputs of transformers' models: ordered dictionaries with fields as attributes; a number indexes them as a tuple.
+"""Outputs of transformers' models: ordered dictionaries with fields as attributes, also indexed as tuples.
 
 n images, m texts, L tokens, D width, E joint width. A field that was not computed is None; neither the dictionary nor
 the tuple contains it.

@@ -22,7 +22,7 @@ from cjkclip.errors import InputError
 from cjkclip.parameters import shapes
 
 ATTENTION = ("sdpa", "eager")
-# options of from_pretrained without effect: code of a checkpoint never runs, and weights are always memory-mapped
+# Options of from_pretrained without effect: code of a checkpoint never runs, and weights are always memory-mapped.
 HARMLESS = ("use_safetensors", "low_cpu_mem_usage", "weights_only")
 _M = TypeVar("_M", bound="PreTrainedModel")
 
@@ -36,7 +36,7 @@ class Flags(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """Recorded states; None for those that the call did not request."""
+    """Recorded states; None for states that the call did not request."""
 
     hidden_states: tuple[Tensor, ...] | None
     attentions: tuple[Tensor, ...] | None
@@ -95,7 +95,7 @@ class PreTrainedModel(Branch):
         and family, image_tower and facts as in cjkclip.load.
         Raises the errors of cjkclip.load, and TypeError for an unknown option.
         """
-        found, record, rest = opened(name, options)
+        found, record, rest = read_checkpoint(name, options)
         return cls.from_found(found, str(name), record, config, rest)
 
     @classmethod
@@ -127,7 +127,7 @@ class PreTrainedModel(Branch):
     def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True) -> None:
         """Write config.json and model.safetensors (or pytorch_model.bin), each completely or not at all.
 
-        The processor saves the tokenizer and the preprocessing.
+        The tokenizer and the preprocessing are saved by the processor.
         """
         config = self.config.from_dict(self.config.to_dict())
         config.__dict__.pop("torch_dtype", None)
@@ -148,7 +148,7 @@ class PreTrainedModel(Branch):
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     def num_parameters(self, only_trainable: bool = False) -> int:
-        """Return how many numbers the parameters contain."""
+        """Return the number of parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def set_attn_implementation(self, name: str) -> None:
@@ -177,8 +177,10 @@ class PreTrainedModel(Branch):
         return Flags(*(getattr(self.config, n) if v is None else bool(v) for n, v in zip(names, values, strict=True)))
 
 
-def opened(name: str | Path, options: Mapping[str, Any]) -> tuple[Found, dict[str, Any] | None, dict[str, Any]]:
-    """Read a checkpoint; return it, its config.json unless facts override it, and the options left."""
+def read_checkpoint(
+    name: str | Path, options: Mapping[str, Any]
+) -> tuple[Found, dict[str, Any] | None, dict[str, Any]]:
+    """Read a checkpoint; return it, its config.json (None if facts override it), and the other options."""
     where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
     family, tower, facts = (rest.pop(n, None) for n in ("family", "image_tower", "facts"))
     tower = None if tower is None else str(tower)
@@ -205,7 +207,7 @@ def arrays(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[], Recording]]:
+def record_states(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[], Recording]]:
     """Record the inputs and outputs of blocks, and their attention probabilities, during the calls inside.
 
     Fused attention has no probabilities, so attention is computed step by step inside. Only one thread at a time may
@@ -237,7 +239,7 @@ def recorded(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callable[[]
 
 
 def _params_of(model: Model, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return a checkpoint's parameters of this model's towers; heads that it lacks are left out, as in transformers."""
+    """Return a checkpoint's parameters of this model's towers. As in transformers, heads that it lacks are left out."""
     expected = shapes(model)
     towers = {name.partition(".")[0] for name in expected}
     heads = ("vision.proj.", "text.proj.", "text.pooler.", "logit_scale")

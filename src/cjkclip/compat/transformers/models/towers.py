@@ -22,7 +22,7 @@ from cjkclip.compat.transformers.models.outputs import (
     CLIPVisionModelOutput,
     ModelOutput,
 )
-from cjkclip.compat.transformers.models.pretrained import Flags, PreTrainedModel, Recording, attentions, recorded
+from cjkclip.compat.transformers.models.pretrained import Flags, PreTrainedModel, Recording, attentions, record_states
 from cjkclip.compat.transformers.models.tree import Branch, plant
 from cjkclip.config import Bert, Model, Text, Vit
 from cjkclip.engines.torch.blocks import PostBlock
@@ -96,7 +96,7 @@ class CLIPTextModel(Tower):
         ids = inputs.token_ids(input_ids, tower.config.vocab, tower.config.context)
         mask = inputs.token_mask(attention_mask, ids)
         positions = inputs.rows(position_ids, "position_ids", tower.config.context, ids)
-        with recorded(tower.blocks, outputs) as recording:
+        with record_states(tower.blocks, outputs) as recording:
             states = tower.states(ids, mask, positions)
         return self._output(outputs, states, tower.pool(states, ids), recording())
 
@@ -130,13 +130,13 @@ class ChineseCLIPTextModel(Tower):
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
     ) -> _M:
-        """Build the tower; add_pooling_layer=True raises LayoutError without a pooler, False leaves the pooler out."""
+        """Build the tower; add_pooling_layer=True raises LayoutError if it has no pooler, False removes the pooler."""
         add_pooler = options.get("add_pooling_layer")
         rest = {name: value for name, value in options.items() if name != "add_pooling_layer"}
         model = super().from_found(found, source, record, config, rest)
         if add_pooler and model.pooler is None:
             raise LayoutError(
-                f"{source}: contains no pooler, but add_pooling_layer=True needs one; its text features do not: "
+                f"{source} contains no pooler, but add_pooling_layer=True needs one; its text features do not: "
                 "ChineseCLIPTextModel.from_pretrained(name, add_pooling_layer=False)"
             )
         if add_pooler is False:
@@ -144,7 +144,7 @@ class ChineseCLIPTextModel(Tower):
         return model
 
     def _remove_pooler(self) -> None:
-        """Remove the pooler, if there is one."""
+        """Remove the pooler, if the tower has one."""
         if self.pooler is not None:
             del self.pooler
         self.pooler = cast(BertTower, self.part).pooler = None
@@ -188,7 +188,7 @@ class ChineseCLIPTextModel(Tower):
         mask = inputs.token_mask(attention_mask, tokens)
         positions = inputs.rows(position_ids, "position_ids", config.context, tokens)
         types = inputs.rows(token_type_ids, "token_type_ids", config.types, tokens)
-        with recorded(tower.blocks, outputs) as recording:
+        with record_states(tower.blocks, outputs) as recording:
             states = tower.states(tokens, mask, positions, types)
         pooled = None if tower.pooler is None else tower.pool(states)
         return self._output(outputs, states, pooled, recording())
@@ -230,7 +230,7 @@ class CLIPVisionModel(Tower):
         outputs, tower = self._flags(flags), cast(VitTower, self.part)
         stretch = bool(interpolate_pos_encoding)
         pixels = inputs.pictures(pixel_values, self.config.image_size, tower.patch.weight, stretch)
-        with recorded(tower.blocks, outputs) as recording:
+        with record_states(tower.blocks, outputs) as recording:
             states = tower.states(pixels, stretch)
         return self._output(outputs, states, tower.pool(states), recording())
 

@@ -18,7 +18,7 @@ _M = TypeVar("_M", bound="Branch")
 
 
 class Branch(nn.Module):
-    """One published name. `part` is the tower's module with the same parameters, if any; a call runs it."""
+    """One published name. `part` is the tower's module with the same parameters, or None; a call runs it."""
 
     part: nn.Module | None
     homes: dict[str, Home]
@@ -50,8 +50,8 @@ class Branch(nn.Module):
     def _computes(self) -> None:
         if self.part is None:
             raise InputError(
-                "nothing is computed under this name, so the hook would never be called: register it on its parts, "
-                "as in [part.register_forward_hook(hook) for part in module.children()]"
+                "nothing is computed under this name, so the hook would never be called: register it on a layer, "
+                "such as model.text_model.encoder.layers[0] of a CLIPModel"
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -94,7 +94,7 @@ def plant(root: Branch, tower: nn.Module, part: str, rows: Iterable[Row]) -> Non
     for published, name in names.items():
         owner, _, last = name.rpartition(".")
         trail = published.split(".")
-        leaf = trail[-1] == last and not list(modules[owner].children())  # a layer: it moves as a whole
+        leaf = trail[-1] == last and not list(modules[owner].children())  # a layer, which is registered as a whole
         trail = trail[:-1] if leaf else trail
         for depth in range(1, len(trail)):
             path, above = ".".join(trail[:depth]), ".".join(trail[: depth - 1])
@@ -127,7 +127,7 @@ def _twins(names: Mapping[str, str], modules: Mapping[str, nn.Module]) -> dict[s
     """Map the paths of published groups to the tower's modules with exactly the same parameters."""
     paths = {published[:at] for published in names for at, letter in enumerate(published) if letter == "."}
     groups: dict[tuple[frozenset[str], bool], str] = {}
-    for path in sorted(paths, key=len):  # of groups with equal content, the innermost wins
+    for path in sorted(paths, key=len):  # if groups have equal content, the innermost is used
         inside = {
             published[len(path) + 1 :]: name for published, name in names.items() if published.startswith(path + ".")
         }

@@ -1,4 +1,4 @@
-"""transformers' interface for families without a class in transformers: rinna, Taiyi, moji, ResNet towers.
+"""transformers' interface for models without a class in transformers: rinna, Taiyi, moji, ResNet towers.
 
 n images, m texts, L tokens, E joint width. `last_hidden_state` is the output of the last block; a ResNet has none.
 """
@@ -17,7 +17,7 @@ from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
 from cjkclip.compat.transformers.models import checks as inputs
 from cjkclip.compat.transformers.models.clip import Joint
 from cjkclip.compat.transformers.models.outputs import BaseModelOutputWithPooling
-from cjkclip.compat.transformers.models.pretrained import Flags, arrays, recorded
+from cjkclip.compat.transformers.models.pretrained import Flags, arrays, record_states
 from cjkclip.compat.transformers.models.towers import Output
 from cjkclip.engines.torch.resnet import ResNetTower
 from cjkclip.engines.torch.towers import BertTower, TextTower, Towers, VitTower
@@ -43,10 +43,10 @@ class VisionTextModel(Joint):
         config: PretrainedConfig | None,
         options: Mapping[str, Any],
     ) -> _M:
-        """Build the model as the other classes do, and keep the tokenizer, which is saved with it."""
+        """Build the model as the other classes do, and store the tokenizer, which is saved with it."""
         if found.config.vision is None or found.config.text is None:
             raise LayoutError(
-                f"{source}: contains one tower, but {cls.__name__} needs two; use AutoModel.from_pretrained(name)"
+                f"{source} contains one tower, but {cls.__name__} needs two; use AutoModel.from_pretrained(name)"
             )
         del record
         model = super().from_found(found, source, None, config, options)
@@ -120,7 +120,7 @@ class VisionTextModel(Joint):
         like = next(tower.parameters())
         if isinstance(tower, VitTower):
             pixels = inputs.pictures(pixel_values, size, like, stretch)
-            with recorded(tower.blocks, flags) as recording:
+            with record_states(tower.blocks, flags) as recording:
                 states = tower.states(pixels, stretch)
             pooled = tower.pool(states)
             return tower.proj(pooled), BaseModelOutputWithPooling(
@@ -128,7 +128,7 @@ class VisionTextModel(Joint):
             )
         if stretch or flags.hidden or flags.attentions:
             raise InputError(
-                "this image tower is a ResNet, without positions to stretch or states to return: leave out "
+                "this image tower is a ResNet, without positions to interpolate or states to return: leave out "
                 "interpolate_pos_encoding, output_hidden_states and output_attentions"
             )
         features = tower(inputs.pictures(pixel_values, size, like, stretch))
@@ -142,7 +142,7 @@ class VisionTextModel(Joint):
         tokens = inputs.token_ids(ids, tower.config.vocab, tower.config.context)
         mask = inputs.token_mask(mask, tokens)
         rows = inputs.rows(positions, "position_ids", tower.config.context, tokens)
-        with recorded(tower.blocks, flags) as recording:
+        with record_states(tower.blocks, flags) as recording:
             if isinstance(tower, BertTower):
                 kinds = inputs.rows(types, "token_type_ids", tower.config.types, tokens)
                 states = tower.states(tokens, mask, rows, kinds)

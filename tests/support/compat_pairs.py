@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import cjkclip.compat.transformers as compat
-from peers import transformers
+from support.peers import transformers
 
 EOS, PAD, VOCAB, CONTEXT = 59, 1, 60, 12
 KINDS = ("clip-legacy", "clip", "chinese")  # pool at the largest id, at the end token, at the first token

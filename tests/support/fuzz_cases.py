@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-import lies
 from cjkclip.checkpoints import weights
-from mutations import blocks, mutate
+from support import lies
+from support.mutations import blocks, mutate
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 Lie = Callable[[random.Random, bytes], bytes]
 
 

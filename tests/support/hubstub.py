@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from huggingface_hub import utils
 
+from support.processes import SRC
+
 SHA = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = bytes(range(256)) * 4096  # 1 MiB, more than one chunk of any client
 REPOSITORIES = {
@@ -229,7 +231,7 @@ def environment(home: Path, address: str, **more: str) -> dict[str, str]:
         if not k.lower().endswith("_proxy") and not k.startswith(("HF_", "MODELSCOPE_", "XDG_"))
     }
     own = {
-        "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
+        "PYTHONPATH": str(SRC),
         "HOME": str(home),
         "HF_HOME": str(home / "hf"),
         "HF_ENDPOINT": address,

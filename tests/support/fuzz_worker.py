@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import cjkclip
-import fuzz_cases
 from cjkclip.parameters import shapes
+from support import fuzz_cases
 
 SECONDS = 2.0  # limit of processor time for one load
 ADDRESSES = 1 << 30  # limit of mapped bytes, which the system enforces

@@ -1,14 +1,6 @@
-"""Random but repeatable damage to files, and a check of the guarantee that every reader gives for such files."""
+"""Random but repeatable damage to the bytes of a file."""
 
 import random
-import time
-from collections.abc import Callable
-from pathlib import Path
-
-import numpy as np
-
-from cjkclip.checkpoints.weights import Tensors, read
-from cjkclip.errors import WeightsError
 
 
 def mutate(rng: random.Random, content: bytes) -> bytes:
@@ -66,26 +58,3 @@ def near(rng: random.Random, content: bytes, signs: tuple[bytes, ...]) -> bytes:
         value = rng.choice((value, rng.getrandbits(8 * width), len(content), len(content) - at))
         spoilt[at : at + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, rng.choice(("little", "big")))
     return bytes(spoilt)
-
-
-def hold(file: Path, turns: int, also: Callable[[bytes, Tensors], object] = lambda _content, _tensors: None) -> None:
-    """Check in at most 10 seconds that each mutation of a valid file gives readable tensors or WeightsError.
-
-    `also` is called with the content and the tensors of each mutation that can be read.
-    """
-    sound, refusals, start = file.read_bytes(), 0, time.perf_counter()
-    rng = random.Random(file.name)
-    for turn in range(turns):
-        content = mutate(rng, sound)
-        spoilt = file.with_name(f"{turn}-{file.name}")
-        spoilt.write_bytes(content)
-        try:
-            tensors = read(spoilt)
-        except WeightsError:
-            refusals += 1
-        else:
-            assert all(np.array(array, copy=True).shape == array.shape for array in tensors.values())
-            also(content, tensors)
-        spoilt.unlink()
-    assert turns // 4 < refusals < turns
-    assert time.perf_counter() - start < 10

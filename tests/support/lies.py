@@ -12,7 +12,7 @@ import zlib
 from functools import cache
 from typing import Any
 
-from mutations import blocks, mutate, near
+from support.mutations import blocks, mutate, near
 
 CLIMBING = ("../up", "/up", "..\\up", "C:\\up", "a/../../up", "./../up", "\\\\host\\share", "up\x00down", "", ".", "..")
 ODD: tuple[Any, ...] = (
