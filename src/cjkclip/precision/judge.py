@@ -58,7 +58,7 @@ def centred_cosines(want: np.ndarray, got: np.ndarray) -> np.ndarray:
 
 
 def recall(features: Mapping[str, np.ndarray], drawings: int) -> float:
-    """Return the share of names whose drawing is among the ten nearest of all drawings. NaN counts as a miss."""
+    """Return the share of names whose drawing is among the ten nearest of all drawings. NaN ranks last."""
     scores = np.nan_to_num(features["text"] @ features["image"][:drawings].T, nan=-np.inf)
     right = np.arange(len(scores))[:, None] % drawings == np.arange(drawings)
     return metrics.recall_at(NEAREST, metrics.first_ranks(scores, right))
