@@ -28,7 +28,9 @@ Lines = Annotated[
     list[Path] | None,
     typer.Option("--lines", metavar="FILE", help="A UTF-8 file with one text per line. - is standard input."),
 ]
-Fast = Annotated[bool, typer.Option("--fast", help="Fast mode: approximate resizing, large JPEG files decoded in part.")]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="Fast mode: approximate resizing, large JPEG files decoded in part.")
+]
 Batch = Annotated[
     int | None,
     typer.Option(
