@@ -210,7 +210,7 @@ def _pictures(
             seconds.reading += batch.waited
             seconds.encoding += batch.encoded
             for row, reason in batch.problems:
-                error = ImageError(f"picture {row}: {reason}")
+                error = ImageError(f"image {row}: {reason}")
                 if on_error is None:
                     raise error
                 on_error(inputs.pictures[row], error)
