@@ -62,7 +62,7 @@ def bench(
     """Measure a model on this machine, with every available engine and precision, and advise which one to use.
 
     The limit is the rate of matrix products alone, in the same engine and precision, measured in the same run.
-    "off by" and "cosine" are the largest difference and the least cosine similarity to vectors of openvino in fp32.
+    "off by" and "cosine" are the largest difference and the lowest cosine similarity to vectors of openvino in fp32.
     Close other programs first: all cores are used.
 
     Example: cjkclip bench --model OFA-Sys/chinese-clip-vit-base-patch16
