@@ -125,7 +125,7 @@ def test_bad_pictures_are_told_in_order_by_the_callers_index(clip: cjkclip.Clip)
     )
     assert heard == [0, 2, 5]
     assert np.isnan(features).all(axis=1).tolist() == [True, False, True, False, False, True]
-    with pytest.raises(ImageError, match="3 of 6 pictures"):
+    with pytest.raises(ImageError, match="3 of 6 images"):
         clip.encode_image([b"x", good, b"y", good, good, b"z"], batch_size=2)
 
 

@@ -103,8 +103,8 @@ def test_what_an_error_lists_stands_on_lines_of_its_own(tmp_path: Path) -> None:
     shown = run("train", pairs, "-o", tmp_path / "out")
     assert shown.exit_code == 4
     first, *lines = shown.stderr.splitlines()
-    assert first.endswith("a\\x0ab.tsv: 0 good pairs, 2 bad lines")
-    assert lines == [f"  line {n}: 1 fields, expected picture<TAB>caption, neither empty" for n in (1, 2)]
+    assert first.endswith("a\\x0ab.tsv: 0 good pairs, 2 bad lines: correct the file")
+    assert lines == [f"  line {n}: 1 fields, expected image<TAB>caption, neither empty" for n in (1, 2)]
 
 
 def test_a_long_list_is_cut_between_its_lines() -> None:

@@ -78,7 +78,7 @@ def test_a_bad_picture_is_named_and_the_others_are_answered(clip: cjkclip.Clip, 
     assert "gone.png" in told[3]
     assert np.isnan(features[[1, 3]]).all()
     np.testing.assert_allclose(features[[0, 2]], clip.encode_image(PICTURES[:2]), atol=1e-6)
-    with pytest.raises(ImageError, match=r"2 of 4 pictures cannot be used") as caught:
+    with pytest.raises(ImageError, match=r"2 of 4 images cannot be used") as caught:
         clip.encode_image(batch, batch_size=2)
     assert [index for index, _ in caught.value.problems] == [1, 3]
 

@@ -64,7 +64,7 @@ def test_addresses(bundled: Any, server: str) -> None:
     ("path", "words"),
     [
         ("/none.png", "404"),
-        ("/text.png", "no picture format"),
+        ("/text.png", "not in an image format"),
         ("/file", "download failed"),
         ("/ftp", "download failed"),
         ("/slow.png", "timed out"),

@@ -39,7 +39,7 @@ def test_pictures_that_cannot_be_decoded_are_told_before_the_first_step(tmp_path
         finetune(START, file, tmp_path / "out", RECIPE, listen=heard.append, every=1)
     told = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
     assert told == ["line 5", "line 6", "line 8"]
-    assert "bad.webp: no picture format" in str(caught.value)
+    assert "bad.webp: not in an image format" in str(caught.value)
     assert not heard
     assert not (tmp_path / "out").exists()
 

@@ -191,8 +191,8 @@ CLOSED = PIL.Image.new("RGB", (3, 3))
 CLOSED.close()
 BAD = {
     "no bytes": (b"", "zero bytes"),
-    "text": (b"not a picture " * 9, "no picture format"),
-    "html": ("<html>猫</html>".encode(), "no picture format"),
+    "text": (b"not a picture " * 9, "not in an image format"),
+    "html": ("<html>猫</html>".encode(), "not in an image format"),
     "postscript": (POSTSCRIPT, "PostScript"),
     **{f"cut {kind}": (data[: len(data) // 2], "cut off") for kind, data in CUT.items()},
     "missing": ("/nowhere/ねこ.png", "ねこ.png: no such file"),
@@ -202,7 +202,7 @@ BAD = {
     "long name": ("猫" * 4000, "cannot be opened"),
     "folder": (Path(__file__).parent, "is a directory"),
     "empty name": ("", "is a directory|no such file"),
-    "no picture file": (__file__, r"test_image.py: no picture format"),
+    "no picture file": (__file__, r"test_image.py: not in an image format"),
     "closed": (CLOSED, "closed image"),
     "empty PIL image": (PIL.Image.new("RGB", (0, 5)), "0 x 5 contains no pixels"),
     "I beyond 16 bits": (PIL.Image.new("I", (2, 2), 70_000), r"\[70000, 70000\]"),
@@ -234,7 +234,7 @@ def test_bad_pictures_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize("picture", [5, None, 2.5, ["a.png"], bytearray(b"GIF")])
 def test_what_is_no_picture_at_all(picture: Any) -> None:
-    with pytest.raises(ImageError, match=f"{type(picture).__name__}: not a picture; expected a path"), named(picture):
+    with pytest.raises(ImageError, match=f"{type(picture).__name__}: not an image; expected a path"), named(picture):
         decode(picture, published=False)
 
 

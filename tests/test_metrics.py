@@ -69,7 +69,7 @@ def test_bootstrap_repeats_and_covers_the_median():
 @pytest.mark.parametrize(
     ("scores", "right", "says"),
     [
-        (np.zeros((2, 3)), np.ones((2, 2), bool), "must be equal"),
+        (np.zeros((2, 3)), np.ones((2, 2), bool), "expected the same shape"),
         (np.full((1, 2), np.nan), np.ones((1, 2), bool), "NaN"),
         (np.zeros((2, 2)), np.array([[True, False], [False, False]]), "query 1 has no right answer"),
         (np.zeros((0, 3)), np.zeros((0, 3), bool), "no queries"),

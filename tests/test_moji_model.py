@@ -81,7 +81,7 @@ def test_the_gap_is_between_the_best_and_the_worst_language(rows):
 
 
 def test_a_missing_picture_is_named(clip):
-    with pytest.raises(InputError, match=f"no picture of {SOME[0].cp}"):
+    with pytest.raises(InputError, match=f"no image of {SOME[0].cp}"):
         tests.evaluate(clip, {}, SOME)
 
 

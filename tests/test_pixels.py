@@ -112,7 +112,7 @@ def test_bad_pictures_become_nan_and_are_reported(tmp_path: Path) -> None:
     batch = [good, tmp_path / "neko.png", good, np.zeros((3, 4, 5, 6))]
     out = load_pixels(batch, OPENAI, on_error=lambda index, error: seen.append((index, error)))
     assert [index for index, _ in seen] == [1, 3]
-    assert all(isinstance(error, ImageError) and str(error).startswith(f"picture {i}: ") for i, error in seen)
+    assert all(isinstance(error, ImageError) and str(error).startswith(f"image {i}: ") for i, error in seen)
     assert seen[0][1].problems == ((1, f"{tmp_path / 'neko.png'}: no such file (URLs are not downloaded)"),)
     assert np.isnan(out[[1, 3]]).all()
     assert np.array_equal(out[[0, 2]], load_pixels([good, good], OPENAI))
@@ -123,8 +123,8 @@ def test_without_on_error_one_error_names_every_bad_picture(tmp_path: Path) -> N
     with pytest.raises(ImageError) as caught:
         load_pixels([tmp_path / "空.jpg", noise(8, 8), b"", tmp_path], OPENAI)
     assert [index for index, _ in caught.value.problems] == [0, 2, 3]
-    assert "3 of 4 pictures" in str(caught.value)
-    assert all(f"picture {index}: {problem}" in str(caught.value) for index, problem in caught.value.problems)
+    assert "3 of 4 images" in str(caught.value)
+    assert all(f"image {index}: {problem}" in str(caught.value) for index, problem in caught.value.problems)
     assert "空.jpg: the file has zero bytes" in str(caught.value)
 
 

@@ -101,7 +101,7 @@ def test_a_damaged_glyph_is_not_drawn(tmp_path: Path) -> None:
 def test_bitmap_fonts_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_bitmap_font(tmp_path / "cjk.ttf", "猫")
     assert bytes(ImageFont.truetype(path, SIDE).getmask("猫")) == b"\xff" * SIDE * SIDE
-    with pytest.raises(InputError, match=r"cjk\.ttf' cannot be drawn with \(invalid pixel size\).*with outlines"):
+    with pytest.raises(InputError, match=r"cjk\.ttf' is not a usable font \(invalid pixel size\).*with outlines"):
         read_faces(path)
     assert find_fonts([tmp_path]).runs("猫", "zh") is None
     monkeypatch.setenv("CJKCLIP_FONT", str(path))

@@ -266,7 +266,7 @@ def measured(setting: Setting, *rates: float, cosine: float = 1.0) -> Timing:
 def test_advice_names_the_fastest_and_how_to_ask_for_it() -> None:
     both = [measured(EXACT, 10, 20, 30, 104, 100), measured(BF16, 20, 40, 60, 106, 200, cosine=0.9999)]
     *said, last = advise("m", {"facts": {"a": 1}}, both, [], BF16, 2)
-    assert last.endswith("bf16 was accepted (its least cosine here is 0.99990, at least 0.9995 is required)")
+    assert last.endswith("bf16 was accepted (its lowest cosine similarity is 0.99990, at least 0.9995 is required)")
     assert said == [
         "openvino bf16 is fastest for one picture at a time (20.0/s), many pictures (60.0/s), many texts (200/s):",
         "    cjkclip.load('m', facts={'a': 1})",
@@ -282,10 +282,11 @@ def test_advice_leaves_out_what_is_too_far_off() -> None:
     both = [measured(EXACT, 1, 1, 1, 1, 1), measured(BF16, 9, 9, 9, 9, 9, cosine=0.99)]
     said = advise("m", {}, both, [], EXACT, 2)
     assert said[1] == "    cjkclip.load('m')"
-    assert "bf16 was not accepted (its least cosine here is 0.99000, at least 0.9995 is required)" in said[2]
-    assert said[3] == "openvino bf16 is not recommended: its least cosine to openvino fp32 is 0.99000, below 0.9995"
+    assert "bf16 was not accepted (its lowest cosine similarity is 0.99000, at least 0.9995 is required)" in said[2]
+    low = "its lowest cosine similarity to openvino fp32 is 0.99000, below 0.9995"
+    assert said[3] == f"openvino bf16 is not recommended: {low}"
     near = [measured(EXACT, 1, 1, 1, 1, 1), measured(BF16, 9, 9, 9, 9, 9, cosine=0.9996)]
-    assert "keeps small models in fp32" in advise("m", {}, near, [], EXACT, 2)[2]
+    assert "uses fp32 for small models" in advise("m", {}, near, [], EXACT, 2)[2]
 
 
 def test_advice_on_batches_and_on_decoding() -> None:

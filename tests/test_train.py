@@ -212,7 +212,7 @@ def test_a_model_goes_on_learning_from_a_users_pairs(words, tmp_path):
     [
         ("red.png\t红\nred.png 红\n", "line 2: 1 fields"),
         ("red.png\t红\tx\n", "line 1: 3 fields"),
-        ("red.png\t \n", "line 1: 2 fields, expected picture<TAB>caption, neither empty"),
+        ("red.png\t \n", "line 1: 2 fields, expected image<TAB>caption, neither empty"),
         ("gone.png\t红\n", r"line 1: .*gone.png: no such file"),
         ("\n\n", "0 good pairs"),
     ],

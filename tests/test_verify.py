@@ -112,14 +112,14 @@ def test_another_tokenizer_is_told_and_the_towers_are_compared_all_the_same(tmp_
     tokens, *rest = report.stages
     assert tokens.name == first(report) == "tokens"
     assert tokens.apart
-    assert tokens.note.startswith("other ids for")
+    assert tokens.note.startswith("different ids for")
     assert [each.relative for each in rest] == [0] * len(rest)
 
 
 def test_another_crop_is_told_and_the_towers_are_compared_all_the_same() -> None:
     report = verify.compare(load(EOS2), load(EOS2, facts={"image.crop": "half-even"}))
     assert first(report) == "pixels"
-    assert stage(report, "pixels").note.endswith("of 6 pictures")
+    assert stage(report, "pixels").note.endswith("of 6 images")
     assert report.facts == ("image.crop: 'floor' and 'half-even'",)
     assert [each.name for each in report.stages if not report.within(each)] == ["pixels"]
 
@@ -156,7 +156,7 @@ def test_towers_that_have_nothing_in_common_are_refused() -> None:
 
 def test_stages_that_only_one_has_and_ids_that_do_not_fit_are_told() -> None:
     report = verify.compare(load(EOS2), load(GELU))  # of 754 and 744 ids
-    assert "do not fit the second: 77, 744" in stage(report, "text_features").note
+    assert "do not fit the second: it accepts 77 ids per text, below 744" in stage(report, "text_features").note
     whole = load(EOS2)
     assert whole.config.vision is not None
     deeper = dataclasses.replace(whole.config, vision=dataclasses.replace(whole.config.vision, depth=1))

@@ -46,10 +46,10 @@ def system(monkeypatch: pytest.MonkeyPatch, name: str, machine: str, glibc: tupl
 @pytest.mark.parametrize(
     ("here", "openvino", "torch"),
     [
-        (("Linux", "x86_64", (2, 17)), None, "glibc 2.17, it needs 2.28"),
+        (("Linux", "x86_64", (2, 17)), None, "glibc 2.17, but it needs 2.28"),
         (("Linux", "x86_64", (2, 36)), None, None),
         (("Linux", "x86_64", None), "Linux without glibc", "Linux without glibc"),
-        (("Linux", "aarch64", (2, 34)), "glibc 2.34, it needs 2.35", None),
+        (("Linux", "aarch64", (2, 34)), "glibc 2.34, but it needs 2.35", None),
         (("Linux", "aarch64", (2, 35)), None, None),
         (("Linux", "riscv64", (2, 39)), "Linux on riscv64", "Linux on riscv64"),
         (("Darwin", "arm64"), None, None),
@@ -79,15 +79,18 @@ def test_the_c_library_of_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nothing")
 def test_no_advice_that_pip_cannot_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     system(monkeypatch, "Linux", "aarch64", (2, 34))
-    with pytest.warns(EngineWarning, match=r"\(glibc 2.34, it needs 2.35\): cjkclip uses numpy") as said:
+    with pytest.warns(EngineWarning, match=r"\(glibc 2.34, but it needs 2.35\): cjkclip uses numpy") as said:
         assert choose() == ("numpy", "fp32", "cpu")
-    assert str(said[0].message).endswith("which is slower. pip install 'cjkclip[torch]' is faster")
+    assert str(said[0].message).endswith(
+        "which is slower. Install torch, which is faster: pip install 'cjkclip[torch]'"
+    )
     system(monkeypatch, "Linux", "x86_64", None)
     with pytest.warns(EngineWarning, match=r"Linux without glibc\): cjkclip uses numpy, which is slower$") as said:
         choose()
     assert "pip" not in str(said[0].message)
     with pytest.raises(
-        MissingDependencyError, match=r"'torch' has no release for this system \(Linux without glibc\)$"
+        MissingDependencyError,
+        match=r"'torch' has no release for this system \(Linux without glibc\): use engine='auto', device='auto'$",
     ):
         choose("torch")
     system(monkeypatch, "Linux", "x86_64", (2, 36))

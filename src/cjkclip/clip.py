@@ -23,9 +23,9 @@ from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
 
 Features = Float32[np.ndarray, "n E"]
-KEPT = 8  # sets of labels in the cache
+KEPT = 8  # sets of labels in the cache of label features
 TEXTS = 256  # default batch size of texts
-MOST_SCALE = 80.0  # largest logarithm of the scale: beyond it float32 overflows
+MOST_SCALE = 80.0  # largest logarithm of the scale: above it float32 overflows
 
 
 def load(
@@ -41,10 +41,10 @@ def load(
 ) -> "Clip":
     """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local directory, or a weights file.
 
-    engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 where it is fast and close enough, else
-    fp32; see cjkclip.precision), "fp32", "bf16", "int8" (see Clip.quantize). device: "auto", "cpu", "cuda" or "mps".
+    engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 if fast and exact enough, else fp32),
+    "fp32", "bf16", "int8" (see Clip.quantize), "fp16-weights" (as cn_clip). device: "auto", "cpu", "cuda" or "mps".
     image_tower: use that model's image tower and logit_scale. facts: missing config values, as {"vision.heads": 12}.
-    Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError.
+    Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError, MissingDependencyError.
 
     >>> load("moji").encode_text(["猫", "고양이"]).shape  # works offline
     (2, 256)
@@ -100,19 +100,21 @@ class Clip:
     def preprocess(
         self, images: Picture | Iterable[Picture], *, published: bool = False, on_error: OnError | None = None
     ) -> Float32[np.ndarray, "n 3 S S"]:
-        """Preprocess images. published=True: pixels identical to the original's (no EXIF turn, its alpha rule)."""
+        """Return pixels of images. published=True: the original pixels (without EXIF). Errors as in `encode_image`."""
         return load_pixels(listed(images), self._rules(), published=published, on_error=on_error)
 
     def tokenize(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
         """Tokenize texts into ids and mask (n, L); `truncated` lists the texts that were cut. Raises TextError."""
         if self.tokenizer is None:
-            raise FactsError("this checkpoint came without tokenizer files: put them beside the weights and load again")
+            raise FactsError("this checkpoint has no tokenizer files: put them beside the weights and load again")
         return self.tokenizer(texts, truncate=truncate)
 
     def encode_pixels(self, pixels: Float32[np.ndarray, "n 3 S S"], *, normalize: bool = True) -> Features:
         """Return features of preprocessed pixels, for example from `preprocess`. Raises InputError."""
         if self.config.vision is None:
-            raise InputError("this model has no image tower. Add one: load(..., image_tower='NAME_OR_FOLDER')")
+            raise InputError(
+                "this model has no image tower: add another model's, load(..., image_tower='NAME_OR_DIRECTORY')"
+            )
         size = self.config.vision.image_size
         if pixels.shape[2:] != (size, size):
             raise InputError(
@@ -134,8 +136,8 @@ class Clip:
         if len(ids) == 0:
             return np.zeros((0, self.embed_dim), np.float32)
         columns = np.flatnonzero(tokens.mask.sum(axis=0))
-        used = int(columns[-1]) + 1 if len(columns) else 1  # the columns after it contain only padding
-        features = halved(self.engine.text, ids[:, :used], tokens.mask[:, :used])
+        length = int(columns[-1]) + 1 if len(columns) else 1  # the columns after it contain only padding
+        features = halved(self.engine.text, ids[:, :length], tokens.mask[:, :length])
         return _unit(features) if normalize else features
 
     def encode_image(
@@ -202,7 +204,7 @@ class Clip:
         return in_batches(texts, tokens, size, encode, progress)
 
     def logits(self, images: Picture | Iterable[Picture], texts: Iterable[str]) -> Float32[np.ndarray, "n m"]:
-        """Return cosine similarities times logit_scale, (n, m) for n images and m texts."""
+        """Return cosine similarities times logit_scale, (n, m). Raises ImageError, TextError."""
         self.engine.prepare()
         return np.float32(self.logit_scale) * (self.encode_image(images) @ self.encode_text(texts).T)
 
@@ -216,8 +218,8 @@ class Clip:
     ) -> list[list[Prediction]]:
         """Return for each image every label with its probability among the labels, best first.
 
-        language: fill the labels into the family's prompt templates of that language. templates: your own sentences
-        with {} for the label. By default the labels are used unchanged. Raises ImageError, TextError, InputError.
+        language: fill the labels into the family's prompt templates of that language. templates: your own prompt
+        templates with {} for the label. By default labels are used unchanged. Raises ImageError, TextError, InputError.
 
         >>> from cjkclip import moji
         >>> load("moji").classify(moji.pictures("noto")["1f431"], ["개", "고양이"], language="ko")[0][0].label
@@ -235,10 +237,10 @@ class Clip:
         return zeroshot.predictions(scores, labels)
 
     def quantize(self, images: Picture | Iterable[Picture] = (), texts: Iterable[str] = ()) -> "Clip":
-        """Return this model in int8, calibrated on images and texts like yours (16 or more), or on built-in ones.
+        """Return this model in int8, calibrated on your images and texts (16 or more of each), or on built-in ones.
 
-        load(..., precision="int8") always calibrates on the built-in ones. The first use takes minutes and
-        raises EngineError if int8 changes the features too much.
+        load(..., precision="int8") always calibrates on the built-in ones. The first use takes minutes. It raises
+        EngineError if int8 changes the features too much, InputError for too few images or texts.
         """
         clip = Clip(self._found, ("openvino", "int8", "cpu"))
         clip._calibration = tuple(listed(images)), tuple(check_texts(texts))
@@ -255,7 +257,7 @@ class Clip:
         return saving.write(self._found, Path(folder), layout)
 
     def _classes(self, sentences: Sequence[str], templates: int) -> tuple[Features, Tokens]:
-        """One unit vector for each label, and the labels that were cut. The last sets of labels are cached."""
+        """Return one unit vector for each label, and the labels that were cut. The last sets of labels are cached."""
         key = (tuple(sentences), templates)
         classes = self._label_features.get(key)
         if classes is None:
@@ -263,8 +265,7 @@ class Clip:
                 self._label_features.pop(next(iter(tuple(self._label_features))), None)  # another thread may remove it
             tokens = self.tokenize(sentences)
             labels = tuple(sorted({index // templates for index in tokens.truncated}))
-            # One sentence per label, copied so that the cache does not hold all of them.
-            first = slice(None, None, templates)
+            first = slice(None, None, templates)  # one prompt per label, copied so that the cache does not keep all
             cut = Tokens(ids=tokens.ids[first].copy(), mask=tokens.mask[first].copy(), truncated=labels)
             classes = zeroshot.ensemble(in_batches(sentences, tokens, TEXTS, self.encode_tokens), templates), cut
             self._label_features[key] = classes
@@ -273,7 +274,7 @@ class Clip:
     def _rules(self) -> Image:
         if self.config.image is None:
             raise FactsError(
-                "this checkpoint has no preprocessing: put its preprocessor_config.json beside the weights"
+                "this checkpoint has no preprocessing: put preprocessor_config.json beside the weights and load again"
             )
         return self.config.image
 
@@ -285,12 +286,12 @@ def _checked_size(batch_size: int | None, default: int) -> int:
 
 
 def _scale(found: Found) -> float:
-    """The factor of cosine similarities: the parameter, or config.scale of a model without it, or 1 for one tower."""
+    """Return exp(logit_scale); without that parameter config.scale, or 1 if the model has only one tower."""
     if "logit_scale" not in found.params:
         return found.config.scale or 1.0
     logarithm = float(found.params["logit_scale"].astype(np.float64).reshape(()))
     if not abs(logarithm) < MOST_SCALE:
-        advice = "training caps it at 4.61. If the file contains the scale itself, replace it by log(scale)"
+        advice = "training caps it at 4.61. If the file contains the scale itself, replace it by its logarithm"
         raise WeightsError(f"logit_scale is {logarithm:.4g}, expected the logarithm of a scale: {advice}")
     return float(np.exp(logarithm))
 

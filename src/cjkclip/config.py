@@ -1,7 +1,7 @@
 """The config of a model as frozen keyword-only data: no tensors, no framework.
 
-Widths are counts of features, sizes are pixels. A field exists only if some tower, or the path from a picture to
-its pixels, reads it. No field has a default: each family must state every value that differs between families.
+Widths are counts of features, sizes are pixels. A field exists only if a tower or the preprocessing
+reads it. No field has a default: each family must state every value that differs between families.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ Pool = Literal["largest-id", "first-eot"]
 # "project": a projection without bias; "pooler": tanh of a square linear layer; "pooler-project": the pooler, then the
 # projection; "classify": the pooler, then a linear layer with bias
 Head = Literal["project", "pooler", "pooler-project", "classify"]
-# A larger value means a damaged config. Without a limit, arrays of that size would be allocated before the mismatch
-# with the weights is noticed.
+# A larger value means a damaged config. Without a limit, arrays of that size would be allocated before the check finds
+# that the weights do not fit.
 MOST, MOST_BLOCKS, MOST_SIDE, MOST_REAL = 1 << 31, 1000, 4096, 1e38
 Count = Annotated[int, Limit("at least", 0), Limit("at most", MOST)]
 Real = Annotated[float, Limit("at least", -MOST_REAL), Limit("at most", MOST_REAL)]
@@ -90,7 +90,7 @@ TextTower = Text | Bert
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """Preprocessing from an image to pixels: each family resizes, crops and rounds in its own way."""
+    """Preprocessing of images to pixels: each family resizes, crops and rounds in its own way."""
 
     size: Count
     resize: Literal["short-side", "squash"]
@@ -127,12 +127,12 @@ class Model:
         for part in ("vision", "text", "image"):
             record = getattr(model, part)
             if record is not None and (reason := _impossible(record)):
-                raise FactsError(f"config: {part} has impossible values: {reason}")
+                raise FactsError(f"config: {part} has impossible values, correct config.json or the facts: {reason}")
         return model
 
 
 def unknown(data: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted name -> type of each field that is missing in a record for `Model.from_dict`."""
+    """Return dotted name -> type of each field that is missing in a record for `Model.from_dict`."""
     missing: dict[str, str] = {}
     for part in fields(Model):
         record: Any = data.get(part.name)

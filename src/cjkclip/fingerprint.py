@@ -1,4 +1,4 @@
-"""Which model is this: digests of a config and every parameter."""
+"""Digests that identify a model, of its config and every parameter."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from cjkclip.config import Model
 from cjkclip.machine.mapped import let_go_of
 from cjkclip.machine.threads import on_every_core
 
-ENDS = 64  # numbers
+ENDS = 64  # numbers at each end
 PART = 8 << 20  # bytes per read
 
 
@@ -24,7 +24,7 @@ def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
     Pages of memory-mapped files do not stay in memory.
     """
 
-    def hashed(name: str) -> bytes:
+    def digest_of(name: str) -> bytes:
         array = np.ascontiguousarray(params[name])
         values, flat = hashlib.sha256(), array.reshape(-1).view(np.uint8)
         for start in range(0, flat.size, PART):
@@ -34,11 +34,11 @@ def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
         let_go_of(params[name])  # `array` may be a copy of it
         return hashlib.sha256(repr((name, array.dtype.str, array.shape)).encode() + values.digest()).digest()
 
-    digests = on_every_core(hashed, sorted(params), "cjkclip-digest")
+    digests = on_every_core(digest_of, sorted(params), "cjkclip-digest")
     return hashlib.sha256(b"".join([repr(config).encode(), *digests])).hexdigest()
 
 
 def ends(array: np.ndarray) -> bytes:
-    """Return the first and last numbers of a parameter in file order: a cheap way to tell two parameters apart."""
+    """Return the first and last numbers of a parameter in file order: a cheap way to distinguish two parameters."""
     flat = array.ravel(order="K")  # a view, in the order of the file
     return flat[:ENDS].tobytes() + flat[max(0, flat.size - ENDS) :].tobytes()

@@ -79,7 +79,7 @@ def mean_average_precision(scores: Scores, right: Right) -> float:
 
 
 def wilson(share: float, n: int, z: float = 1.96) -> Interval:
-    """Return the 95 % interval of a share observed over n independent cases (Wilson 1927).
+    """Return the 95 % interval of a share (0 to 1) observed over n independent cases (Wilson 1927).
 
     >>> [round(end, 3) for end in wilson(0.7, 1121)]
     [0.673, 0.726]
@@ -98,7 +98,7 @@ def bootstrap(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return the 95 % interval of `measure(values, axis=1)` by resampling the queries with replacement.
+    """Return the 95 % interval of `measure(values, axis=1)`, by resampling with replacement (Efron 1979).
 
     >>> low, high = bootstrap([0.0, 1.0] * 50)
     >>> 0.38 <= low < 0.5 < high <= 0.62
@@ -114,11 +114,15 @@ def bootstrap(
 
 def _check(scores: Scores, right: Right) -> None:
     if scores.shape != right.shape:
-        raise InputError(f"scores have shape {scores.shape} and right answers {right.shape}; they must be equal")
+        raise InputError(
+            f"got scores of shape {scores.shape} and right answers of shape {right.shape}, expected the same shape"
+        )
     if len(scores) == 0:
         raise InputError("got no queries, expected at least one")
     if np.isnan(scores).any():
-        raise InputError("scores contain NaN; encode with on_error=None, or leave out images that could not be read")
+        raise InputError("scores contain NaN, expected numbers: leave out images that could not be read")
     unanswered = np.flatnonzero(~right.any(axis=1))
     if len(unanswered):
-        raise InputError(f"query {unanswered[0]} has no right answer ({len(unanswered)} such queries); leave them out")
+        raise InputError(
+            f"query {unanswered[0]} has no right answer ({len(unanswered)} such queries), expected one: leave them out"
+        )

@@ -98,7 +98,7 @@ def _bert(config: Bert, embed: int) -> Shapes:
 
 
 def spare(config: Model) -> Shapes:
-    """Return shapes of parameters that a file may contain but no tower reads; kept so that saving loses nothing.
+    """Return shapes of parameters that a file may contain but no tower reads; saving writes them again.
 
     These are the pooler of a BERT that does not use it, and the scale of a checkpoint of which one tower is used.
     """
@@ -169,6 +169,6 @@ def check(
 
 
 def some_of(names: list[str]) -> str:
-    """The first five names, for an error message."""
+    """Return the first five names, for an error message."""
     shown = ", ".join(names[:5])
     return "none" if not names else shown if len(names) <= 5 else f"{shown}, ..."

@@ -69,9 +69,9 @@ def calibration(
 def judging(
     config: Model, tokenizer: Tokenizer | None, languages: Sequence[str], own: Sequence[Picture] = ()
 ) -> tuple[Inputs, int]:
-    """Return other drawings, crops of another photograph and the drawings' names; and the number of drawings.
+    """Return inputs to judge int8, and the number of drawings: other drawings, their names, another photograph.
 
-    `own`: images to use instead of the photograph.
+    `own`: images to use instead of crops of the photograph.
     """
     drawings = moji.gallery("noto")[::JUDGED]
     images: list[Picture] = [open_picture(data) for _, data in drawings]

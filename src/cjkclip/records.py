@@ -101,7 +101,7 @@ def _value(annotation: Any, value: Any, name: str, path: str) -> Any:
 
 
 def _expected(value: Any, annotation: Any) -> str | None:
-    """Describe what a field takes, if `value` is not that; None if it fits. A bool is no number here."""
+    """Describe what a field takes, if `value` is not that; None if it fits. A bool does not count as a number."""
     origin, args, fits = get_origin(annotation), get_args(annotation), type(value) is annotation
     if origin is Annotated:
         limits = (f"{words} {bound!r}" for words, bound in args[1:] if not _HOLDS[words](value, bound))

@@ -1,7 +1,7 @@
 """Compare two checkpoints: tokens, pixels and every stage of both towers.
 
-    report = verify.compare("moji", "converted/")
-    report.same, report.first        # True, None; or False and the first stage that differs
+    comparison = verify.compare("moji", "converted/")
+    comparison.same, comparison.first        # True, None; or False and the first stage that differs
 
 The inputs are part of the package: cropped images of the bundled gallery, and its names in five languages. Both models
 get the first checkpoint's pixels and ids, so a difference in tokenizer or resize is reported once and does not hide
@@ -24,7 +24,7 @@ from cjkclip.text import Tokens
 
 __all__ = ["TOLERANCE", "Comparison", "Stage", "compare", "pictures", "sentences"]
 
-TOLERANCE = 2e-6  # relative to a stage's largest value: explained by float32 and another order of additions
+TOLERANCE = 2e-6  # relative to a stage's largest value; float32 sums in another order differ by less
 SIDES = ("first", "second")
 
 
@@ -34,7 +34,7 @@ class Stage:
 
     name: str  # "tokens", "pixels", a stage of an engine ("image_block_0"), or "logit_scale"
     largest: float  # the largest absolute value on the first side; for tokens, the number of texts
-    apart: float | None  # the largest absolute difference; for tokens, texts with other ids; None: see `note`
+    apart: float | None  # the largest absolute difference; for tokens, texts whose ids differ; None: see `note`
     note: str  # more about the difference, or ""
 
     @property
@@ -69,26 +69,27 @@ class Comparison:
 def compare(a: Clip | str | Path, b: Clip | str | Path, *, tolerance: float = TOLERANCE) -> Comparison:
     """Compare two models, each loaded or given by name. Use the same engine for both.
 
-    Raises InputError if they have no tower in common, and what `load` raises.
+    tolerance: the largest difference that counts as the same, relative to a stage's largest value. Raises InputError
+    if the models have no tower in common, and the errors of `load`.
     """
     clips = tuple(each if isinstance(each, Clip) else load(each, precision="fp32") for each in (a, b))
     one, two = clips
-    see, read = (all(getattr(clip.config, part) is not None for clip in clips) for part in ("vision", "text"))
-    if not see and not read:
+    vision, text = (all(getattr(clip.config, part) is not None for clip in clips) for part in ("vision", "text"))
+    if not vision and not text:
         raise InputError(
             "the models have no tower in common: one has only an image tower, the other only a text tower. "
             "Compare models that share a tower"
         )
     inputs, towers = list[Stage](), list[Stage]()
-    if read:
+    if text:
         tokens, stages = _tokens(one, two)
         inputs += stages
         towers += _texts(one, two, tokens)
-    if see:
+    if vision:
         pixels, stages = _pixels(one, two)
         inputs += stages
         towers = [*_images(one, two, pixels), *towers]
-    if see and read:
+    if vision and text:
         towers.append(_difference("logit_scale", np.array(one.logit_scale), np.array(two.logit_scale)))
     return Comparison(stages=(*inputs, *towers), facts=tuple(_facts(one, two)), tolerance=tolerance)
 
@@ -105,7 +106,7 @@ def _tokens(one: Clip, two: Clip) -> tuple[Tokens, list[Stage]]:
             stage
         ] if first or second else []
     other = [i for i in range(len(texts)) if not np.array_equal(_ids(first, i), _ids(second, i))]
-    note = f"other ids for {texts[other[0]][:20]!r}" if other else ""
+    note = f"different ids for {texts[other[0]][:20]!r}" if other else ""
     return first, [Stage(name="tokens", largest=float(len(texts)), apart=float(len(other)), note=note)]
 
 
@@ -114,12 +115,13 @@ def _ids(tokens: Tokens, row: int) -> np.ndarray:
 
 
 def _texts(one: Clip, two: Clip, tokens: Tokens) -> list[Stage]:
-    used = int(np.flatnonzero(tokens.mask.sum(axis=0)).max(initial=0)) + 1
-    ids, mask = tokens.ids[:, :used], tokens.mask[:, :used]
+    length = int(np.flatnonzero(tokens.mask.sum(axis=0)).max(initial=0)) + 1
+    ids, mask = tokens.ids[:, :length], tokens.mask[:, :length]
     for side, clip in zip(SIDES, (one, two), strict=True):
         tower = cast(TextTower, clip.config.text)
-        if used > tower.context or ids.max() >= tower.vocab:
-            note = f"the ids ({used} a text, up to {ids.max()}) do not fit the {side}: {tower.context}, {tower.vocab}"
+        if length > tower.context or ids.max() >= tower.vocab:
+            accepted = f"{tower.context} ids per text, below {tower.vocab}"
+            note = f"{length} ids per text, up to {ids.max()}, do not fit the {side}: it accepts {accepted}"
             return [Stage(name="text_features", largest=0.0, apart=None, note=note)]
     return _stages(one.engine.text_stages(ids, mask), two.engine.text_stages(ids, mask))
 
@@ -138,14 +140,14 @@ def _pixels(one: Clip, two: Clip) -> tuple[np.ndarray, list[Stage]]:
     if first.shape != second.shape or np.array_equal(first, second):
         return first, [stage]
     other = int((np.abs(first - second).max(axis=(1, 2, 3)) > 0).sum())
-    return first, [replace(stage, note=f"{other} of {len(first)} pictures")]
+    return first, [replace(stage, note=f"{other} of {len(first)} images")]
 
 
 def _images(one: Clip, two: Clip, pixels: np.ndarray) -> list[Stage]:
     sizes = [cast(Any, clip.config.vision).image_size for clip in (one, two)]
     for side, size in zip(SIDES, sizes, strict=True):
         if pixels.shape[2] != size:
-            note = f"pixels of {pixels.shape[2]} a side do not fit the {side}: {size}"
+            note = f"pixels of {pixels.shape[2]} a side do not fit the {side}: it accepts {size}"
             return [Stage(name="image_features", largest=0.0, apart=None, note=note)]
     return _stages(one.engine.image_stages(pixels), two.engine.image_stages(pixels))
 

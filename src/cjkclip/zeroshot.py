@@ -23,7 +23,7 @@ class Prediction(NamedTuple):
 
 
 def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Return every template filled with every label, label by label.
+    """Return the prompts: every template filled with every label, label by label.
 
     Raises InputError without labels or templates, TextError for a template without {} or a label without words.
 
@@ -35,20 +35,23 @@ def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     for template in templates:
         if "{}" not in template:
             raise TextError(
-                f"template {template!r} has no place for the label: write {{}} there, as in 'a photo of {{}}'"
+                f"template {template!r} has no place for the label, expected {{}}: for example 'a photo of {{}}'"
             )
     names = [require_words(label, f"label {index}") for index, label in enumerate(labels)]
     return [template.replace("{}", label) for label in names for template in templates]
 
 
 def ensemble(features: Float[np.ndarray, "CT E"], templates: int) -> Float[np.ndarray, "C E"]:
-    """Return the normalised mean of each label's unit vectors."""
+    """Return for each label the normalised mean of the unit vectors of its T prompts.
+
+    Source: prompt ensembling (Radford et al. 2021, section 3.1.4).
+    """
     mean = features.reshape(-1, templates, features.shape[1]).mean(axis=1)
     return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
 
 def softmax(logits: Float[np.ndarray, "n C"]) -> Float[np.ndarray, "n C"]:
-    """Return the softmax of every row.
+    """Return the softmax of every row: probabilities of the labels, of sum 1.
 
     >>> softmax(np.array([[1000.0, 1000.0]]))
     array([[0.5, 0.5]])

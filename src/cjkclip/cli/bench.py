@@ -61,8 +61,8 @@ def bench(
 ) -> None:
     """Measure a model on this machine, with every available engine and precision, and recommend one.
 
-    The limit is the rate of matrix products alone, measured in the same run with the same engine and precision.
-    "off by" and "cosine" are the largest difference and the least cosine similarity to vectors of openvino in fp32.
+    The limit is the rate of matrix products alone, in the same engine and precision, measured in the same run.
+    "off by" and "cosine" are the largest difference and the lowest cosine similarity to vectors of openvino in fp32.
     Close other programs first: all cores are used.
 
     Example: cjkclip bench --model OFA-Sys/chinese-clip-vit-base-patch16

@@ -18,14 +18,14 @@ class Floats(Mapping[str, np.ndarray]):
 
     def __init__(self, stored: Params) -> None:
         self.stored = {k: v for k, v in stored.items() if is_float(v) and v.ndim}
-        self.asked = set[str]()
+        self.names_read = set[str]()
         self._last: deque[tuple[str, np.ndarray]] = deque(maxlen=2)  # a weight, and the bias read after it
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """One parameter."""
-        array = np.require(self.stored[name], np.float32, ["C", "A"])  # files may lay numbers at odd addresses
+        """Return one parameter."""
+        array = np.require(self.stored[name], np.float32, ["C", "A"])  # numbers in a file may be unaligned
         self._last.append((name, array))
-        self.asked.add(name)
+        self.names_read.add(name)
         return array
 
     def copy(self) -> "Floats":
@@ -37,9 +37,9 @@ class Floats(Mapping[str, np.ndarray]):
         return next((name for name, last in self._last if last is array), None)
 
     def __iter__(self) -> Iterator[str]:
-        """The names."""
+        """Iterate over the names."""
         return iter(self.stored)
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of parameters."""
         return len(self.stored)

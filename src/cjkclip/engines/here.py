@@ -19,21 +19,25 @@ def installed(engine: str) -> bool:
 
 
 def require_installed(engine: str) -> None:
-    """Raise MissingDependencyError if the package of an engine is missing, with a command that helps, if any."""
+    """Raise MissingDependencyError if the package of an engine is missing; the message advises what works here."""
     if engine not in INSTALL or installed(engine):
         return
     why = lacking(engine)
     if why is not None:
-        raise MissingDependencyError(f"engine {engine!r} has no release for this system ({why})")
+        raise MissingDependencyError(
+            f"engine {engine!r} has no release for this system ({why}): use engine='auto', device='auto'"
+        )
     raise MissingDependencyError(f"engine {engine!r} is not installed. Install it: {INSTALL[engine]}")
 
 
 def instead(engine: str, why: str, other: str) -> str:
-    """One line on an engine that "auto" could not choose. It advises only what can be installed on this system."""
-    if lacking(engine) is None or installed(engine):
+    """Return one line about an engine that "auto" could not choose; it recommends only what this system can install."""
+    reason = lacking(engine)
+    if reason is None or installed(engine):
         return f"{why}. Until then cjkclip uses {other}, which is slower"
-    faster = f". {INSTALL['torch']} is faster" if other == "numpy" and lacking("torch") is None else ""
-    return f"{why}: cjkclip uses {other}, which is slower{faster}"
+    use_torch = other == "numpy" and lacking("torch") is None
+    faster = f". Install torch, which is faster: {INSTALL['torch']}" if use_torch else ""
+    return f"engine {engine!r} has no release for this system ({reason}): cjkclip uses {other}, which is slower{faster}"
 
 
 def started(engine: str, module: str) -> ModuleType:
@@ -55,7 +59,7 @@ def started(engine: str, module: str) -> ModuleType:
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
-    """The Ctrl-C or exit that stopped an import. C++ modules raise ImportError instead and attach it as the cause."""
+    """Return the Ctrl-C or exit that stopped an import; C++ modules raise ImportError with it as the cause."""
     while isinstance(error, Exception):
         error = error.__cause__
     return error

@@ -136,5 +136,5 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _erf(x: Array) -> Array:
-    """The error function, which NumPy lacks: math.erf of each value, in double precision."""
+    """Return the error function, which NumPy lacks: math.erf of each value, in double precision."""
     return np.array([math.erf(value) for value in x.ravel()], x.dtype).reshape(x.shape)

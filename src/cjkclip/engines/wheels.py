@@ -1,4 +1,4 @@
-"""Which engines have a wheel on PyPI for this system, so that no message advises what pip cannot do.
+"""Which engines have a wheel on PyPI for this system, so that no message recommends a package that pip cannot install.
 
 `tools/resolve_check.py` checks these facts with pip. docs/decisions/0018 gives the reasons.
 """
@@ -18,7 +18,7 @@ OTHERS = {
 
 
 def lacking(engine: str) -> str | None:
-    """Why there is no wheel of an engine's package for this system, or None if there is one."""
+    """Return the reason why an engine's package has no wheel for this system, or None if it has one."""
     system, processor = platform.system(), platform.machine()
     if system != "Linux":
         return None if (system, processor) in OTHERS[engine] else f"{system} on {processor}"
@@ -28,12 +28,12 @@ def lacking(engine: str) -> str | None:
     if here is None:
         return "Linux without glibc"
     if here < least:
-        return "glibc {}.{}, it needs {}.{}".format(*here, *least)
+        return "glibc {}.{}, but it needs {}.{}".format(*here, *least)
     return None
 
 
 def _glibc() -> tuple[int, int] | None:
-    """The version of this system's C library, or None if it is another one, as musl on Alpine."""
+    """Return the version of glibc, or None if this system has another C library, such as musl on Alpine."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (AttributeError, ValueError, OSError):  # musl does not know the name

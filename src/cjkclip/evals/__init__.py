@@ -1,1 +1,1 @@
-"""Evaluation: retrieval metrics in plain NumPy, and the tests of the bundled model."""
+"""Evaluate models: the tests of the bundled model, and reports of their results."""

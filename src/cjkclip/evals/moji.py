@@ -1,7 +1,8 @@
 """The tests of the bundled model: images in a design held out from training, texts in five languages.
 
-A trained concepts in the held-out design; B concepts never trained on, in that design; C keywords, which have several
-right answers; E the gap between the best and the worst language on A. Queries are names and keywords without templates.
+Test A: concepts of the training split, in the held-out design. B: concepts of the test split, in that design. C: the
+keywords of A, which have several right answers. E: the gap between the best and the worst language on A. Queries are
+names and keywords without prompt templates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,19 +47,19 @@ class EvalRow:
 def evaluate(
     clip: Clip, pictures: Mapping[str, Picture], concepts: Sequence[Concept], languages: Sequence[str] = LANGUAGES
 ) -> list[EvalRow]:
-    """Return all rows of tests A, B and C. `pictures` are of one design, by code points; see `gap` for test E.
+    """Return all rows of tests A, B and C. `pictures`: images of one design, by code points. `gap` is test E.
 
     Raises InputError if the image of a concept is missing.
     """
     rows: list[EvalRow] = []
     for test, split in TESTS.items():
-        tested = [concept for concept in concepts if concept.split == split]
-        images = clip.encode_image([_picture(pictures, concept) for concept in tested])
+        members = [concept for concept in concepts if concept.split == split]
+        images = clip.encode_image([_picture(pictures, concept) for concept in members])
         for language in languages:
-            scores = clip.encode_text([concept.names[language] for concept in tested]) @ images.T
+            scores = clip.encode_text([concept.names[language] for concept in members]) @ images.T
             rows += _retrieval(test, language, scores)
             if test == "A":
-                rows.append(_keywords(clip, language, tested, images))
+                rows.append(_keywords(clip, language, members, images))
     return rows
 
 
@@ -72,7 +73,7 @@ def gap(rows: Sequence[EvalRow]) -> tuple[float, str, str]:
 def _picture(pictures: Mapping[str, Picture], concept: Concept) -> Picture:
     if concept.cp not in pictures:
         raise InputError(
-            f"no picture of {concept.cp} ({concept.names['en']}) among the {len(pictures)} given: add it under that key"
+            f"no image of {concept.cp} ({concept.names['en']}) among the {len(pictures)} given: add it under that key"
         )
     return pictures[concept.cp]
 
@@ -91,12 +92,12 @@ def _retrieval(test: str, language: str, scores: np.ndarray) -> Iterator[EvalRow
         )
 
 
-def _keywords(clip: Clip, language: str, tested: Sequence[Concept], images: np.ndarray) -> EvalRow:
+def _keywords(clip: Clip, language: str, members: Sequence[Concept], images: np.ndarray) -> EvalRow:
     """Return test C: the answers to a keyword are all concepts that have it, as a keyword or as the name."""
-    words = sorted({word for concept in tested for word in concept.keywords[language]})
+    words = sorted({word for concept in members for word in concept.keywords[language]})
     column = {word: row for row, word in enumerate(words)}
-    right = np.zeros((len(words), len(tested)), dtype=bool)
-    for place, concept in enumerate(tested):
+    right = np.zeros((len(words), len(members)), dtype=bool)
+    for place, concept in enumerate(members):
         for word in {*concept.keywords[language], concept.names[language]} & column.keys():
             right[column[word], place] = True
     values = metrics.average_precisions(clip.encode_text(words) @ images.T, right)
@@ -107,7 +108,7 @@ def _keywords(clip: Clip, language: str, tested: Sequence[Concept], images: np.n
         language=language,
         direction="text to image",
         n=len(words),
-        candidates=len(tested),
+        candidates=len(members),
         figures={"mAP": mean_precision},
     )
 

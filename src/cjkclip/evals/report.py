@@ -1,4 +1,4 @@
-"""Results of `cjkclip.evals.moji` beside reference figures, as terminal table, markdown and JSON."""
+"""Show results of `cjkclip.evals.moji` beside reference figures, as terminal table, markdown and JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,8 +6,8 @@ from typing import Any
 
 from cjkclip.evals.moji import LANGUAGES, Estimate, EvalRow, gap
 
-# Results of simpler methods on the same tests: text to image, names as queries, R@1 / R@10 in %, zh to en; measured
-# before this model was trained, one run each.
+# Results of simpler methods on the same tests: text to image, names as queries, R@1 / R@10 in %, one per entry of
+# LANGUAGES. Measured before this model was trained, one run each.
 REFERENCES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("A", "chance", ("0.1 / 0.9",) * 5),
     (

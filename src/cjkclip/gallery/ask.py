@@ -1,4 +1,4 @@
-"""Search: queries to ranked hits over a gallery file, a directory of images, or the bundled images.
+"""Search a gallery file, a directory of images or the bundled images: queries to ranked hits.
 
 A query is a text (a string), or an image in any other form that `Clip.encode_image` reads.
 """
@@ -33,21 +33,23 @@ class Place:
     package: Bundled | None = None
 
     def path(self, hit: Hit) -> str:
-        """The file of a hit; the package's images have none."""
+        """Return the path of a hit's file; the bundled images have none."""
         return str(self.folder / hit.name if self.folder else Path(hit.name))
 
 
 def open_place(clip: "Clip", inside: str, *, on_error: OnPath | None = None, progress: Progress | None = None) -> Place:
-    """Open what `inside` names: a gallery file, a directory of images, or a design of the bundled images.
+    """Open a gallery file, a directory of images, or a design of the bundled images by its name `inside`.
 
-    A file or directory that has the name of a design is used instead of the design. Images are encoded here;
+    A file or directory with the name of a design is used instead of the design. Images are encoded here;
     `progress(done, total)` is called before the first batch and after every batch. A file or directory that cannot
     be read is passed to `on_error(name, error)` and left out; without `on_error` its error is raised. Raises InputError
     if nothing can be searched, CheckpointError if the file is not a gallery.
     """
     path = Path(inside)
     if not inside:
-        raise InputError("the place to search is empty: name a gallery file, a directory, or one of the designs")
+        raise InputError(
+            f"the place to search is empty: name a gallery file, a directory, or one of {list(moji.DESIGNS)}"
+        )
     if is_file(inside):
         return Place(gallery=Gallery.load(path))
     if inside in moji.DESIGNS and not is_folder(inside):
@@ -71,7 +73,7 @@ def open_place(clip: "Clip", inside: str, *, on_error: OnPath | None = None, pro
 
 
 def _of(total: int, progress: Progress | None) -> Callable[[int], None] | None:
-    """`progress` with a known total, which is called now for the first time."""
+    """Return a callback that adds `total` to each call of `progress`, which is called first with 0."""
     if progress is None:
         return None
     progress(0, total)
@@ -81,10 +83,10 @@ def _of(total: int, progress: Progress | None) -> Callable[[int], None] | None:
 def ask(
     clip: "Clip", gallery: Gallery, queries: Sequence[Query], k: int = 5, *, on_error: OnInput | None = None
 ) -> list[list[Hit] | None]:
-    """The `k` best hits of every query, best first; None for a query that cannot be used.
+    """Return the `k` best hits of every query, best first; None for a query that cannot be used.
 
     Such a query is passed to `on_error(position, error)`; without `on_error` its TextError or ImageError is raised.
-    Raises CheckpointError if another model made the gallery.
+    Raises CheckpointError if the gallery is of another model.
     """
     answers: list[list[Hit] | None] = [None] * len(queries)
     texts = {i: query for i, query in enumerate(queries) if isinstance(query, str) and has_words(i, query, on_error)}
@@ -111,7 +113,7 @@ def ask(
 def skipping_bad(run: Callable[[list[int]], list[_T]], count: int) -> tuple[list[_T | None], dict[int, str]]:
     """Run over the inputs 0..count-1; leave out those that an ImageError lists, and run again over the rest.
 
-    Returns one result per input, None for the bad ones, and what was wrong with them.
+    Return one result per input, None for each one left out, and the messages of those by index.
     """
     left, bad = list(range(count)), dict[int, str]()
     results: list[_T | None] = [None] * count

@@ -1,4 +1,4 @@
-"""Paths of image files in and below a directory, and the kind of thing that a path names.
+"""Find image files in and below a directory, and check whether a path is a file or a directory.
 
 Hidden directories are skipped and links to directories are not followed, so no directory is walked twice.
 """

@@ -1,4 +1,4 @@
-"""The indexing pipeline: images and texts to rows of vectors, in the order of the inputs. n rows, E joint width.
+"""Index images and texts: write their vectors as rows, in the order of the inputs. n rows, E joint width.
 
 One part of the texts and a few batches of images are in memory at a time, however many inputs there are.
 """
@@ -28,12 +28,12 @@ Vectors = tuple[list[int], np.ndarray]  # positions among the inputs, and a row 
 NONE: Vectors = [], np.zeros((0, 0), np.float32)
 OnInput = Callable[[int, CjkclipError], None]  # the position of an input that cannot be used, and the reason
 Note = Callable[[str], None]  # a message for a person; nothing failed
-Progress = Callable[[int, int], None]  # how many inputs are done, of how many
+Progress = Callable[[int, int], None]  # the number of finished inputs, and of all inputs
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """The place where rows go: `Rows` for a file."""
+    """The destination of rows: `Rows` for a file."""
 
     def add(self, names: Sequence[str], vectors: Float[np.ndarray, "n E"]) -> None:
         """Append rows. A row of NaN belongs to an input that cannot be used."""
@@ -124,8 +124,8 @@ def encode_inputs(
 
     An input that cannot be used is passed to `on_error(position, error)`; without `on_error` its ImageError or
     TextError is raised. The row of such an image is NaN; such a text has no row. `note` gets one message if texts
-    were cut, `progress(done, total)` is called once before the first batch and after every batch. `seconds` is
-    added to. Close the generator to stop early.
+    were cut, `progress(done, total)` is called once before the first batch and after every batch. Times are
+    added to `seconds`. Close the generator to stop early.
     """
     texts = [i for i in inputs.texts if has_words(i, inputs.names[i], on_error)]
     counts, total = {"texts": 0, "pictures": 0}, len(texts) + len(inputs.pictures)
@@ -143,7 +143,7 @@ def encode_inputs(
 
 
 def has_words(position: int, text: str, on_error: OnInput | None) -> bool:
-    """Whether `text` contains a word; if not, its TextError goes to `on_error`, or is raised."""
+    """Whether `text` contains a word; if not, its TextError is passed to `on_error`, or raised."""
     try:
         require_words(text)
     except TextError as error:
@@ -162,17 +162,17 @@ def _texts(
     note: Note | None,
     count: Callable[[int], None],
 ) -> Iterator[Vectors]:
-    """The texts at `positions`, part by part; after the last part a note says how many were cut."""
+    """Yield vectors of the texts at `positions`, part by part; then a note reports how many texts were cut."""
     part, cut, limit = max(PART, batch_size or 0), list[int](), 0
     for start in range(0, len(positions), part):
-        some = list(positions[start : start + part])
-        words = [names[i] for i in some]
+        rows = list(positions[start : start + part])
+        words = [names[i] for i in rows]
         vectors, truncated = _encode_texts(clip, words, batch_size, lambda n, start=start: count(start + n))
         if truncated:  # the warning counts within a part, and there may be many parts
             tokens = clip.tokenize(words)
             limit = tokens.ids.shape[1]
-            cut += [some[i] for i in tokens.truncated]
-        yield some, vectors
+            cut += [rows[i] for i in tokens.truncated]
+        yield rows, vectors
     if cut and note is not None:
         first = names[cut[0]]
         shown = first if len(first) <= SHOWN else f"{first[:SHOWN]}…"
@@ -182,7 +182,7 @@ def _texts(
 def _encode_texts(
     clip: "Clip", texts: list[str], batch_size: int | None, progress: Callable[[int], None]
 ) -> tuple[np.ndarray, bool]:
-    """Vectors of `texts`, and whether one was cut. Other warnings are passed on."""
+    """Return vectors of `texts`, and whether one was cut. Other warnings are passed on."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TruncatedTextWarning)
         vectors = clip.encode_text(texts, batch_size=batch_size, progress=progress)
@@ -201,7 +201,7 @@ def _pictures(
     on_error: OnInput | None,
     count: Callable[[int], None],
 ) -> Generator[Vectors]:
-    """The images among the inputs, batch by batch."""
+    """Yield vectors of the images among the inputs, batch by batch."""
     if not inputs.pictures:
         return
     paths = [inputs.names[i] for i in inputs.pictures]
@@ -210,7 +210,7 @@ def _pictures(
             seconds.reading += batch.waited
             seconds.encoding += batch.encoded
             for row, reason in batch.problems:
-                error = ImageError(f"picture {row}: {reason}")
+                error = ImageError(f"image {row}: {reason}")
                 if on_error is None:
                     raise error
                 on_error(inputs.pictures[row], error)
@@ -220,22 +220,22 @@ def _pictures(
 
 
 def _in_order(*streams: Iterator[Vectors]) -> Iterator[Vectors]:
-    """Merge the parts of several streams in the order of the inputs; one part of each is held at a time.
+    """Merge the parts of several streams in the order of the inputs; one part of each is in memory at a time.
 
     >>> rows = np.arange(5.0)[:, None]
     >>> texts, pictures = iter([([0, 3], rows[:2]), ([9], rows[2:3])]), iter([([1, 4], rows[3:])])
     >>> [(positions, vectors[:, 0].tolist()) for positions, vectors in _in_order(texts, pictures)]
     [([0, 1, 3], [0.0, 3.0, 1.0]), ([4], [4.0]), ([9], [2.0])]
     """
-    held = [NONE for _ in streams]
+    buffers = [NONE for _ in streams]
     while True:
-        held = [part if part[0] else next(stream, NONE) for part, stream in zip(held, streams, strict=True)]
-        ends = [positions[-1] for positions, _ in held if positions]
+        buffers = [part if part[0] else next(stream, NONE) for part, stream in zip(buffers, streams, strict=True)]
+        ends = [positions[-1] for positions, _ in buffers if positions]
         if not ends:
             return
-        counts = [bisect(positions, min(ends)) for positions, _ in held]  # rows before which no later part has any
-        ready = [(positions[:n], vectors[:n]) for (positions, vectors), n in zip(held, counts, strict=True) if n]
-        held = [(positions[n:], vectors[n:]) for (positions, vectors), n in zip(held, counts, strict=True)]
+        counts = [bisect(positions, min(ends)) for positions, _ in buffers]  # rows that no later part can precede
+        ready = [(positions[:n], vectors[:n]) for (positions, vectors), n in zip(buffers, counts, strict=True) if n]
+        buffers = [(positions[n:], vectors[n:]) for (positions, vectors), n in zip(buffers, counts, strict=True)]
         merged = [position for positions, _ in ready for position in positions]
         order = sorted(range(len(merged)), key=merged.__getitem__)
         yield [merged[i] for i in order], np.concatenate([vectors for _, vectors in ready])[order]

@@ -48,7 +48,7 @@ class Rows:
         self._file = self._temporary()
 
     def __enter__(self) -> "Rows":
-        """The rows."""
+        """Return these rows."""
         return self
 
     def __exit__(
@@ -58,11 +58,11 @@ class Rows:
         self._file.close()
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.names)
 
     def add(self, names: Sequence[Name], vectors: Float[np.ndarray, "n E"]) -> None:
-        """Append rows, except those that are not finite. Raises InputError if the disk is full."""
+        """Append rows, except rows with NaN or infinity. Raises InputError if the disk is full, or rows do not fit."""
         names = as_text(names)
         if not is_float(vectors) or vectors.shape != (len(names), self.width):
             raise InputError(
@@ -76,9 +76,11 @@ class Rows:
         self.names += [names[int(i)] for i in good]
 
     def save(self, fingerprint: str) -> None:
-        """Write the rows to `path` and replace what was there. Raises InputError."""
+        """Write the rows to `path`, and replace a file that exists. Raises InputError."""
         if not self.names:
-            raise InputError(f"there is nothing to write to {str(self.path)!r}: no row was added")
+            raise InputError(
+                f"nothing to write to {str(self.path)!r}: no row was added. Call add(names, vectors) before save"
+            )
         vectors = _mapped(self._file, "<f4", (len(self), self.width))
         try:
             if self.path.suffix == ".safetensors":
@@ -109,16 +111,18 @@ class Rows:
             raise self._failure(error) from error
 
     def _append(self, file: BinaryIO, array: np.ndarray) -> None:
-        """Write, because on a full disk writing raises an error, while writing to a mapped file kills the program."""
+        """Append an array by writing: on a full disk that raises an error, a mapped file would kill the program."""
         try:
             left = memoryview(array.tobytes())
-            while left:  # a disk that is almost full takes only a part
+            while left:  # if the disk is almost full, only a part is written
                 left = left[file.write(left) :]
         except OSError as error:
             raise self._failure(error) from error
 
     def _failure(self, error: OSError) -> InputError:
-        return InputError(f"{str(self.path)!r} cannot be written: {error.strerror or error}")
+        return InputError(
+            f"{str(self.path)!r} cannot be written: {error.strerror or error}. Free disk space or use another directory"
+        )
 
 
 def _mapped(file: BinaryIO, kind: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -34,7 +34,7 @@ class Hit:
 
 
 class Gallery:
-    """Images as names and unit vectors. `fingerprint`: of the model of the vectors, if known."""
+    """Images as names and unit vectors. `fingerprint`: that of the model that computed the vectors, or \"\"."""
 
     def __init__(self, names: Sequence[Name], vectors: Float[np.ndarray, "n E"], *, fingerprint: str = "") -> None:
         """Keep `names` and a float32 copy of `vectors`. Raises InputError if they are empty or do not match."""
@@ -80,10 +80,11 @@ class Gallery:
         return cls([names[i] for i in good], vectors[good], fingerprint=clip.fingerprint)
 
     def search(self, queries: Float[np.ndarray, "q E"], k: int = 5, *, fingerprint: str = "") -> list[list[Hit]]:
-        """Return the `k` best images for each query vector, best first; of equal ones, the earlier image first.
+        """Return the `k` best images for each query vector, best first; if scores are equal, the earlier image first.
 
         Scores are cosine similarities, summed in float64 and rounded to float32, so equal images have equal scores.
-        A gallery with fewer than `k` images returns all. `fingerprint`: of the queries' model.
+        A gallery with fewer than `k` images returns all. `fingerprint`: that of the queries' model. Raises InputError
+        for queries that do not fit or k < 1, CheckpointError if the fingerprints differ.
         """
         self._check(queries, k, fingerprint)
         wide = queries.astype(np.float64)
@@ -96,17 +97,17 @@ class Gallery:
         return hits
 
     def search_texts(self, clip: "Clip", texts: Sequence[str], k: int = 5) -> list[list[Hit]]:
-        """Return the `k` best images for each text. Raises CheckpointError if another model made the gallery."""
+        """Return the `k` best images for each text. Raises CheckpointError if the gallery is of another model."""
         self._same_model(clip.fingerprint)
         return self.search(clip.encode_text(texts), k)
 
     def search_pictures(self, clip: "Clip", pictures: Picture | Sequence[Picture], k: int = 5) -> list[list[Hit]]:
-        """Return the `k` best images for each image. Raises CheckpointError if another model made the gallery."""
+        """Return the `k` best images for each image. Raises CheckpointError if the gallery is of another model."""
         self._same_model(clip.fingerprint)
         return self.search(clip.encode_image(pictures), k)
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file that `load` reads: `vectors`, and `names` as UTF-8 JSON."""
+        """Write one safetensors file for `load`: `vectors`, and `names` as UTF-8 JSON. Raises WeightsError."""
         write_gallery(Path(path), self.names, self.vectors, self.fingerprint)
 
     @classmethod
@@ -150,8 +151,8 @@ class Gallery:
     def _same_model(self, fingerprint: str) -> None:
         if self.fingerprint and fingerprint != self.fingerprint:
             raise CheckpointError(
-                f"the gallery was made by another model (fingerprint {self.fingerprint[:12]}, this one has "
-                f"{fingerprint[:12]}), whose vectors cannot be compared. Load that model, or run 'cjkclip embed' again"
+                f"this gallery has vectors of another model (fingerprint {self.fingerprint[:12]}, expected "
+                f"{fingerprint[:12]}), which cannot be compared. Load that model, or run 'cjkclip embed' again"
             )
 
     def _best(self, rough: Float32[np.ndarray, "n"], query: Float64[np.ndarray, "E"], k: int) -> list[Hit]:
@@ -174,16 +175,15 @@ def as_text(names: Sequence[Name]) -> list[str]:
 def write_gallery(path: Path, names: Sequence[str], vectors: Float[np.ndarray, "n E"], fingerprint: str) -> None:
     """Write a file for `Gallery.load` without copying `vectors`. Raises InputError, WeightsError."""
     _require_fit(names, vectors)
-    parts = [
-        json.dumps(names[i : i + _PART])[1:-1] for i in range(0, len(names), _PART)
-    ]  # in parts, because json's lists are large
+    # In parts, because the lists that json builds for a text are large.
+    parts = [json.dumps(names[i : i + _PART])[1:-1] for i in range(0, len(names), _PART)]
     text = np.frombuffer(f"[{', '.join(parts)}]".encode(), dtype=np.uint8)
     weights.write(path, {"vectors": vectors, "names": text}, {**_KIND, "fingerprint": fingerprint})
 
 
 def _require_fit(names: Sequence[Name], vectors: Float[np.ndarray, "n E"]) -> None:
     if vectors.ndim != 2 or not len(vectors) or not vectors.shape[1]:
-        raise InputError(f"a gallery needs vectors of shape (n, E) with n > 0, got {vectors.shape}")
+        raise InputError(f"got vectors of shape {vectors.shape}, expected (n, E) with n > 0: pass one row per image")
     if len(names) != len(vectors):
         raise InputError(f"got {len(names)} names for {len(vectors)} vectors: pass one name per vector")
     lengths = np.sqrt(np.einsum("ne,ne->n", vectors, vectors))  # no copy of a large gallery

@@ -1,7 +1,7 @@
-"""Pictures from files, bytes, PIL images or arrays to the pixels that an image tower reads.
+"""Convert images (files, bytes, PIL images or arrays) to the pixels that an image tower reads.
 
-`open_picture` decodes one picture, `load_pixels` makes a batch. A damaged, missing or oversized picture raises an
-ImageError that names it.
+`open_picture` decodes one image, `load_pixels` returns a batch of pixels. A damaged, missing or oversized image raises
+an ImageError that names it.
 """
 
 from cjkclip.image.picture import Picture, listed, open_picture

@@ -1,6 +1,6 @@
-"""Many pictures through a model: the next batch is made while one is encoded, and what was encoded is handed on.
+"""Encode many images in batches, and decode the next batch meanwhile.
 
-n pictures of a batch, E joint width. At most three batches of pixels exist at once, however many pictures there are.
+n images of a batch, E joint width. At most three batches of pixels exist at once, however many images there are.
 """
 
 import threading
@@ -19,102 +19,103 @@ from cjkclip.image import Picture, load_pixels
 from cjkclip.machine.memory import too_large
 from cjkclip.machine.threads import result
 
-FIRST = 8  # pictures in the first batch
+FIRST = 8  # images in the first batch
 Pixels = Float32[np.ndarray, "n 3 S S"]
 Features = Float32[np.ndarray, "n E"]
-Problems = list[tuple[int, str]]
+Problems = list[tuple[int, str]]  # position of each image that could not be read, and the reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedBatch:
-    """What became of pictures that lay one behind the other."""
+    """The features of consecutive images."""
 
-    start: int  # the first one's place among all
-    features: Features  # a row of NaN where a picture was bad
-    problems: Problems  # the place among all of each bad picture, and what is wrong with it
-    waited: float  # seconds until its pixels were there
+    start: int  # position of the first image
+    features: Features  # NaN in the row of an image that could not be read
+    problems: Problems
+    waited: float  # seconds until the pixels were ready
     encoded: float  # seconds in the image tower
 
 
-class Made(NamedTuple):
-    """A batch that can be encoded. `bad`: rows of NaN, and why."""
+class DecodedBatch(NamedTuple):
+    """The pixels of consecutive images. `problems` counts positions from the first image of the batch."""
 
     start: int
     pixels: Pixels
-    bad: Problems
+    problems: Problems
 
 
-def encode_batches(made: Generator[Made], encode: Callable[[Pixels], Features], width: int) -> Generator[EncodedBatch]:
-    """Encode what was made, in its order; bad pictures never reach `encode`. Closing it closes `made`."""
-    with closing(made):
+def encode_batches(
+    batches: Generator[DecodedBatch], encode: Callable[[Pixels], Features], width: int
+) -> Generator[EncodedBatch]:
+    """Encode batches in order, without the images that could not be read. Closing this also closes `batches`."""
+    with closing(batches):
         while True:
             began = time.perf_counter()
-            one = next(made, None)
-            if one is None:
+            batch = next(batches, None)
+            if batch is None:
                 return
-            there = time.perf_counter()
-            good = np.ones(len(one.pixels), bool)
-            good[[row for row, _ in one.bad]] = False
-            features = np.full((len(one.pixels), width), np.nan, np.float32)
-            features[good] = encode(one.pixels[good] if one.bad else one.pixels)
-            problems = [(one.start + row, why) for row, why in one.bad]
-            done = time.perf_counter()
-            start, one = one.start, None  # its pixels are let go before anybody looks at the features
+            ready = time.perf_counter()
+            good = np.ones(len(batch.pixels), bool)
+            good[[row for row, _ in batch.problems]] = False
+            features = np.full((len(batch.pixels), width), np.nan, np.float32)
+            features[good] = encode(batch.pixels[good] if batch.problems else batch.pixels)
+            problems = [(batch.start + row, reason) for row, reason in batch.problems]
+            end = time.perf_counter()
+            start, batch = batch.start, None  # frees the pixels before the caller uses the features
             yield EncodedBatch(
-                start=start, features=features, problems=problems, waited=there - began, encoded=done - there
+                start=start, features=features, problems=problems, waited=ready - began, encoded=end - ready
             )
 
 
-def fill(features: Features, found: Generator[EncodedBatch], progress: Callable[[int], None] | None) -> Problems:
-    """Lay every batch into `features`, say how many are done after each, and return the problems of all."""
+def fill(features: Features, batches: Generator[EncodedBatch], progress: Callable[[int], None] | None) -> Problems:
+    """Copy every batch into `features` and return all problems; progress(n) is called after each batch."""
     problems: Problems = []
-    with closing(found):
-        for batch in found:
-            done = batch.start + len(batch.features)
-            features[batch.start : done] = batch.features
+    with closing(batches):
+        for batch in batches:
+            end = batch.start + len(batch.features)
+            features[batch.start : end] = batch.features
             problems += batch.problems
             if progress is not None:
-                progress(done)
+                progress(end)
     return problems
 
 
-def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: bool) -> Generator[Made]:
-    """Pixels of every picture, at most `batch_size` at once; the next are made meanwhile by a thread that ends here."""
+def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: bool) -> Generator[DecodedBatch]:
+    """Yield the pixels of all images, at most `batch_size` at once. A thread decodes the next batch meanwhile."""
+    stop = threading.Event()
 
-    over = threading.Event()
-
-    def make(rows: slice) -> Made:
-        bad: Problems = []
-        part = _Until(over, pictures[rows])
+    def decoded(rows: slice) -> DecodedBatch:
+        problems: Problems = []
+        part = _Until(stop, pictures[rows])
         try:
-            pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, error: bad.extend(error.problems))
+            pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, error: problems.extend(error.problems))
         except MemoryError as error:
             raise too_large(len(part), error) from error
-        return Made(rows.start, pixels, bad)
+        return DecodedBatch(rows.start, pixels, problems)
 
     parts = list(growing(len(pictures), batch_size))
     if len(parts) < 2:
-        yield from map(make, parts)
+        yield from map(decoded, parts)
         return
     with ThreadPoolExecutor(1, "cjkclip-ahead") as pool:
         try:
-            made = pool.submit(make, parts[0])
+            future = pool.submit(decoded, parts[0])
             for rows in parts[1:]:
-                done, made = result(made), pool.submit(make, rows)
-                yield done
-            yield result(made)
+                batch, future = result(future), pool.submit(decoded, rows)
+                yield batch
+            yield result(future)
         finally:
-            over.set()  # Ctrl-C does not wait until a batch of large pictures is read
+            stop.set()  # Ctrl-C does not wait until a batch of large images is read
 
 
 class _Until(Sequence[Picture]):
-    """Pictures, until `over` is set: then nobody wants them, and asking for one raises CancelledError."""
+    """Images, which can be read until `stop` is set; afterwards access raises CancelledError."""
 
-    def __init__(self, over: threading.Event, pictures: Sequence[Picture]) -> None:
-        self._over, self._pictures = over, pictures
+    def __init__(self, stop: threading.Event, pictures: Sequence[Picture]) -> None:
+        self._stop, self._pictures = stop, pictures
 
-    def __getitem__(self, index: Any) -> Any:  # of load_pixels: one number
-        if self._over.is_set():
+    def __getitem__(self, index: Any) -> Any:  # load_pixels passes a single number
+        if self._stop.is_set():
             raise CancelledError
         return cast(Any, self._pictures[index])
 
@@ -123,7 +124,7 @@ class _Until(Sequence[Picture]):
 
 
 def growing(count: int, most: int) -> Iterator[slice]:
-    """Rows in batches: `FIRST` of them, then twice as many, up to `most`. Nothing is encoded while the first are read.
+    """Yield slices of rows: `FIRST`, then twice as many, up to `most`. The tower waits for the first, so it is small.
 
     >>> [rows.stop - rows.start for rows in growing(60, 32)], [rows.stop for rows in growing(5, 2)]
     ([8, 16, 32, 4], [2, 4, 5])

@@ -1,6 +1,6 @@
-"""A random part of a picture for training, as torchvision's RandomResizedCrop and so open_clip choose it.
+"""Choose a random part of an image for training, as torchvision's RandomResizedCrop and therefore open_clip do.
 
-Facts: torchvision 0.28.0. The caller brings the random numbers, drawn in the original's order.
+Facts: torchvision 0.28.0. The caller passes functions for random numbers, which are called in the original's order.
 """
 
 import math
@@ -18,9 +18,9 @@ def random_box(
     uniform: Callable[[float, float], float],
     below: Callable[[int], int],
 ) -> Box:
-    """Return a box that covers a share of the picture within `scale`; the middle if none of ten fits.
+    """Return a box that covers a share of the image within `scale`; the middle if none of ten random boxes fits.
 
-    uniform(a, b): a number between; below(n): a whole number from 0.
+    width, height: of the image, in pixels. uniform(a, b) returns a number from a to b, below(n) one of 0 to n - 1.
     """
     low, high = (math.log(ratio) for ratio in RATIO)
     for _ in range(TRIES):

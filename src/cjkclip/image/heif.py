@@ -1,4 +1,4 @@
-"""HEIC and HEIF, the pictures of many phones: Pillow opens them where the package pillow-heif is installed."""
+"""Open HEIC and HEIF files, which many phones write, with Pillow and the package pillow-heif if it is installed."""
 
 import functools
 import importlib.util
@@ -9,7 +9,7 @@ import PIL.Image
 
 
 def open_file(source: Path | io.BytesIO) -> PIL.Image.Image:
-    """Open a picture with Pillow; pillow-heif is imported only if Pillow alone does not know the format."""
+    """Open an image with Pillow; pillow-heif is imported only if Pillow alone does not know the format."""
     try:
         return PIL.Image.open(source)
     except PIL.UnidentifiedImageError:

@@ -1,11 +1,11 @@
-"""Open and decode a picture: from a path, a file's bytes, a PIL image or an array to a PIL image.
+"""Open and decode an image: from a path, a file's bytes, a PIL image or an array to a PIL image.
 
-There are two ways. The default is for people's files: turned as EXIF says, transparency on white, 16 bits scaled to 8.
-`published=True` is for parity: the picture as Pillow opens it.
+There are two ways. The default is for users' files: EXIF orientation applied, transparency on white, 16 bits scaled to
+8. `published=True` gives the image as Pillow opens it, as the original packages read it.
 
-Every error is an ImageError that names the picture. Rejected are missing, empty, damaged or cut-off files, files that
-are not pictures, PostScript (Pillow would start Ghostscript), sides over 65 535 pixels, and more pixels than
-`PIL.Image.MAX_IMAGE_PIXELS` (stricter than Pillow, which rejects twice that); both before decoding.
+Every error is an ImageError that names the image. Rejected are missing, empty, damaged or cut-off files, files that are
+not images, and PostScript (Pillow would start Ghostscript). Sides over 65 535 pixels, and more pixels than
+`PIL.Image.MAX_IMAGE_PIXELS`, are rejected before decoding; Pillow alone rejects only twice that number.
 """
 
 import io
@@ -30,7 +30,7 @@ from cjkclip.image.heif import open_file
 
 Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 
-LONGEST = 65_535  # pixels on a side, JPEG's own limit: a strip of a million pixels would cost gigabytes to resize
+LONGEST = 65_535  # pixels on a side, JPEG's own limit: to resize a strip of a million pixels would take gigabytes
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -42,15 +42,18 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_ORIENTATION_KEYS = (
-    "exif",
-    "Raw profile type exif",
-    "XML:com.adobe.xmp",
-    "xmp",
-)  # where Pillow looks for the orientation
-_ONE = (str, bytes, os.PathLike, PIL.Image.Image, np.ndarray, io.IOBase)  # the last is none, though it has lines
-LONGEST_NAME = 400  # of a picture, in messages
-_ONE_BY_ONE = tuple(threading.Lock() for _ in range(64))  # a PIL image is read when it is first looked at
+# entries of `info` in which Pillow looks for the orientation
+_ORIENTATION_KEYS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+_ONE = (
+    str,
+    bytes,
+    os.PathLike,
+    PIL.Image.Image,
+    np.ndarray,
+    io.IOBase,
+)  # the last is no image, but iterates over lines
+LONGEST_NAME = 400  # characters of an image's name in messages
+_ONE_BY_ONE = tuple(threading.Lock() for _ in range(64))  # Pillow reads a file at the first access to its pixels
 
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
 # Exceptions that Pillow's decoders raise on damaged files. Caught around Pillow's own code only.
@@ -71,25 +74,24 @@ _DAMAGE = (
 
 
 def open_picture(picture: Picture, *, published: bool = False) -> PIL.Image.Image:
-    """Open a picture and decode it fully: a path, a file's bytes, a PIL image or an array.
+    """Open an image and decode it fully: a path, a file's bytes, a PIL image or an array.
 
-    The default result has mode RGB: EXIF orientation applied (EXIF that cannot be read counts as none),
-    transparency of any kind on white, 16 bits scaled to 8 (x / 257, rounded), an animation's first frame.
-    `published=True` gives the picture as Pillow opens it, in its own mode. A picture that needs no change is
-    returned itself, so do not draw on the result.
+    The default result has mode RGB: EXIF orientation applied (unreadable EXIF is ignored), transparency of any kind on
+    white, 16 bits scaled to 8 (x / 257, rounded), the first frame of an animation. `published=True` gives the image as
+    Pillow opens it, in its own mode. An image that needs no change is returned itself, so do not draw on the result.
 
     Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8; uint16, scaled to 8 bits; or floating point
     in [0, 1], rounded to 255 levels. No original reads arrays, so both ways treat them alike. PIL images of
-    mode I hold 16-bit values, those of mode F values in [0, 1].
+    mode I contain 16-bit values, those of mode F values in [0, 1].
 
-    Raises ImageError, naming the picture. Pillow's own settings are neither changed nor overruled.
+    Raises ImageError that names the image. Pillow's own settings are neither changed nor overridden.
     """
     with named(picture):
         return decode(picture, published)
 
 
 def listed(pictures: Picture | Iterable[Picture]) -> list[Picture]:
-    """Return a list of pictures. A single object, picture or not, becomes a list of one and is checked when opened."""
+    """Return a list of images. A single object becomes a list of one; whether it is an image is checked when opened."""
     if isinstance(pictures, Iterable) and not isinstance(pictures, _ONE):
         return list(pictures)
     return [cast(Picture, pictures)]
@@ -97,10 +99,10 @@ def listed(pictures: Picture | Iterable[Picture]) -> list[Picture]:
 
 @contextmanager
 def named(picture: Any) -> Generator[None]:
-    """Make every error raised inside name the picture."""
+    """Put the name of the image into every error that is raised inside."""
     match picture:
         case bytes():
-            name = f"picture of {len(picture)} bytes"
+            name = f"image of {len(picture)} bytes"
         case np.ndarray():
             name = f"array {picture.dtype} {picture.shape}"
         case PIL.Image.Image():
@@ -114,18 +116,14 @@ def named(picture: Any) -> Generator[None]:
         yield
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error.__cause__
-    except (
-        *_REFUSALS,
-        OSError,
-        ValueError,
-    ) as error:  # from a conversion: this picture, not the caller's fault
+    except (*_REFUSALS, OSError, ValueError) as error:  # a conversion failed: the image is at fault, not the caller
         raise ImageError(f"{name}: {_why(error)}") from error
 
 
 def _why(error: BaseException) -> str:
     match error:
         case PIL.UnidentifiedImageError():
-            return "no picture format that Pillow reads: convert it to PNG (HEIC needs the package pillow-heif)"
+            return "not in an image format that Pillow reads: convert it to PNG (HEIC needs the package pillow-heif)"
         case PIL.Image.DecompressionBombError() | PIL.Image.DecompressionBombWarning():
             return f"too large to decode safely ({error}): make it smaller"
         case MemoryError():
@@ -135,25 +133,25 @@ def _why(error: BaseException) -> str:
 
 
 def decode(picture: Any, published: bool, least: int = 0) -> PIL.Image.Image:
-    """Do what `open_picture` does, with errors that do not yet name the picture.
+    """Do the same as `open_picture`, with errors that do not yet name the image.
 
-    least: a JPEG file may be decoded at a half, a quarter or an eighth of its size if both sides keep so many pixels;
-    0: never.
+    least: a JPEG file may be decoded at a half, a quarter or an eighth of its size if both sides keep at least this
+    number of pixels; 0: never.
     """
     if isinstance(picture, np.ndarray):
         image = _from_array(cast(np.ndarray, picture))
     elif isinstance(picture, PIL.Image.Image):
-        with _ONE_BY_ONE[id(picture) // 64 % len(_ONE_BY_ONE)]:  # it may be in the list twice
+        with _ONE_BY_ONE[id(picture) // 64 % len(_ONE_BY_ONE)]:  # the same image may be in the list twice
             image = _decoded(picture)
             _turn(image)
     elif isinstance(picture, bytes):
         if not picture:
-            raise ImageError("zero bytes; expected the content of a picture file")
+            raise ImageError("zero bytes; expected the content of an image file")
         return _read(io.BytesIO(picture), published, least)
     elif isinstance(picture, str | os.PathLike):
         return _read(_file(Path(os.fsdecode(cast(str, picture)))), published, least)
     else:
-        raise ImageError("not a picture; expected a path, the bytes of a file, a PIL image or a NumPy array")
+        raise ImageError("not an image; expected a path, the bytes of a file, a PIL image or a NumPy array")
     return image if published else _plain(image)
 
 
@@ -166,11 +164,13 @@ def _file(path: Path) -> Path:
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot be opened ({error})") from error
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError("is a directory; expected a picture: pass its files one by one")
+        raise ImageError(
+            "is a directory; expected an image: pass the files in it, as cjkclip.gallery.find_pictures lists them"
+        )
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError("is not a regular file: pass its bytes")
+        raise ImageError("is not a regular file; expected one: read it and pass the bytes")
     if status.st_size == 0:
-        raise ImageError("the file has zero bytes; expected the content of a picture")
+        raise ImageError("the file has zero bytes; expected the content of an image")
     return path
 
 
@@ -183,7 +183,7 @@ def _read(source: Path | io.BytesIO, published: bool, least: int) -> PIL.Image.I
         raise ImageError(_why(error)) from error
     with opened:
         if opened.format == "EPS":
-            raise ImageError("is PostScript, which is a program: convert it to PNG")
+            raise ImageError("is PostScript, a program that is not executed: convert it to PNG")
         if least and opened.format == "JPEG":
             _check_size(*opened.size)
             opened.draft(opened.mode, (least, least))
@@ -240,7 +240,7 @@ def _levels(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
 
 
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return the picture turned as EXIF says, without that EXIF entry, so that it can be opened again."""
+    """Return the image with its EXIF orientation applied and the entry removed, so that it can be opened again."""
     if (turn := _turn(image)) is None:
         return image
     image = image.transpose(turn)
@@ -250,7 +250,7 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _turn(image: PIL.Image.Image) -> Transpose | None:
-    """Return the turn that EXIF asks for; as in viewers, none if EXIF cannot be read."""
+    """Return the turn that EXIF states; None if there is none or, as in image viewers, EXIF cannot be read."""
     try:
         return _TURNS.get(cast(int, image.getexif().get(_ORIENTATION)))
     except _DAMAGE:
@@ -258,7 +258,7 @@ def _turn(image: PIL.Image.Image) -> Transpose | None:
 
 
 def _plain(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return the picture as a person sees it: upright, 8 bits, on white, RGB."""
+    """Return the image as a viewer shows it: upright, 8 bits, on white, RGB."""
     image = upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _eight_bits(image)
@@ -273,13 +273,13 @@ def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
             raise ImageError(f"got integers in {got}; expected 16 bits: scale them to 0..255 and pass uint8")
         values = values.astype(np.uint16)
     grey = PIL.Image.fromarray(_levels(values))
-    if isinstance(clear := image.info.get("transparency"), int):  # a PNG's one level that is seen through
+    if isinstance(clear := image.info.get("transparency"), int):  # the one grey level of a PNG that is transparent
         grey.putalpha(PIL.Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey
 
 
 def to_rgb(image: PIL.Image.Image, *, white: bool) -> PIL.Image.Image:
-    """Return the picture in RGB, on white or with alpha dropped. A transparent colour stays recorded in `info`."""
+    """Return the image in RGB, on white or with alpha dropped. A transparent colour remains an entry of `info`."""
     if white:
         layers = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         paper = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -1,7 +1,7 @@
-"""Turn pictures into the pixels that an image tower reads. n pictures, S pixels a side.
+"""Convert images to the pixels that an image tower reads. n images, S pixels a side.
 
-Each family resizes, crops and rounds in its own way: `config.Image` says how. The order of the steps is that of the
-original code, and so are the bits.
+Each family resizes, crops and rounds in its own way, which `config.Image` records. The order of the steps is that of
+the original code, so the bits are equal too.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ from cjkclip.machine.threads import on_every_core
 
 OnError = Callable[[int, ImageError], None]
 Filter = Literal["bicubic", "bilinear"]
-SPARE = 2  # times the tower's side that fast decoding keeps
-GAP = 1.5  # times the tower's side that fast mode keeps when it averages whole blocks of pixels first
-WHOLE = 1 << 24  # resized pixels (64 MiB) that a picture may have before it is cropped
+SPARE = 2  # fast mode decodes a JPEG file at no less than this multiple of the tower's side
+GAP = 1.5  # fast mode averages whole blocks of pixels down to no less than this multiple, and then resizes
+WHOLE = 1 << 24  # resized pixels (64 MiB) that an image may have before it is cropped
 
 FILTERS: dict[Filter, Resampling] = {
     "bicubic": Resampling.BICUBIC,
@@ -30,7 +30,7 @@ FILTERS: dict[Filter, Resampling] = {
 
 
 class Frame(NamedTuple):
-    """The square that is kept of a resized picture: at (left, top) of one of width x height."""
+    """The square that is cropped from an image resized to width x height: its corner is at (left, top)."""
 
     width: int
     height: int
@@ -46,16 +46,16 @@ def load_pixels(
     exact: bool = True,
     on_error: OnError | None = None,
 ) -> Float32[np.ndarray, "n 3 S S"]:
-    """Return the normalised pixels of every picture, ready for an image tower: C-contiguous, RGB, channels first.
+    """Return the normalised pixels of every image, ready for an image tower: C-contiguous, RGB, channels first.
 
     `published=True` gives the bits of the original code for every file that Pillow opens. If the original fails
-    (transformers 4 on a picture of one pixel), the same rules are applied.
+    (transformers 4 on an image of one pixel), the same rules are applied.
 
     `exact=False` decodes large JPEG files at a fraction of their size, never below `SPARE` times the side that the
-    tower sees, and averages blocks of pixels before it resizes: up to about 3 grey levels off, 0.5 on average.
+    tower reads, and averages blocks of pixels before it resizes: up to about 3 grey levels off, 0.5 on average.
 
-    With `on_error`, a bad picture becomes a row of NaN and is reported as `on_error(index, error)`. Without it every
-    picture is tried, then one ImageError names all the bad ones (`problems`).
+    If an image cannot be read, on_error(index, error) is called and its row is NaN. Without `on_error`, ImageError is
+    raised after all images were tried; it lists every image that failed (`problems`).
     """
     _require_sense(pictures, published, exact)
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
@@ -79,18 +79,20 @@ def load_pixels(
 
 def _require_sense(pictures: Sequence[Picture], published: bool, exact: bool) -> None:
     if isinstance(pictures, str | bytes):
-        raise ImageError("got one picture; expected a sequence of pictures: put it in a list")
+        raise ImageError("got one image; expected a sequence of images: put it in a list")
     if published and not exact:
-        raise InputError("published=True with exact=False: the original's bits need exact=True, so drop one of the two")
+        raise InputError(
+            "got published=True and exact=False; the original's bits need exact=True: leave out one of the two"
+        )
 
 
 def tell(problems: Sequence[tuple[int, str]], total: int, on_error: OnError | None) -> None:
-    """Report each bad picture to `on_error`; without it, raise one ImageError that names all of them."""
+    """Report each image that failed to `on_error`; without it, raise one ImageError that lists all of them."""
     if problems and on_error is None:
-        listed = [f"picture {index}: {problem}" for index, problem in problems]
-        raise ImageError(f"{len(problems)} of {total} pictures cannot be used:", problems, listed=listed)
+        listed = [f"image {index}: {problem}" for index, problem in problems]
+        raise ImageError(f"{len(problems)} of {total} images cannot be used:", problems, listed=listed)
     for index, why in problems:
-        cast(OnError, on_error)(index, ImageError(f"picture {index}: {why}", [(index, why)]))
+        cast(OnError, on_error)(index, ImageError(f"image {index}: {why}", [(index, why)]))
 
 
 def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
@@ -106,7 +108,7 @@ def _square(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def _shrunk(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
-    """Do the same in fast mode: reduce by a whole factor if possible, and resize only the part that is kept."""
+    """Do the same in fast mode: reduce by a whole factor if possible, and resize only the part inside the crop."""
     side, how, box = rules.size, FILTERS[rules.filter], (0.0, 0.0, *image.size)
     if rules.resize != "squash":
         width, height, left, top = _frame(image.size, rules)
@@ -117,14 +119,14 @@ def _shrunk(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def _frame(size: tuple[int, int], rules: config.Image) -> Frame:
-    """Return the tower's square in a picture of `size` whose shorter side is resized to the tower's side."""
+    """Return the square to crop from an image of `size` whose shorter side is resized to the tower's side."""
     width, height = (rules.size * length // min(size) for length in size)
     check_resized(size, (width, height))
     return Frame(width, height, _halve(width - rules.size, rules), _halve(height - rules.size, rules))
 
 
 def check_resized(before: tuple[int, int], after: tuple[int, int]) -> None:
-    """Raise ImageError if a picture of width x height `before` would take too much memory resized to `after`."""
+    """Raise ImageError if an image of width x height `before` would take too much memory when resized to `after`."""
     if after[0] * after[1] > WHOLE:
         raise ImageError(
             f"{before[0]} x {before[1]} would be resized to {after[0]} x {after[1]} pixels; "
@@ -133,7 +135,7 @@ def check_resized(before: tuple[int, int], after: tuple[int, int]) -> None:
 
 
 def _halve(surplus: int, rules: config.Image) -> int:
-    """Return half of the part that is cropped: torchvision rounds it to the even neighbour, transformers down."""
+    """Return half of the surplus: torchvision rounds halves to the even number, transformers rounds down."""
     return round(surplus / 2) if rules.crop == "half-even" else surplus // 2
 
 
@@ -142,13 +144,13 @@ def _rgb(image: PIL.Image.Image, rules: config.Image) -> PIL.Image.Image:
 
 
 def is_clear(image: PIL.Image.Image) -> bool:
-    """Whether a picture is transparent, as transformers 5 decides it: a palette with its own alpha does not count."""
+    """Whether an image is transparent by the rule of transformers 5: a palette with its own alpha does not count."""
     return "A" in image.getbands() or image.info.get("transparency") is not None
 
 
 def _normalise(square: PIL.Image.Image, rules: config.Image, out: Float32[np.ndarray, "3 S S"]) -> None:
-    # Level / 255 in single precision equals level * (1 / 255) in double, rounded, on all 256 levels: the
-    # two ways in which the originals rescale are one.
+    # On all 256 levels, level / 255 in single precision equals level * (1 / 255) in double precision, rounded. So this
+    # gives the bits of both ways in which the originals rescale.
     np.divide(np.asarray(square).transpose(2, 0, 1), np.float32(255), out=out)
     out -= np.array(rules.mean, np.float32)[:, None, None]
     out /= np.array(rules.std, np.float32)[:, None, None]

@@ -1,7 +1,7 @@
 """Process images like transformers' PIL back end, with every step optional. C channels, H x W pixels.
 
-`config.Image` covers all steps in the forms that models were published with; this module is for programs that leave
-steps out or change their numbers. Facts: transformers 5.23.0, image_processing_backends and image_transforms.
+`config.Image` covers the steps of published models; this module is for programs that leave steps out or change their
+numbers. Facts: transformers 5.23.0, image_processing_backends and image_transforms.
 """
 
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ class Steps:
     rgb: bool
     size: int | tuple[int, int] | None  # of the short side, or (height, width)
     resample: int  # Pillow's number of the filter
-    crop: tuple[int, int] | None  # (height, width) of the middle; zeros around a picture that is smaller
+    crop: tuple[int, int] | None  # (height, width) of the middle; a smaller image is padded with zeros
     scale: float | None
     mean: tuple[float, ...] | None  # one for each channel, or one for all
     std: tuple[float, ...]
 
 
 def prepare(picture: Any, steps: Steps, axis: Literal[0, -1] | None = None) -> Levels:
-    """Return one picture, (C, H, W): float32, or its own type if `scale` and `mean` are both None.
+    """Return one image, (C, H, W): float32, or its own type if `scale` and `mean` are both None.
 
-    Arrays hold their channels along `axis` (None: the first one if it has 1, 3 or 4 of them, else the last). Raises
-    ImageError, naming the picture.
+    `axis`: the axis of an array's channels (None: the first if its length is 1, 3 or 4, else the last). Raises
+    ImageError that names the image.
     """
     rules = _rules(steps)
     if rules is not None and not isinstance(picture, np.ndarray):
@@ -74,7 +74,7 @@ def _rules(steps: Steps) -> config.Image | None:
 
 
 def _levels(picture: Any, steps: Steps, axis: Literal[0, -1] | None) -> Levels:
-    """Return a picture or an array as channels of levels."""
+    """Return an image or an array as channels of levels."""
     if isinstance(picture, np.ndarray):
         return _from_array(cast(np.ndarray, picture), steps.rgb, axis)
     image = open_picture(picture, published=True)
@@ -94,7 +94,8 @@ def _from_array(array: np.ndarray, rgb: bool, axis: Literal[0, -1] | None) -> Le
     array = np.moveaxis(array, axis, 0)
     if len(array) not in (1, 3, 4):
         raise ImageError(
-            f"has {len(array)} channels along axis {axis}; expected 1, 3 or 4: pass input_data_format='channels_last'"
+            f"has {len(array)} channels along axis {axis}; expected 1, 3 or 4: "
+            f"pass input_data_format={'channels_last' if axis == 0 else 'channels_first'!r}"
         )
     if not rgb or len(array) == 3:
         return array
@@ -102,7 +103,7 @@ def _from_array(array: np.ndarray, rgb: bool, axis: Literal[0, -1] | None) -> Le
 
 
 def _on_white(array: Levels) -> Levels:
-    """Lay three channels on white by the fourth, which is alpha."""
+    """Composite three channels on white; the fourth channel is alpha."""
     whole = np.issubdtype(array.dtype, np.integer)
     white = 255 if whole else 1.0
     alpha = array[3:] / white
@@ -111,7 +112,7 @@ def _on_white(array: Levels) -> Levels:
 
 
 def _resized(levels: Levels, size: int | tuple[int, int], resample: int) -> Levels:
-    """Resize with Pillow, in 8 bits. Values in [0, 1] are multiplied by 255, and divided again afterwards."""
+    """Resize with Pillow, in 8 bits. Values in [0, 1] are multiplied by 255 before and divided by 255 afterwards."""
     height, width = levels.shape[1:]
     if isinstance(size, int):
         short, long = min(height, width), int(size * max(height, width) / min(height, width))
@@ -141,7 +142,7 @@ def _is_unit(levels: Levels) -> bool:
 
 
 def _cropped(levels: Levels, height: int, width: int) -> Levels:
-    """Crop the middle, half of the surplus rounded down; pad smaller pictures with zeros, half of them rounded up."""
+    """Crop the middle, half of the surplus rounded down; pad smaller images with zeros, half of them rounded up."""
     channels, rows, columns = levels.shape
     lacks = max(height - rows, 0), max(width - columns, 0)
     wide = np.zeros((channels, rows + lacks[0], columns + lacks[1]), levels.dtype)

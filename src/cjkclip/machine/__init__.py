@@ -1,1 +1,1 @@
-"""This machine: its processor, cores and memory that this process may use, memory-mapped files, the cache on disk."""
+"""This machine: its processor, the cores and memory of this process, memory-mapped files, the cache on disk."""

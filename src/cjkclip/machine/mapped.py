@@ -1,4 +1,4 @@
-"""Memory-mapped weight files: which file an array is a view of, and pages handed back to the system.
+"""Memory-mapped weight files: find the file of an array, and hand its pages back to the system.
 
 Pages that a program reads count as resident until they are handed back, although the file still contains them.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class MappedFile(mmap.mmap):
-    """A whole file, memory-mapped read-only. Made by `MappedFile.of`."""
+    """A whole file, memory-mapped read-only. Use `MappedFile.of` to open one."""
 
     path: Path
     _mark: tuple[int, ...]
@@ -26,7 +26,7 @@ class MappedFile(mmap.mmap):
         return mapped
 
     def unchanged(self) -> bool:
-        """Whether the path still leads to the file that was mapped, not written since."""
+        """Whether the path still names the mapped file, and the file was not changed since."""
         try:
             return _mark(self.path.stat()) == self._mark
         except OSError:

@@ -61,14 +61,14 @@ def pictures(design: str = "noto") -> Mapping[str, bytes]:
     b'RIFF'
     """
     if design not in DESIGNS:
-        raise InputError(f"design {design!r} is not in the package: expected one of {', '.join(DESIGNS)}")
+        raise InputError(f"design {design!r} is not in the package: use one of {list(DESIGNS)}")
     with (files(__name__) / f"{design}.zip").open("rb") as file, ZipFile(file) as archive:
         images = {name.removesuffix(".webp"): archive.read(name) for name in archive.namelist()}
     return MappingProxyType(images)
 
 
 def gallery(design: str = "noto") -> tuple[tuple[Concept, bytes], ...]:
-    """Return every concept with its image in one of `DESIGNS`, in Unicode's order. See `Concept` and `pictures`.
+    """Return every concept with its image in one of `DESIGNS`, in Unicode's order. Raises InputError for another.
 
     >>> concept, picture = gallery("noto")[0]
     >>> concept.names["ko"], len(gallery("noto"))

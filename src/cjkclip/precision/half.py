@@ -1,9 +1,10 @@
 """Decide whether half precision is exact enough for a model: measured once on built-in inputs, then cached.
 
 "auto" is bf16 if the processor multiplies it in hardware and the features of every built-in image and sentence have a
-cosine similarity of at least LEAST_COSINE to those in float32. Small models use float32: their exact numbers are worth
-more than the time (the bundled model takes a millisecond per image). The cache key consists of the config and both
-ends of every parameter (all bytes would take a fifth of a second). Without a writable cache each start measures again.
+cosine similarity of at least LEAST_COSINE to those in float32. Small models always use float32: they are fast anyway
+(the bundled model takes a millisecond per image), so exact numbers matter more. The cache key consists of the config
+and both ends of every parameter (all bytes would take a fifth of a second). Without a writable cache each start
+measures again.
 """
 
 import hashlib
@@ -63,18 +64,18 @@ def measure(
     """Return for each tower the lowest cosine similarity between features in fp32 and in `fast`."""
     features: dict[str, list[np.ndarray]] = {}
     for each in ("fp32", fast):  # one after the other, since both together would hold two copies of the weights
-        built = engines.build(config, params, engine=where[0], precision=each, device=where[1])
+        engine = engines.build(config, params, engine=where[0], precision=each, device=where[1])
         if inputs.pixels is not None:
-            features.setdefault("image", []).append(built.image(inputs.pixels))
+            features.setdefault("image", []).append(engine.image(inputs.pixels))
         if inputs.tokens is not None:
-            features.setdefault("text", []).append(texts(built, inputs.tokens))
-        del built
+            features.setdefault("text", []).append(texts(engine, inputs.tokens))
+        del engine
     return {tower: _least_cosine(*pair) for tower, pair in features.items()}
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def _least_cosine(exact: np.ndarray, rough: np.ndarray) -> float:
-    """Lowest cosine similarity of the rows of two matrices; NaN counts as 0."""
+    """Return the lowest cosine similarity of the rows of two matrices; NaN counts as 0."""
     return float(np.nan_to_num(metrics.cosine_similarities(exact, rough), nan=0.0).min(initial=1.0))
 
 

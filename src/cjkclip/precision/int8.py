@@ -51,7 +51,7 @@ def engine(config: Model, params: Params, source: CalibrationSource) -> "Int8Eng
     if overflows():
         warnings.warn(
             "this processor has no instruction for int8, so int8 is about as fast as fp32 here and less exact. "
-            "Use precision='auto'",
+            "Use load(..., precision='auto')",
             EngineWarning,
             stacklevel=2,
         )
@@ -71,7 +71,7 @@ def _quantise(config: Model, params: Params, shown: Shown) -> "Quantised":
 
     exact = engines.build(config, params, engine="openvino", precision="fp32", device="cpu")
     assert isinstance(exact, int8.OpenvinoEngine)
-    want = features(exact, shown.judged)
+    reference = features(exact, shown.judged)
     samples = _samples(shown.calibration)
     plain = {tower: exact.graph(tower, stages=False)[0] for tower in samples}
     whole: dict[str, Any] = {tower: int8.quantise(graph, samples[tower]) for tower, graph in plain.items()}
@@ -82,13 +82,13 @@ def _quantise(config: Model, params: Params, shown: Shown) -> "Quantised":
             layers = int8.worst_layers(plain[tower], whole[tower], samples[tower], count)
             graphs[tower] = int8.quantise(plain[tower], samples[tower], layers)
         rough = int8.Int8Engine(config, params, int8.Quantised(graphs=graphs))
-        judged = judge(want, features(rough, shown.judged), shown.drawings)
+        judged = judge(reference, features(rough, shown.judged), shown.drawings)
         if passes(judged):
             return int8.Quantised(graphs=graphs, layers=layers, judged=judged)
     raise EngineError(
         f"int8 changes this model too much, even with {len(layers)} layers not quantised: {in_words(judged)}; "
-        f"expected centred cosines of {LEAST_CENTRED} and recall within {100 * MOST_LOST} points. "
-        "Use precision='bf16' or 'fp32', or calibrate with Clip.quantize(images, texts) on inputs like yours"
+        f"expected mean centred cosines of at least {LEAST_CENTRED} and recall within {100 * MOST_LOST} points. "
+        "Use load(..., precision='auto'), or calibrate on your own inputs: load(...).quantize(images, texts)"
     )
 
 
@@ -98,21 +98,21 @@ def _worse(judged: Judged) -> str:
 
 
 def _samples(inputs: Inputs) -> dict[str, list["Sample"]]:
-    """The inputs of one call for each image and each text, without padding."""
+    """Return the inputs of one call for each image and each text, without padding."""
     samples: dict[str, list[Sample]] = {}
     if inputs.pixels is not None:
         samples["image"] = [[row[None]] for row in inputs.pixels]
     if inputs.tokens is not None:
         ids, mask = inputs.tokens.ids, inputs.tokens.mask
-        used = mask.sum(axis=1)
-        samples["text"] = [[ids[i : i + 1, :n], mask[i : i + 1, :n]] for i, n in enumerate(used)]
+        lengths = mask.sum(axis=1)
+        samples["text"] = [[ids[i : i + 1, :n], mask[i : i + 1, :n]] for i, n in enumerate(lengths)]
     return samples
 
 
 def _key(config: Model, params: Params, source: CalibrationSource) -> str:
-    """Digest of everything that the graphs and their judgement depend on; `FORM` stands for the built-in inputs.
+    """Return a digest of all that the graphs and their judgement depend on; `FORM` represents the built-in inputs.
 
-    Processors with the same name may differ in how they add products; the system has no name for that.
+    Processors with the same name may differ in how they add products, which only the test `overflows` shows.
     """
     from cjkclip.engines.openvino.int8 import overflows
 

@@ -1,4 +1,4 @@
-"""Inputs that a model is calibrated on, and others that it is judged by: built-in ones, or the caller's own."""
+"""Inputs to calibrate a model on, and others to judge it by: built-in ones, or the caller's own."""
 
 import hashlib
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ class CalibrationSource:
 
     def __post_init__(self) -> None:
         """Raise InputError if the caller passed too few inputs."""
-        for own in (self.pictures, self.texts):
+        for kind, own in (("images", self.pictures), ("texts", self.texts)):
             if own and len(own) < FEWEST:
                 raise InputError(
-                    f"got {len(own)} inputs to calibrate int8 on, expected at least {FEWEST} or none: pass more images "
-                    "or texts like yours to Clip.quantize, or quantize() to use the built-in ones"
+                    f"got {len(own)} {kind} to calibrate int8, expected at least {FEWEST} or none: pass more to "
+                    "Clip.quantize, or call quantize() to use the built-in inputs"
                 )
 
     def shown(self, config: Model) -> Shown:
@@ -49,7 +49,7 @@ class CalibrationSource:
         return Shown(calibration=calibration, judged=judged, drawings=drawings)
 
     def digest(self, config: Model) -> str:
-        """Digest of everything that the inputs depend on besides this package and the config.
+        """Return a digest of everything that the inputs depend on besides this package and the config.
 
         It does not render the built-in images. It opens the caller's images and tokenizes the built-in sentences.
         """

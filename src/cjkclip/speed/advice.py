@@ -12,18 +12,18 @@ NOISE = 1.05  # medians with a smaller ratio count as equal, and the earlier set
 
 def advise(
     name: str,
-    asked: Mapping[str, Any],
-    measured: Sequence[Timing],
+    options: Mapping[str, Any],
+    timings: Sequence[Timing],
     plain: Sequence[BenchRow],
     default: Setting,
     cores: int,
 ) -> list[str]:
-    """Return lines with calls of `cjkclip.load` for each use, with the options in `asked`, and the reasons.
+    """Return lines with calls of `cjkclip.load` for each use, with its other `options`, and the reasons.
 
     A setting whose vectors are too far from those of `EXACT` is not recommended, because `load` would reject it too;
     int8 was judged when it was quantised.
     """
-    close = [one for one in measured if one.setting.precision == "int8" or _cosine(one) >= LEAST_COSINE]
+    close = [one for one in timings if one.setting.precision == "int8" or _cosine(one) >= LEAST_COSINE]
     uses: dict[str, tuple[Setting, BenchRow]] = {}
     for use, kind, several in (
         ("one picture at a time", "image", False),
@@ -36,23 +36,24 @@ def advise(
             uses[use] = _best(candidates)
     lines: list[str] = []
     for setting in dict.fromkeys(setting for setting, _ in uses.values()):
-        those = ", ".join(f"{use} ({rounded(line.rate)}/s)" for use, (best, line) in uses.items() if best == setting)
-        lines += [f"{setting} is fastest for {those}:", f"    {call(name, asked, setting, default)}"]
-    lines += _default(measured, default)
+        best_for = ", ".join(f"{use} ({rounded(line.rate)}/s)" for use, (best, line) in uses.items() if best == setting)
+        lines += [f"{setting} is fastest for {best_for}:", f"    {call(name, options, setting, default)}"]
+    lines += _default(timings, default)
     lines += [
-        f"{one.setting} is not recommended: its least cosine to {EXACT} is {_cosine(one):.5f}, below {LEAST_COSINE}"
-        for one in measured
+        f"{one.setting} is not recommended: its lowest cosine similarity to {EXACT} is {_cosine(one):.5f}, "
+        f"below {LEAST_COSINE}"
+        for one in timings
         if one not in close
     ]
     return lines + _further(uses, plain, cores)
 
 
-def call(name: str, asked: Mapping[str, Any], setting: Setting, default: Setting) -> str:
-    """Return the Python call that loads a model in a setting."""
+def call(name: str, options: Mapping[str, Any], setting: Setting, default: Setting) -> str:
+    """Return the Python call that loads a model in a setting, with other options of `load`."""
     usual, fields = asdict(default), asdict(setting)
-    options = {key: value for key, value in asked.items() if value}
+    options = {key: value for key, value in options.items() if value}
     options |= {key: value for key, value in fields.items() if value != usual[key]}
-    if {"engine", "device"} & options.keys():  # there "auto" may choose another precision
+    if {"engine", "device"} & options.keys():  # with these, "auto" may choose another precision
         options["precision"] = fields["precision"]
     return f"cjkclip.load({', '.join([repr(name), *(f'{key}={value!r}' for key, value in options.items())])})"
 
@@ -78,16 +79,16 @@ def _best(candidates: Sequence[tuple[Setting, BenchRow]]) -> tuple[Setting, Benc
     return setting, next(line for line in reversed(lines) if line.rate * NOISE >= max(x.rate for x in lines))
 
 
-def _default(measured: Sequence[Timing], default: Setting) -> list[str]:
-    """Say which setting is the default, and whether half precision was accepted."""
-    half = next((m for m in measured if m.setting.engine == "openvino" and m.setting.precision == "bf16"), None)
+def _default(timings: Sequence[Timing], default: Setting) -> list[str]:
+    """Report which setting is the default, and whether half precision was accepted."""
+    half = next((m for m in timings if m.setting.engine == "openvino" and m.setting.precision == "bf16"), None)
     if half is None or default.engine != "openvino":
         return [f"the default is {default}"]
-    cosine = f"its least cosine here is {_cosine(half):.5f}, at least {LEAST_COSINE} is required"
+    cosine = f"its lowest cosine similarity is {_cosine(half):.5f}, at least {LEAST_COSINE} is required"
     if default.precision == "bf16":
         return [f"the default is {default}: bf16 was accepted ({cosine})"]
     small = (
-        "" if _cosine(half) < LEAST_COSINE else "; load() measures on its own inputs, and keeps small models in fp32"
+        "" if _cosine(half) < LEAST_COSINE else "; load() measures on its own inputs, and uses fp32 for small models"
     )
     return [f"the default is {default}: bf16 was not accepted ({cosine}{small})"]
 

@@ -56,7 +56,7 @@ EXACT = Setting(engine="openvino", precision="fp32", device="cpu")  # the refere
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One measurement to make."""
+    """One measurement."""
 
     kind: Kind
     name: str
@@ -91,7 +91,7 @@ class Distance:
     """The distance of unit vectors from those of `EXACT`."""
 
     difference: float  # the largest absolute difference
-    cosine: float  # the least cosine similarity
+    cosine: float  # the lowest cosine similarity
 
 
 @dataclass(kw_only=True)
@@ -111,8 +111,8 @@ class Timing:
 def settings(engine: str, *, int8: bool = False) -> list[Setting]:
     """Return `EXACT`, then the other settings of this machine, of one engine or with "auto" of all except NumPy.
 
-    int8 is included only on request, since quantising takes minutes; bf16 only if the processor multiplies it. Raises
-    EngineError, MissingDependencyError.
+    int8 is included only on request, since quantising takes minutes; bf16 only if the processor multiplies it in
+    hardware. Raises EngineError, MissingDependencyError.
     """
     if engine == "auto":
         names = [name for name in ("openvino", "torch") if find_spec(name) is not None]

@@ -1,6 +1,6 @@
-"""The rate of matrix products of an engine on this machine: the limit of every tower.
+"""Measure the rate of matrix products of an engine on this machine, which is the limit of every tower.
 
-Weights are constants, packed before the first call in the way of the engine.
+Weights are constants, which the engine packs before the first call.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The FLOPs of a tower, two for each multiply-add. L tokens.
+"""Count the FLOPs of a tower, two for each multiply-add. L tokens.
 
 Linear layers, convolutions and the two products of attention count; operations per feature (norms, activations, sums)
 do not. The towers of engines/functional.py run over arrays without memory, so the count follows the code: the last

@@ -1,6 +1,6 @@
 """The interface of every tokenizer, and checks of its inputs. n texts, L tokens (the context length).
 
-Control characters are legal: each tokenizer cleans them by its own rule.
+Control characters are accepted: each tokenizer cleans them by its own rule.
 """
 
 import unicodedata
@@ -43,14 +43,14 @@ class Tokens:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Turns texts into inputs of a text tower."""
+    """Turn texts into inputs of a text tower."""
 
     context: int
     vocab_size: int
     pad: int  # the id of padding
 
     def __call__(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
-        """Return rows of ids of length `context` (None: the model's). Long texts are cut and listed, or an error."""
+        """Return ids of texts, padded to `context` (None: the model's). Long texts are cut and listed, or an error."""
         ...
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
@@ -73,10 +73,10 @@ def check_texts(texts: Any) -> list[str]:
     try:
         items = list(texts)
     except TypeError as error:
-        raise TextError(f"got {type(texts).__name__}, expected a list of strings") from error
+        raise TextError(f"got {type(texts).__name__}, expected a list of strings: pass [text]") from error
     for index, text in enumerate(items):
         if not isinstance(text, str):
-            raise TextError(f"text {index} is {type(text).__name__}, expected a string")
+            raise TextError(f"text {index} is {type(text).__name__}, expected a string: pass str(...) or leave it out")
         if not _encodes(text):
             at = next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
             raise TextError(
@@ -87,7 +87,7 @@ def check_texts(texts: Any) -> list[str]:
 
 
 def require_words(text: str, name: str = "the query") -> str:
-    """Return `text` if it contains anything visible; `name` describes it in the error message.
+    """Return `text` if it contains a visible character; `name` describes it in the error message.
 
     Raises TextError if it is empty, or only white space, control characters and invisible letters.
 

@@ -1,4 +1,4 @@
-"""Batches of texts of similar length, so that short texts need little padding. n texts, L tokens, E features."""
+"""Batch texts of similar length, so that short texts need little padding. n texts, L tokens, E features."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from cjkclip.arrays import Float32, Int
 from cjkclip.text import Tokens
 
-STEP = 4  # texts whose lengths lie within one step share a batch
+STEP = 4  # tokens; texts whose lengths are within one step share a batch
 
 
 def by_length(mask: Int[np.ndarray, "n L"], batch_size: int) -> Iterator[np.ndarray]:
@@ -33,7 +33,7 @@ def in_batches(
 ) -> Float32[np.ndarray, "n E"]:
     """Return the features of all texts in their order, encoded in batches; repeated texts are encoded once.
 
-    `progress(n)` is called after each batch with the number of texts done.
+    `progress(n)` is called after each batch with the number of finished texts.
     """
     first: dict[str, int] = {}
     places = np.array([first.setdefault(text, row) for row, text in enumerate(texts)], np.intp)

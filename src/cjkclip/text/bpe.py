@@ -1,8 +1,8 @@
 """CLIP's byte-pair tokenizer with OpenAI's, open_clip's or transformers' rules. The merging is done in Rust.
 
 One class reads every published vocabulary; `BpeRules` contains the differences as data. The merge table in
-clip_merges.txt.gz is OpenAI's (github.com/openai/CLIP, MIT licence, copyright (c) 2021 OpenAI; the
-licence text is in THIRD_PARTY_LICENSES); tools/clip_merges.py rebuilds it.
+clip_merges.txt.gz is OpenAI's (github.com/openai/CLIP, MIT licence, copyright (c) 2021 OpenAI; see
+THIRD_PARTY_LICENSES); tools/clip_merges.py rebuilds it.
 """
 
 import functools
@@ -45,7 +45,7 @@ class Bpe:
         elif self.lacking:
             raise CheckpointError(
                 f"the vocabulary lacks {len(self.lacking)} of the 512 byte symbols, and the rules have no "
-                "token for unknown bytes: set `unk` in the rules"
+                "token for unknown bytes: pass rules with one, for example unk='<|endoftext|>'"
             )
 
     @classmethod
@@ -56,9 +56,9 @@ class Bpe:
 
     @classmethod
     def from_transformers(cls, folder: Path, *, cleaning: Cleaning = "hf", context: int | None = None) -> "Bpe":
-        """Read a transformers folder: tokenizer.json, or vocab.json and merges.txt, and the files of special tokens.
+        """Read a transformers directory: tokenizer.json, or vocab.json and merges.txt, and the files of special tokens.
 
-        `cleaning="hf"` gives the same ids as transformers, unless the folder contains other rules of ours
+        `cleaning="hf"` gives the same ids as transformers, unless the directory contains cjkclip's own rules
         (`save_transformers(keep=True)`). Raises FactsError if the files do not state the context length.
         """
         vocab, merges = files.read_vocab(folder)
@@ -87,7 +87,7 @@ class Bpe:
         vocab = {names.get(symbol, symbol): i for symbol, i in self.vocab.items()}
         if len(vocab) != len(self.vocab):
             raise CheckpointError(
-                f"{rules.sot!r} or {rules.eot!r} already is another symbol of this vocabulary: choose other spellings"
+                f"{rules.sot!r} or {rules.eot!r} is already another symbol of this vocabulary: choose other spellings"
             )
         return Bpe(vocab, self.merges, rules)
 
@@ -120,7 +120,9 @@ class Bpe:
         """
         unknown = [i for i in ids if i not in self._symbols]
         if unknown:
-            raise TextError(f"id {unknown[0]} is not in this vocabulary of {self.vocab_size} ids")
+            raise TextError(
+                f"id {unknown[0]} is not in this vocabulary of {self.vocab_size} ids: use ids of this tokenizer"
+            )
         byte_of = files.byte_of()
         symbols = "".join(self._symbols[i] for i in ids)
         data = b"".join(bytes((byte_of[c],)) if c in byte_of else c.encode() for c in symbols)

@@ -31,17 +31,13 @@ CLIP_MERGES = 48_894  # OpenAI reads this many and ignores the rest of its file:
 
 Merge = tuple[str, str]
 
-_FOREIGN = (
-    "dropout",
-    "continuing_subword_prefix",
-    "byte_fallback",
-    "ignore_merges",
-)  # options that CLIP does not use
+# options that CLIP does not use
+_FOREIGN = ("dropout", "continuing_subword_prefix", "byte_fallback", "ignore_merges")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specials:
-    """The special tokens of a transformers folder, as strings."""
+    """The special tokens of a transformers directory, as strings."""
 
     sot: str
     eot: str
@@ -100,7 +96,7 @@ def openai_vocab(merges: Sequence[Merge], *specials: str) -> dict[str, int]:
 
 
 def read_vocab(folder: Path) -> tuple[dict[str, int], list[Merge]]:
-    """Read vocabulary and merges of a folder, from tokenizer.json, or else vocab.json and merges.txt."""
+    """Read vocabulary and merges of a directory, from tokenizer.json, or else vocab.json and merges.txt."""
     whole = folder / "tokenizer.json"
     if whole.exists():
         vocab, merges = _from_tokenizer_json(whole)
@@ -157,7 +153,7 @@ def _from_tokenizer_json(path: Path) -> tuple[dict[str, Any], list[Merge]]:
 
 
 def _pair(entry: Any, path: Path) -> Merge:
-    """Return a merge; files contain two strings or, if older, one string with a space between."""
+    """Return a merge; newer files contain two strings, older ones a single string with a space between."""
     match entry.split(" ") if isinstance(entry, str) else entry:
         case [str(a), str(b)]:
             return a, b
@@ -166,7 +162,7 @@ def _pair(entry: Any, path: Path) -> Merge:
 
 
 def _folded(folder: Path, config: dict[str, Any], tokens: dict[str, str]) -> tuple[str, ...]:
-    """Return the "normalized" special tokens, by tokenizer.json or else by the last entry of the same spelling."""
+    """Return the "normalized" special tokens, from tokenizer.json or else from the last entry of that spelling."""
     flags: dict[str, bool] = {}
     for role, key in (("sot", "bos_token"), ("eot", "eos_token"), ("unk", "unk_token"), ("pad", "pad_token")):
         entry = config.get(key)

@@ -1,4 +1,4 @@
-"""Read parts common to all tokenizer files: texts gzipped or not, JSON objects, special tokens."""
+"""Read the parts that all tokenizer files share: texts, gzipped or not, JSON objects, special tokens."""
 
 import gzip
 import json
@@ -127,7 +127,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _special_entries(folder: Path, config: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return every special token in a folder's files, and the ids of those outside the vocabulary."""
+    """Return every special token in a directory's files, and the ids of those outside the vocabulary."""
     path, whole = folder / "added_tokens.json", folder / "tokenizer.json"
     added: dict[str, Any] = read_json(path) if path.exists() else {}
     entries: list[Any] = [config[f"{role}_token"] for role in _SPECIAL if f"{role}_token" in config]

@@ -1,4 +1,4 @@
-"""sentencepiece's tokenizer as rinna's Japanese models use it: spiece.model, lower-cased texts, [CLS] first.
+"""sentencepiece's tokenizer by the rules of rinna's Japanese models: lower-cased texts, [CLS] first.
 
 The sentencepiece library matches the pieces; `UnigramRules` contains the additions of a family as data.
 """
@@ -54,7 +54,7 @@ RINNA = UnigramRules(
 class Unigram:
     """A sentencepiece model and the rules to apply it. Calling it returns `Tokens`.
 
-    `cls` (None without a first token) and `pad` are ids.
+    `cls` (None if rows have no first token) and `pad` are ids.
     """
 
     def __init__(self, model: bytes, rules: UnigramRules) -> None:
@@ -72,7 +72,8 @@ class Unigram:
         missing = [name for name, i in self._ids.items() if self._pieces[i] != name]
         if missing:
             raise CheckpointError(
-                f"the model of {self.vocab_size} pieces does not contain the special token {missing[0]!r}"
+                f"the model of {self.vocab_size} pieces does not contain the special token {missing[0]!r}: "
+                "use rules whose special tokens it contains"
             )
 
     @classmethod
@@ -108,7 +109,7 @@ class Unigram:
 
     @property
     def roles(self) -> dict[str, str]:
-        """The special tokens by transformers' names of their roles."""
+        """The special tokens by the names that transformers gives their roles."""
         roles = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "[SEP]", "mask": "[MASK]"}
         roles |= {"pad": self.rules.pad} | ({} if self.rules.cls is None else {"cls": self.rules.cls})
         return {role: name for role, name in roles.items() if name in self._ids}
@@ -117,7 +118,7 @@ class Unigram:
         """Return the normalised text of `ids`; special tokens and the unknown token appear as spelled."""
         unknown = [i for i in ids if not 0 <= i < self.vocab_size]
         if unknown:
-            raise TextError(f"id {unknown[0]} is not in this model of {self.vocab_size} ids")
+            raise TextError(f"id {unknown[0]} is not in this model of {self.vocab_size} ids: use ids of this tokenizer")
         return "".join(self._pieces[i] for i in ids).replace("\u2581", " ").strip()
 
     def save(self, folder: Path) -> None:

@@ -36,7 +36,8 @@ class WordPiece:
         missing = [name for name in rules.specials if name not in self.vocab]
         if missing:
             raise CheckpointError(
-                f"the vocabulary of {len(self.vocab)} pieces does not contain the special token {missing[0]!r}"
+                f"the vocabulary of {len(self.vocab)} pieces does not contain the special token {missing[0]!r}: "
+                "use rules whose special tokens it contains"
             )
         self.cls, self.sep, self.pad, self.unk = (
             self.vocab[name] for name in (rules.cls, rules.sep, rules.pad, rules.unk)
@@ -49,9 +50,9 @@ class WordPiece:
 
     @classmethod
     def from_transformers(cls, folder: Path, *, context: int | None = None) -> "WordPiece":
-        """Read a transformers folder: tokenizer.json, or vocab.txt, and tokenizer_config.json.
+        """Read a transformers directory: tokenizer.json, or vocab.txt, and tokenizer_config.json.
 
-        Gives the same ids as BertTokenizer, unless the folder contains other rules of ours
+        Gives the same ids as BertTokenizer, unless the directory contains cjkclip's own rules
         (`save_transformers(keep=True)`). Raises CheckpointError for unsupported options that change ids, FactsError
         if the files do not state the context length.
         """
@@ -93,7 +94,9 @@ class WordPiece:
         """
         unknown = [i for i in ids if i not in self._pieces]
         if unknown:
-            raise TextError(f"id {unknown[0]} is not in this vocabulary of {self.vocab_size} ids")
+            raise TextError(
+                f"id {unknown[0]} is not in this vocabulary of {self.vocab_size} ids: use ids of this tokenizer"
+            )
         text = " ".join(self._pieces[i] for i in ids).replace(" ##", "")
         return unicodedata.normalize("NFC", text)
 

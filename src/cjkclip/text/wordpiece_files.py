@@ -52,7 +52,7 @@ def read_vocab_txt(path: Path) -> dict[str, int]:
 
 
 def read_vocab(folder: Path) -> dict[str, int]:
-    """Read the vocabulary of a folder from tokenizer.json, or else vocab.txt."""
+    """Read the vocabulary of a directory from tokenizer.json, or else vocab.txt."""
     path = folder / "tokenizer.json"
     if path.exists():
         return _vocab(path, read_json(path))
@@ -62,7 +62,7 @@ def read_vocab(folder: Path) -> dict[str, int]:
 
 
 def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int], WordPieceRules]:
-    """Read vocabulary and rules of a transformers folder; missing options have BertTokenizer's defaults.
+    """Read vocabulary and rules of a transformers directory; missing options have BertTokenizer's defaults.
 
     Raises FactsError if the files do not state the context length.
     """
@@ -90,7 +90,7 @@ def read_transformers(folder: Path, context: int | None) -> tuple[dict[str, int]
 
 
 def write_transformers(folder: Path, vocab: Mapping[str, int], rules: WordPieceRules, *, own: bool = False) -> None:
-    """Write vocab.txt, special_tokens_map.json and tokenizer_config.json, with our `own` rules if true."""
+    """Write vocab.txt, special_tokens_map.json and tokenizer_config.json, which contains the rules if `own`."""
     write_vocab(folder, vocab)
     tokens = {f"{role}_token": getattr(rules, role) for role in ROLES if getattr(rules, role) is not None}
     write_text(folder / "special_tokens_map.json", json.dumps(tokens, ensure_ascii=False, indent=2))

@@ -1,4 +1,4 @@
-"""Training: any model that `cjkclip.load` reads, on your own images and captions.
+"""Train any model that `cjkclip.load` reads, on your own images and captions.
 
     from cjkclip.train import Recipe, finetune
 

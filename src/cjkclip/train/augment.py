@@ -1,4 +1,4 @@
-"""Random augmentation of image batches, in torch. B images, C = 3 or 4 channels (RGBA, straight alpha), S pixels.
+"""Augment image batches at random, in torch. B images, C = 3 or 4 channels (RGBA, straight alpha), S pixels.
 
 An image is warped, recoloured, composited on a background, blurred or sharpened, made noisy and partly covered.
 All random numbers come from one generator, so a seed gives the same pixels. Values stay in 0..1.

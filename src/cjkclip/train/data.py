@@ -20,7 +20,7 @@ Rows = Int64[np.ndarray, "n"]
 
 @runtime_checkable
 class Pictures(Protocol):
-    """A source of pixels: an array in memory, or files that are opened when they are drawn."""
+    """A source of pixels: an array in memory, or files that are opened when a batch needs them."""
 
     def read(self, rows: Rows) -> UInt8[np.ndarray, "n C H W"]:
         """Return images of one size, RGB or RGBA with straight alpha."""

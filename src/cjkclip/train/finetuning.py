@@ -1,4 +1,4 @@
-"""Fine-tuning: a loaded model and a TSV file of pairs to a new model directory."""
+"""Fine-tune a loaded model on a TSV file of pairs, and write a new model directory."""
 
 import os
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def finetune(
     listen: Callable[[Progress], None] | None = None,
     every: int = 10,
 ) -> Clip:
-    """Continue training `model` on the pairs of a TSV file (see `read_pairs`) and write the new folder `out`.
+    """Continue training `model` on the pairs of a TSV file (see `read_pairs`) and write the new directory `out`.
 
     Everything is checked before the first step: the output path, the file, the images, the captions. `listen` is
     called with the progress every `every` steps. The result is loaded from `out` and returned; it has the tokenizer
@@ -36,8 +36,8 @@ def finetune(
     clip = load(model)
     if clip.config.image is None:
         raise FactsError(
-            f"{model}: the checkpoint has no preprocessing, so it cannot be trained: "
-            "put its preprocessor_config.json beside the weights"
+            f"{model}: this checkpoint has no preprocessing, so it cannot be trained: "
+            "put its preprocessor_config.json beside the weights and load again"
         )
     corpus = corpus_of(read_pairs(pairs), clip.config.image)
     tokens = clip.tokenize(corpus.texts)
@@ -48,7 +48,7 @@ def finetune(
         if listen is not None:
             listen(progress)
 
-    trained = fit(towers, corpus, tokens, recipe, listen=report, every=every)
+    result = fit(towers, corpus, tokens, recipe, listen=report, every=every)
     with new_folder(folder) as part:
-        write_model(trained, clip.tokenizer, part, owner=clip.family)
+        write_model(result, clip.tokenizer, part, owner=clip.family)
     return load(folder)

@@ -27,7 +27,7 @@ from cjkclip.train.step import Learner, beside, rate
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """The progress reported to a listener. `loss` is the mean since the last report."""
+    """The progress that a listener gets. `loss` is the mean since the last report."""
 
     step: int
     steps: int
@@ -87,16 +87,21 @@ def _preprocessing(towers: Towers, corpus: Corpus) -> Image:
     """Return the preprocessing of the towers. Raises FactsError or InputError if they cannot be trained on `corpus`."""
     image = towers.config.image
     if image is None or towers.vision is None or towers.text is None or towers.logit_scale is None:
-        raise FactsError("training needs both towers, a logit scale and preprocessing; this model lacks one of them")
+        parts = {"image tower": towers.vision, "text tower": towers.text, "logit_scale": towers.logit_scale}
+        lacking = ", no ".join(name for name, part in {**parts, "preprocessing": image}.items() if part is None)
+        raise FactsError(f"training needs both towers, logit_scale and preprocessing; this model has no {lacking}")
     if not corpus.has_wrong_answers():
-        raise InputError("every text is right for every image; expected at least two images with different texts")
+        raise InputError(
+            "every text is right for every image; expected at least two images with different texts: add pairs"
+        )
     return image
 
 
 def _progress(learner: Learner, losses: list[Tensor], speed: float) -> Progress:
     loss, steps = float(torch.stack(losses).mean()), learner.recipe.steps
     if not np.isfinite(loss):
-        raise InputError(f"the loss is {loss} at step {learner.steps} of {steps}: lower the recipe's lr")
+        advice = f"lower the recipe's lr, for example Recipe(..., lr={learner.recipe.lr / 10:g})"
+        raise InputError(f"the loss is {loss} at step {learner.steps} of {steps}: {advice}")
     return Progress(
         step=learner.steps,
         steps=steps,

@@ -1,7 +1,7 @@
 """One step of training: features, loss, gradients, new weights. N images, M texts, L tokens, E joint width, T things.
 
 On a CPU the text tower and each half of the images have their own threads, forwards and backwards. Each operation then
-needs one core only, and no core waits for another inside an operation. Batch statistics are those of one half.
+needs only one core, and no core waits for another inside an operation. Batch statistics are those of one half.
 """
 
 import math
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 def beside(device: torch.device) -> Executor:
-    """Return the executor for the second half of a step."""
+    """Return the executor for the text tower and the second half of the images."""
     return ThreadPoolExecutor(2) if device.type == "cpu" else Here()
 
 
@@ -67,7 +67,7 @@ class Learner:
         batch: Batch,
         side: Executor,
     ) -> Tensor:
-        """Train on one batch and return its loss. `side` runs one call at a time, on a CPU in another thread."""
+        """Train on one batch and return its loss. `side` is the executor of `beside`."""
         self.steps += 1
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.steps, self.recipe)
@@ -115,7 +115,7 @@ class Learner:
         if not sound:
             raise InputError(
                 f"the features are NaN, infinite or zero after step {self.steps} of {self.recipe.steps}: "
-                "lower the recipe's lr"
+                f"lower the recipe's lr, for example Recipe(..., lr={self.recipe.lr / 10:g})"
             )
 
     def loss(self, image: Float[Tensor, "N E"], text: Float[Tensor, "M E"], batch: Batch) -> Float[Tensor, ""]:
@@ -137,7 +137,7 @@ class Learner:
 
     @torch.no_grad()
     def _anchors(self, tokens: Tokens) -> Float[Tensor, "T E"]:
-        """Return the mean of each thing's captions minus the overall mean, as short vectors that a step turns far."""
+        """Return each thing's mean caption minus the overall mean, as short vectors: a step changes their direction."""
         if not self.recipe.anchors:
             return torch.zeros(0, self.towers.config.embed, device=self.device)
         longest = int(tokens.mask.sum(axis=1).max())

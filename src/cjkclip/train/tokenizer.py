@@ -26,7 +26,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, rules: BpeRules, *, min_fre
     base = base_symbols()
     if vocab_size < len(base) + 3:
         raise InputError(
-            f"vocab_size is {vocab_size}, expected at least {len(base) + 3}: 512 bytes, a merge, 2 specials"
+            f"vocab_size is {vocab_size}, expected at least {len(base) + 3}: 512 byte symbols, a merge, start and end"
         )
     words = check_texts(texts)
     if rules.cleaning == "openai":

@@ -1,4 +1,4 @@
-"""Torch towers of a loaded model and back to a directory; towers grown to another image size, and averaged."""
+"""Convert a loaded model to torch towers, resize them, average them, and write them to a directory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,8 +22,8 @@ from cjkclip.text import Tokenizer
 
 def towers_of(clip: Clip) -> Towers:
     """Return a loaded model as torch modules with their own float32 weights."""
-    read = shapes(clip.config)
-    return build(clip.config, tensors({name: array for name, array in clip.params.items() if name in read}))
+    names = shapes(clip.config)
+    return build(clip.config, tensors({name: array for name, array in clip.params.items() if name in names}))
 
 
 def write_model(
@@ -35,7 +35,10 @@ def write_model(
     release: Release | None = None,
     half: bool = False,
 ) -> Path:
-    """Write towers as a folder that `cjkclip.load` reads. half: float16, except batch statistics and scale."""
+    """Write towers as a directory that `cjkclip.load` reads, and return its path. Raises the errors of `Clip.save`.
+
+    half: write float16, except batch statistics and scale.
+    """
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in towers.state_dict().items()}
     if half:
         exact = ("running_mean", "running_var", "num_batches_tracked", "logit_scale")
@@ -58,7 +61,7 @@ def grown(towers: Towers, size: int) -> Towers:
     config = towers.config
     if not isinstance(config.vision, ResNet) or config.image is None or size % 32:
         raise InputError(
-            f"grown: got size {size}, expected a multiple of 32 and a ResNet image tower with preprocessing"
+            f"grown: got size {size}, expected a multiple of 32, for a ResNet image tower with preprocessing"
         )
     state = dict(towers.state_dict())
     table = state["vision.pool.position.weight"]
@@ -73,7 +76,7 @@ def grown(towers: Towers, size: int) -> Towers:
 def mean(towers: Sequence[Towers]) -> Towers:
     """Return towers whose weights are the means of those of `towers`. Raises InputError unless all have one config.
 
-    The mean of the results of consecutive runs is better than each (Izmailov et al. 2018, Wortsman et al. 2022).
+    The mean of consecutive results is better than each of them (Izmailov et al. 2018, Wortsman et al. 2022).
     Measure batch statistics again afterwards.
     """
     if len({repr(each.config) for each in towers}) != 1:

@@ -1,4 +1,4 @@
-"""Training pairs of a user: a UTF-8 file with one `picture<TAB>caption` per line. C = 3 channels, S pixels a side.
+"""Read a user's training pairs: a UTF-8 file with `image<TAB>caption` on each line. C = 3 channels, S pixels a side.
 
 An image may appear on several lines, with one caption each, and a caption with several images: all are right answers.
 Paths are relative to the file. Each image is decoded once before training starts, so that every bad line is reported
@@ -23,26 +23,26 @@ SHOWN = 10  # problems listed in a message
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Images that are opened when they are drawn, preprocessed by a model's own rules at `size` pixels."""
+    """Images that are opened when a batch needs them, preprocessed by the rules of a model."""
 
     paths: tuple[Path, ...]
     rules: Image
 
     def read(self, rows: Rows) -> UInt8[np.ndarray, "n 3 S S"]:
         """Return the images of these rows. Raises ImageError for one that became unreadable after the check."""
-        chosen: list[int] = rows.tolist()
-        pixels = load_pixels([self.paths[row] for row in chosen], self.rules)
+        indices: list[int] = rows.tolist()
+        pixels = load_pixels([self.paths[row] for row in indices], self.rules)
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.rules.mean, self.rules.std))
         return ((pixels * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
 
 
 def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
-    """Read the pairs of a TSV file and decode every image once. Raises InputError that lists the bad lines."""
+    """Read (path, caption) pairs from a TSV file and decode every image once. Raises InputError listing bad lines."""
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a text file of picture<TAB>caption lines") from error
+        raise InputError(f"{path}: no such file; expected a text file of image<TAB>caption lines") from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise InputError(f"{path}: not a UTF-8 text file ({error}); save it as UTF-8") from error
     pairs: dict[int, tuple[Path, str]] = {}
@@ -52,7 +52,7 @@ def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
         if fields == [""]:
             continue
         if len(fields) != 2 or not all(fields):
-            problems[number] = f"{len(fields)} fields, expected picture<TAB>caption, neither empty"
+            problems[number] = f"{len(fields)} fields, expected image<TAB>caption, neither empty"
         else:
             pairs[number] = path.parent / fields[0], fields[1]
     bad = _unreadable(list(dict.fromkeys(picture for picture, _ in pairs.values())))
@@ -61,12 +61,12 @@ def read_pairs(path: str | Path) -> list[tuple[Path, str]]:
     if problems or not good:
         listed = [f"line {number}: {problems[number]}" for number in sorted(problems)[:SHOWN]]
         listed += [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise InputError(f"{path}: {len(good)} good pairs, {len(problems)} bad lines", listed=listed)
+        raise InputError(f"{path}: {len(good)} good pairs, {len(problems)} bad lines: correct the file", listed=listed)
     return good
 
 
 def _unreadable(pictures: Sequence[Path]) -> dict[Path, str]:
-    """Return the error message of every unreadable image. Images are decoded on all cores and not kept."""
+    """Return the error message of every unreadable image. Images are decoded on all cores, and then freed."""
 
     def look(picture: Path) -> str | None:
         try:

@@ -69,7 +69,7 @@ def overflows() -> bool:
 
 
 def worst_layers(graph: ov.Model, quantised: ov.Model, samples: Sequence[Sample], count: int) -> list[str]:
-    """Return the layers that add most to the error: its relative size grows most from the layer before to theirs."""
+    """Return the `count` layers at which the relative error grows most, compared with the layer before."""
     names = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() in _LINEAR]
     exact, rough = _outputs(graph, names, samples), _outputs(quantised, names, samples)
     errors = [
@@ -80,7 +80,7 @@ def worst_layers(graph: ov.Model, quantised: ov.Model, samples: Sequence[Sample]
 
 
 def _outputs(graph: ov.Model, names: Sequence[str], samples: Sequence[Sample]) -> list[np.ndarray]:
-    """The outputs of the named layers, each with all samples in one flat array."""
+    """Return the output of each layer in `names`, with all samples in one flat array."""
     tapped: Any = graph.clone()
     tapped.add_outputs([(name, 0) for name in names])  # a layer that is an output already remains one
     sources = [output.get_node().input_value(0).get_node().get_friendly_name() for output in tapped.outputs]
@@ -131,7 +131,9 @@ class Int8Engine(OpenvinoEngine):
     def compiled(self, tower: str, *, stages: bool) -> Compiled:
         """Compile the quantised graph of a tower. Raises EngineError for stages."""
         if stages:
-            raise EngineError("precision 'int8' has no stages; other precisions have. Use load(..., precision='fp32')")
+            raise EngineError(
+                "precision 'int8' has no stages, other precisions have them: use load(..., precision='fp32')"
+            )
         graph, place = self._quantised.graphs[tower], self._quantised.places.get(tower)
         precision = fast(self.device) or "fp32"
         compiled = place.compiled(graph, precision) if place else compile_graph(graph, precision)

@@ -50,7 +50,7 @@ class CachedGraph:
 
     @classmethod
     def of(cls, config: Model, params: Floats, tower: str, precision: str) -> "CachedGraph | None":
-        """Return the place of a tower's graph, or None if it is not cached: few weights in a file, or several files."""
+        """Return the place of a tower's graph, or None if it is not worth caching (few weights, several files)."""
         prefix = "vision." if tower == "image" else f"{tower}."
         own = {name: array for name, array in params.stored.items() if name.startswith(prefix)}
         weights = {name: array for name, array in own.items() if _WHOLE.fullmatch(name) and _lies_in_file(array)}
@@ -121,7 +121,7 @@ def _size(params: Params) -> int:
 
 
 def _key(facts: str, file: MappedFile, weights: Params, rest: Params) -> str:
-    """Digest of the facts, the places and both ends of the weights, and every byte of the rest."""
+    """Return a digest of the facts, the places and both ends of the weights, and every byte of the rest."""
     digest = hashlib.sha256(facts.encode())
     # The graph contains no byte of `weights`, and to hash them all would take longer than the cache saves.
     for name, array in sorted(weights.items()):
@@ -134,7 +134,7 @@ def _key(facts: str, file: MappedFile, weights: Params, rest: Params) -> str:
 
 @functools.cache
 def _sources() -> str:
-    """Digest of the modules that build a graph."""
+    """Return a digest of the modules that build a graph."""
     code = (pkgutil.get_data("cjkclip.engines", name) or b"" for name in _SOURCES)
     return hashlib.sha256(b"".join(code)).hexdigest()
 

@@ -39,7 +39,7 @@ def _ints(*values: int) -> Node:
 
 
 def _index(value: int) -> Node:
-    """An index of rank 0, which removes the axis that it selects from; rank 1 would keep the axis."""
+    """Return an index of rank 0, which removes the axis that it selects from; rank 1 would keep the axis."""
     return op.constant(np.array(value, dtype=np.int64))
 
 
@@ -57,7 +57,7 @@ class OpenvinoOps:
         self._stored, self.used = stored or {}, set[str]()
 
     def _weight(self, array: np.ndarray) -> Node:
-        """A constant that shares the array's memory: nothing is copied before the graph is compiled.
+        """Return a constant that shares the array's memory: nothing is copied before the graph is compiled.
 
         The array has to live as long as the graph that uses it; `Floats` holds the arrays that it returns.
         """
@@ -236,7 +236,7 @@ class OpenvinoEngine:
             assert self._config.text is not None
             inputs = [op.parameter([-1, -1], np.int64, name) for name in ("ids", "mask")]
             features = text_tower(ops, params, self._config.text, inputs[0], inputs[1], tap)
-        assert ops.used == params.asked & set(stored or {}), (
+        assert ops.used == params.names_read & set(stored or {}), (
             "a cached graph would contain a weight that is not in its key"
         )
         outputs[f"{tower}_features"] = features

@@ -34,7 +34,7 @@ def product(rows: int, width: int, out: int, precision: str, device: str) -> Cal
 
 
 def _int8(x: Node, weight: np.ndarray) -> Node:
-    """The product with both sides quantised as NNCF writes it: one range for x, one for each row of the weight."""
+    """Return the product with both sides quantised as by NNCF: one range for x, one for each row of the weight."""
     most = np.float32(4)  # about the range of a normal distribution
     ends = (op.constant(-most), op.constant(most))
     x = op.fake_quantize(x, ends[0], ends[1], ends[0], ends[1], 256)

@@ -1,7 +1,7 @@
 """The OpenVINO runtime: imported without its telemetry, its capabilities on this processor, and compiling a graph.
 
 OpenVINO is imported when this engine is built, without its telemetry (docs/decisions/0005) and without its converter of
-other frameworks' models, which takes two thirds of the import and is imported when somebody converts one.
+other frameworks' models, which takes two thirds of the import time and is imported at its first call.
 """
 
 import functools
@@ -41,10 +41,10 @@ _PLAIN = {"SNIPPETS_MODE": "DISABLE"}
 _WIDE = ("AVX512", "X86_V4")  # names of AVX-512 in older and newer versions of NumPy
 
 
-def _convert_model(*words: Any, **named: Any) -> Any:
-    """Stand in for openvino.convert_model until the first call, which imports it."""
+def _convert_model(*args: Any, **options: Any) -> Any:
+    """Import openvino.convert_model at its first call, and replace this function by it."""
     cast(Any, ov).convert_model = importlib.import_module(_CONVERTER).convert_model
-    return ov.convert_model(*words, **named)
+    return ov.convert_model(*args, **options)
 
 
 if not hasattr(ov, "convert_model"):
@@ -78,7 +78,7 @@ def hints(precision: str) -> dict[str, Any]:
 
 @functools.cache
 def _plainly() -> bool:
-    """Whether to compile without OpenVINO's fused kernels. On AVX2 they take a third of compiling and gain nothing.
+    """Whether to compile without OpenVINO's fused kernels. On AVX2 they take a third of the time and gain nothing.
 
     OpenVINO does not document this setting, so a version may lack it.
     """

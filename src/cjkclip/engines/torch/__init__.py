@@ -105,7 +105,7 @@ class TorchEngine:
 
 
 def _every_token(tower: nn.Module, *inputs: Tensor) -> Tensor:
-    """A tower's features, with every token of the last block computed, for hooks to record."""
+    """Return a tower's features, with every token of the last block computed, for hooks to record."""
     match tower:
         case VitTower():
             return tower.proj(tower.pool(tower.states(inputs[0])))
@@ -136,7 +136,7 @@ def machine(device: str) -> str:
 
 
 def _resolved(device: str) -> str:
-    """The device, "cuda" with its number, since each thread has its own current GPU. Raises EngineError if missing."""
+    """Return the device, "cuda" with its number: each thread has its own current GPU. Raises EngineError if missing."""
     backends = {"cuda": (torch.cuda, "CUDA device"), "mps": (torch.backends.mps, "Apple GPU")}
     if kind(device) not in backends:
         return device

@@ -63,7 +63,7 @@ class Attention(nn.Module):
 def probabilities(
     q: Float[Tensor, "B H M K"], k: Float[Tensor, "B H L K"], keep: Bool[Tensor, "#B 1 _ L"] | None
 ) -> Float[Tensor, "B H M L"]:
-    """Softmax of the scaled scores, in float32. A fully masked row is uniform, as in transformers."""
+    """Return the softmax of the scaled scores, in float32. A fully masked row is uniform, as in transformers."""
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if keep is not None:  # added, not filled in: a uniform row then has the same gradients as in transformers
         scores = scores + torch.zeros_like(keep, dtype=scores.dtype).masked_fill(~keep, torch.finfo(scores.dtype).min)
@@ -71,7 +71,7 @@ def probabilities(
 
 
 def below(length: int, device: torch.device) -> Bool[Tensor, "1 1 L L"]:
-    """The causal mask: true where a token (row) may attend to another (column), itself or an earlier one."""
+    """Return the causal mask: true where a token (row) may attend to another (column), itself or an earlier one."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
 
 

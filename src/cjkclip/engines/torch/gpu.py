@@ -3,7 +3,7 @@
 This module only schedules; the arithmetic is the tower's. Rows go through page-locked memory on a separate stream. A
 shape that is called again is recorded as a CUDA graph, which the device runs without waiting for Python. The blocks of
 a tower are compiled after `COMPILE_AFTER` seconds of work. If either fails, the plain call is used and the log says so.
-A part that is out of memory runs again after all else on the device is freed, then with half the rows, like later ones.
+If a part is out of memory, all else on the device is freed and it runs again, the next time with half the rows.
 """
 
 import logging
@@ -31,7 +31,7 @@ COMPILATIONS = 64  # of one kind of block, for all towers of a process; torch's 
 WARM = 2  # runs before a recording, in which libraries allocate their permanent buffers
 PINNED = True  # page-locked memory, which needs a driver
 NO_MEMORY = ("out of memory", "ALLOC_FAILED")  # parts of CUDA's error messages
-# errors of compiling besides out of memory: RuntimeError from torch, the others from compilers and linkers
+# errors of compilation besides out of memory: RuntimeError from torch, the others from compilers and linkers
 FAILED = (RuntimeError, OSError, ImportError, AttributeError, TypeError, ValueError, AssertionError, SubprocessError)
 _LOG = logging.getLogger(__name__)
 
@@ -73,13 +73,13 @@ def is_short(error: BaseException) -> bool:
 
 
 class Lane:
-    """Buffers for one part in both memories. They are reused, and have to exist until each copy has ended."""
+    """Buffers for one part on the host and on the device, which are reused after each copy has ended."""
 
     def __init__(self) -> None:
-        self.here: dict[Place, Tensor] = {}
-        self.there: dict[Place, Tensor] = {}
-        self.sent = cuda.Event()  # after this event `here` may be overwritten
-        self.read = cuda.Event()  # after this event `there` may be overwritten
+        self.host: dict[Place, Tensor] = {}
+        self.device: dict[Place, Tensor] = {}
+        self.sent = cuda.Event()  # after this event `host` may be overwritten
+        self.read = cuda.Event()  # after this event `device` may be overwritten
 
 
 class Feeder:
@@ -93,20 +93,20 @@ class Feeder:
         """Copy rows, padded to `size` and as type `floats`. The tensors are valid until the next call but one."""
         lane, self._turn = self._lanes[self._turn], 1 - self._turn
         lane.sent.synchronize()  # the host may overwrite page-locked memory only after its last copy has ended
-        here = [_pinned(lane, place, array, (size, floats)) for place, array in enumerate(arrays)]
-        there: list[Tensor] = []
+        host = [_pinned(lane, place, array, (size, floats)) for place, array in enumerate(arrays)]
+        copies: list[Tensor] = []
         # From here on only the device waits: the copy for the tower's last read of this lane, then the tower for the
         # copy. Python prepares the next part meanwhile.
         self._stream.wait_event(lane.read)
         with cuda.stream(self._stream):
-            for place, tensor in enumerate(here):
+            for place, tensor in enumerate(host):
                 key = place, tensor.shape, tensor.dtype
-                if key not in lane.there:
-                    lane.there[key] = torch.empty_like(tensor, device=self._device)
-                there.append(lane.there[key].copy_(tensor, non_blocking=True))
+                if key not in lane.device:
+                    lane.device[key] = torch.empty_like(tensor, device=self._device)
+                copies.append(lane.device[key].copy_(tensor, non_blocking=True))
             lane.sent.record(self._stream)
         cuda.current_stream().wait_event(lane.sent)
-        return there
+        return copies
 
     def computed(self) -> None:
         """Mark the point at which the device has read the part that was sent last."""
@@ -118,9 +118,9 @@ def _pinned(lane: Lane, place: int, array: np.ndarray, form: tuple[int, torch.dt
     rows = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns about read-only arrays
     size, floats = form
     key = place, torch.Size((size, *rows.shape[1:])), floats if rows.is_floating_point() else rows.dtype
-    if key not in lane.here:
-        lane.here[key] = torch.empty(key[1], dtype=key[2], device="cpu", pin_memory=PINNED)
-    pinned = lane.here[key]
+    if key not in lane.host:
+        lane.host[key] = torch.empty(key[1], dtype=key[2], device="cpu", pin_memory=PINNED)
+    pinned = lane.host[key]
     pinned[: len(rows)].copy_(rows)
     pinned[len(rows) :].copy_(rows[-1:])
     return pinned
@@ -204,7 +204,7 @@ class Recordings:
         self._failed.clear()
 
     def _room(self, key: Shapes) -> bool:
-        """Whether a shape may be recorded: it is among the `KEPT` most frequent ones, and room exists or is made."""
+        """Whether a shape may be recorded: it is among the `KEPT` most frequent ones. May delete recordings for it."""
         count = self._calls[key]
         if sum(other > count for other in self._calls.values()) >= KEPT:
             return False

@@ -21,7 +21,9 @@ def contrastive(
     is CLIP's loss (Radford et al. 2021, figure 3). Raises InputError for a row or column without a right answer.
     """
     if not (right.any(dim=0).all() and right.any(dim=1).all()):
-        raise InputError("contrastive: every image and every text needs a right answer in the batch")
+        raise InputError(
+            "contrastive: every image and every text needs a right answer in the batch: leave out the others"
+        )
     logits = scale * image @ text.T
     return (soft_cross_entropy(logits, right) + soft_cross_entropy(logits.T, right.T)) / 2
 

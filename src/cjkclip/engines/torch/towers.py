@@ -78,7 +78,7 @@ class VitTower(nn.Module):
         return self.ln_post(states[:, 0])
 
     def _stretched(self, rows: int, columns: int) -> Float[Tensor, "L D"]:
-        """The position table for this number of patches, by bicubic interpolation."""
+        """Return the position table for this number of patches, by bicubic interpolation."""
         side = math.isqrt(self.position.num_embeddings - 1)
         if (rows, columns) == (side, side):
             return self.position.weight

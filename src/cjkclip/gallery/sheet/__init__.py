@@ -1,4 +1,4 @@
-"""The contact sheet: each query with its best pictures, their names and scores, as one picture to look at.
+"""Draw the contact sheet: each query with its best images, their names and scores, in one image.
 
 Sizes are pixels. Text is drawn with faces that have every one of its characters; if no font has them, the
 English name is drawn instead, or nothing.
@@ -13,7 +13,7 @@ from cjkclip.errors import InputError
 from cjkclip.gallery.sheet.fonts import Fonts
 from cjkclip.gallery.sheet.pen import Pen
 
-MARGIN, GAP, CARD, PICTURE, COLUMNS, LEAST = 48, 18, 188, 128, 6, 2  # LEAST: columns that a query has room for
+MARGIN, GAP, CARD, PICTURE, COLUMNS, LEAST = 48, 18, 188, 128, 6, 2  # LEAST: columns, for the width of a query
 CARD_HEIGHT, HEADING, MOST_PIXELS, TALLEST = 242, 68, 150_000_000, 60_000
 PAPER, WHITE, EDGE, BEST = "#f3f4f6", "#ffffff", "#e1e4e8", "#3b6fd6"
 INK, GREY = "#1c2128", "#69717c"
@@ -28,7 +28,7 @@ LANGUAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class SheetImage:
-    """A picture on the sheet. `plain` is drawn if no font has the characters of `name`."""
+    """An image on the sheet. `plain` is drawn if no font has the characters of `name`."""
 
     picture: Image.Image
     name: str
@@ -38,7 +38,7 @@ class SheetImage:
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """A query and its pictures, best first. A query by picture shows that picture, and `query` names it."""
+    """A query and its images, best first. `picture`: the query itself if it is an image, which `query` names."""
 
     query: str
     language: str
@@ -56,11 +56,9 @@ class Sheet:
 
 
 def draw_sheet(rows: Sequence[SheetRow], fonts: Fonts, tallest: int = TALLEST) -> Sheet:
-    """Draw the sheet, at most `tallest` pixels high. Raises InputError if it is empty or too tall."""
+    """Draw the sheet, at most `tallest` pixels high. Raises InputError if it would be empty or too tall."""
     if not rows or not any(row.found for row in rows):
-        raise InputError(
-            "the sheet has nothing to show; expected a query with a result: search a gallery that is not empty"
-        )
+        raise InputError("the sheet is empty; expected a query with a result: search a gallery that is not empty")
     columns = min(COLUMNS, max(len(row.found) for row in rows))
     wide = max(columns, LEAST)
     width = 2 * MARGIN + wide * CARD + (wide - 1) * GAP
@@ -95,7 +93,7 @@ def _heading(pen: Pen, row: SheetRow, y: int, whole: int) -> None:
     text = pen.choose(row.query, row.plain, row.language)
     tag = pen.width(spoken, 15, "en")
     room = width - tag - 24
-    if pen.width(text, 28, row.language) > room:  # the query says more than its language's name
+    if pen.width(text, 28, row.language) > room:  # the query is more important than the name of its language
         spoken, room = "", width
     pen.write((MARGIN + whole - tag, y + 36), spoken, 15, "en", GREY)
     pen.write((x, y + 36), pen.shorten(text, 28, row.language, room), 28, row.language, INK)
@@ -116,7 +114,7 @@ def _card(pen: Pen, found: SheetImage, at: tuple[int, int], language: str, *, be
 
 
 def _rounded(width: int, height: int, radius: int, *, best: bool) -> Image.Image:
-    """A white card with round corners on paper; drawn four times too large, so that its edge is smooth."""
+    """Return a white card with round corners, drawn four times too large so that its edge is smooth."""
     big = Image.new("RGB", (4 * width, 4 * height), PAPER)
     edge, line = (BEST, 12) if best else (EDGE, 6)
     box = (0, 0, 4 * width - 1, 4 * height - 1)
@@ -125,7 +123,7 @@ def _rounded(width: int, height: int, radius: int, *, best: bool) -> Image.Image
 
 
 def _framed(picture: Image.Image, side: int) -> Image.Image:
-    """The whole picture, centred on a white square."""
+    """Return the whole image, centred on a white square."""
     scale = side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     small = picture.convert("RGBA").resize(size, Image.Resampling.LANCZOS)

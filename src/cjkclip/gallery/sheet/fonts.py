@@ -1,10 +1,9 @@
-"""Fonts for drawing Chinese, Japanese, Korean and English, found on this computer and checked by character.
+"""Find fonts of this computer that draw Chinese, Japanese, Korean and English, and check them by character.
 
-A text is cut into runs, each with a face that draws every character of the run. The face for a Japanese text
-draws Japanese forms, the one for a Chinese text Chinese forms, where there are both. A face has a character if it
-draws it differently from a code point that no font has. Bitmap-only fonts (most colour emoji) are left out, since
-FreeType opens them at their own sizes only.
-There are no empty boxes: the caller learns which text cannot be drawn.
+A text is cut into runs, each with a face that draws every character of the run. If fonts for both exist, a Japanese
+text gets Japanese forms and a Chinese text Chinese forms. A face has a character if it draws it differently from a code
+point that no font has. Bitmap-only fonts (most colour emoji) are left out, since FreeType opens them at their own sizes
+only. No empty box is drawn: the caller gets the texts that cannot be drawn.
 """
 
 import os
@@ -23,12 +22,12 @@ from PIL import Image, ImageDraw, ImageFont
 from cjkclip.errors import InputError
 
 ADVICE = (
-    "no font here has the characters. Debian, Ubuntu: apt install fonts-noto-cjk; "
+    "no font on this computer has the characters. Debian, Ubuntu: apt install fonts-noto-cjk; "
     "Fedora: dnf install google-noto-sans-cjk-fonts; macOS and Windows have such fonts; "
     "or name a font file: CJKCLIP_FONT=/path/to/font.ttc"
 )
 
-# Names of the font families drawn for one language, the better known first.
+# Names of the font families that are designed for one language, the better known first.
 _FAMILIES = {
     "zh": "cjk sc|sans sc|han sans (sc|cn)|pingfang sc|hiragino sans gb|yahei|wenquanyi|simhei|heiti sc",
     "zh-Hant": "cjk (tc|hk)|sans (tc|hk)|han sans (tc|tw|hc|hk)|pingfang (tc|hk)|jhenghei|heiti tc|mingliu",
@@ -69,8 +68,8 @@ Run = tuple[str, Face | None]  # None: the face built into Pillow, printable ASC
 
 
 def read_faces(path: Path) -> list[Face]:
-    """Return the faces of a font file. Raises InputError if FreeType opens none at every size."""
-    found: list[Face] = []
+    """Return the faces of a font file. Raises InputError if FreeType cannot open it at every size."""
+    faces: list[Face] = []
     for index in range(256):
         try:
             font = _freetype(path, PROBE, index)
@@ -78,13 +77,13 @@ def read_faces(path: Path) -> list[Face]:
         except OSError as error:
             if index == 0:
                 raise InputError(
-                    f"{str(path)!r} cannot be drawn with ({error}): use a TrueType or OpenType font with outlines"
+                    f"{str(path)!r} is not a usable font ({error}): use a TrueType or OpenType font with outlines"
                 ) from error
             break
         family, style = font.getname()
         if missing == _drawn(font, _NOT_A_CHARACTER):  # a last-resort font draws a sign for every code point
-            found.append(Face(path=path, index=index, family=family or path.stem, style=style or ""))
-    return found
+            faces.append(Face(path=path, index=index, family=family or path.stem, style=style or ""))
+    return faces
 
 
 @lru_cache(maxsize=1 << 15)
@@ -109,7 +108,7 @@ def _drawn(font: ImageFont.FreeTypeFont, char: str) -> bytes:
 
 
 def _is_likely(file: Path) -> bool:
-    """Whether a file name promises CJK. macOS returns names decomposed, a letter and its marks."""
+    """Whether a file name suggests CJK. It is composed first, because macOS separates letters and marks."""
     return _LIKELY.search(unicodedata.normalize("NFC", file.name)) is not None
 
 
@@ -117,7 +116,7 @@ class Fonts:
     """The faces of some font files, in an order of preference per language."""
 
     def __init__(self, files: Sequence[Path], *, first: Sequence[Path] = ()) -> None:
-        """Read the faces of `first` and of the files whose names promise CJK; the others only when needed."""
+        """Read the faces of `first` and of the files whose names suggest CJK; the others only when needed."""
         likely = [file for file in files if _is_likely(file)]
         self.named = [face for file in first for face in read_faces(file)]
         self._likely = [face for file in likely for face in _faces(file)]
@@ -144,7 +143,7 @@ class Fonts:
         if not text.isprintable():
             return None
         if text.isascii() and not self._latin:
-            return [(text, None)]  # Pillow's own letters are better than those of most Chinese fonts
+            return [(text, None)]  # Pillow's built-in letters look better than those of most Chinese fonts
         left = set(text) - {" "}
         used: list[Face] = []
         for face in self.faces(language):
@@ -170,7 +169,7 @@ def find_fonts(folders: Iterable[Path] | None = None) -> Fonts:
 
 
 def open_face(face: Face | None, size: int) -> ImageFont.FreeTypeFont:
-    """Open the face at `size` pixels, of regular weight if it is variable; None: Pillow's own."""
+    """Open the face at `size` pixels, of regular weight if it is variable; None: Pillow's built-in font."""
     if face is None:
         built_in = ImageFont.load_default(size)
         if not isinstance(built_in, ImageFont.FreeTypeFont):
@@ -192,7 +191,7 @@ def _open(path: Path, index: int, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _freetype(path: Path, size: int, index: int) -> ImageFont.FreeTypeFont:
-    """Open this file; `ImageFont.truetype` would look for another of its name if FreeType refused it."""
+    """Open this file; `ImageFont.truetype` would look for another of its name if FreeType rejects it."""
     return ImageFont.FreeTypeFont(path, size, index, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -208,7 +207,7 @@ def _cut(text: str, faces: Sequence[Face]) -> list[Run]:
 
 
 def _rank(face: Face, language: str) -> tuple[int, bool, bool]:
-    """Sort by language (own, another of the four, general), then sans and regular before the others."""
+    """Sort by language (own, another of these languages, general), then sans and regular before the others."""
     family = face.family.lower()
     place = 0 if re.search(_FAMILIES.get(language, _FAMILIES["zh"]), family) else 1
     if place and not any(re.search(pattern, family) for pattern in _FAMILIES.values()):
@@ -217,7 +216,7 @@ def _rank(face: Face, language: str) -> tuple[int, bool, bool]:
 
 
 def _faces(file: Path) -> list[Face]:
-    """Return the faces of a file; none if it cannot be drawn with, since nobody named it."""
+    """Return the faces of a file; none if it is not usable, since the user did not name it."""
     try:
         return read_faces(file)
     except InputError:
@@ -226,14 +225,14 @@ def _faces(file: Path) -> list[Face]:
 
 def _files(folders: Iterable[Path]) -> list[Path]:
     endings = {".ttf", ".otf", ".ttc", ".otc"}
-    found = [
+    paths = [
         Path(folder, name)
         for top in folders
         for folder, _, names in os.walk(top)
         for name in names
         if Path(name).suffix.lower() in endings
     ]
-    return sorted(found)
+    return sorted(paths)
 
 
 def _usual_folders() -> list[Path]:
@@ -257,8 +256,8 @@ def _fontconfig() -> list[Path]:
     if program is None:
         return []
     try:
-        done = subprocess.run([program, "--format", "%{file}\n"], capture_output=True, timeout=10, check=False)
+        process = subprocess.run([program, "--format", "%{file}\n"], capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    files = [Path(os.fsdecode(line)) for line in done.stdout.splitlines() if line]
+    files = [Path(os.fsdecode(line)) for line in process.stdout.splitlines() if line]
     return sorted({file for file in files if file.suffix.lower() in {".ttf", ".otf", ".ttc", ".otc"}})

@@ -1,4 +1,4 @@
-"""Writing on the sheet: texts in runs of one face each, shortened or broken to fit a width in pixels."""
+"""Write texts on the sheet: in runs of one face each, shortened or broken to fit a width in pixels."""
 
 import unicodedata
 from bisect import bisect_right
@@ -19,7 +19,7 @@ class Pen:
 
     def choose(self, text: str, plain: str, language: str) -> str:
         """Return `text` if it can be drawn, else `plain`, else nothing."""
-        text = unicodedata.normalize("NFC", text)[:300]  # no card shows more
+        text = unicodedata.normalize("NFC", text)[:300]  # a card has no space for more
         if language == "en":
             text = text.translate(_STRAIGHT)
         if self.fonts.runs(text, language) is not None:

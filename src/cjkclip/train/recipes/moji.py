@@ -11,8 +11,14 @@ from cjkclip.train.augment import Augment
 from cjkclip.train.recipe import Recipe
 
 LANGUAGES = ("zh", "zh-Hant", "ja", "ko", "en")
-LOOKS = (("noto",), ("fluent", "fluent-colour"), ("noto-v1",), ("emojione",), ("fxemoji",))  # designs by hand
-TRIAL_DESIGN = "emojione"  # held out of trial runs to compare settings; the final run trains on it too
+LOOKS = (
+    ("noto",),
+    ("fluent", "fluent-colour"),
+    ("noto-v1",),
+    ("emojione",),
+    ("fxemoji",),
+)  # designs that look alike are one entry
+TRIAL_DESIGN = "emojione"  # excluded from trial runs, to compare settings on it; the final run trains on it too
 NAME_SHARE = 0.6  # share of names among the drawn captions, the others are keywords; all languages are equally frequent
 
 VOCABULARY = 3000
