@@ -248,7 +248,7 @@ def test_pictures_of_any_shape_and_mode_are_shown(size: tuple[int, int], mode: s
 
 def test_an_empty_or_endless_sheet_is_refused() -> None:
     for rows in ([], [row(count=0)]):
-        with pytest.raises(InputError, match="nothing to show"):
+        with pytest.raises(InputError, match="the sheet is empty"):
             draw_sheet(rows, nothing())
     with pytest.raises(InputError, match="fewer queries"):
         draw_sheet([row()] * 1000, nothing())

@@ -283,8 +283,8 @@ def test_advice_leaves_out_what_is_too_far_off() -> None:
     said = advise("m", {}, both, [], EXACT, 2)
     assert said[1] == "    cjkclip.load('m')"
     assert "bf16 was not accepted (its lowest cosine similarity is 0.99000, at least 0.9995 is required)" in said[2]
-    low = "its lowest cosine similarity to openvino fp32 is 0.99000, below 0.9995"
-    assert said[3] == f"openvino bf16 is not recommended: {low}"
+    reason = "its lowest cosine similarity to openvino fp32 is 0.99000, below 0.9995"
+    assert said[3] == f"openvino bf16 is not recommended: {reason}"
     near = [measured(EXACT, 1, 1, 1, 1, 1), measured(BF16, 9, 9, 9, 9, 9, cosine=0.9996)]
     assert "uses fp32 for small models" in advise("m", {}, near, [], EXACT, 2)[2]
 

@@ -229,7 +229,7 @@ def test_files_that_are_no_pairs_are_told(tmp_path, words):
     with pytest.raises(InputError, match="not a UTF-8 text file"):
         read_pairs(tmp_path / "latin.tsv")
     towers = build(replace(tiny(words.vocab_size), image=None))
-    with pytest.raises(FactsError, match="a logit scale and preprocessing"):
+    with pytest.raises(FactsError, match="this model has no preprocessing"):
         fit(towers, corpus(), words(NAMES), RECIPE)
 
 

@@ -273,9 +273,9 @@ class Clip:
 
     def _rules(self) -> Image:
         if self.config.image is None:
-            raise FactsError(
-                "this checkpoint has no preprocessing: put preprocessor_config.json beside the weights and load again"
-            )
+            tower = "add an image tower, load(..., image_tower='NAME_OR_DIRECTORY')"
+            advice = "put preprocessor_config.json beside the weights and load again" if self.config.vision else tower
+            raise FactsError(f"this checkpoint has no preprocessing: {advice}")
         return self.config.image
 
 

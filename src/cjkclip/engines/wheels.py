@@ -1,4 +1,4 @@
-"""Which engines have a wheel on PyPI for this system, so that no message recommends a package that pip cannot install.
+"""The engines that have a wheel on PyPI for this system, so no message recommends a package that pip cannot install.
 
 `tools/resolve_check.py` checks these facts with pip. docs/decisions/0018 gives the reasons.
 """
