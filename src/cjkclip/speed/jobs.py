@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from cjkclip import engines, probes
+from cjkclip import engines, metrics, probes
 from cjkclip.clip import Clip
 from cjkclip.errors import CheckpointError
 from cjkclip.image import load_pixels
@@ -205,7 +205,6 @@ def distances(features: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> 
 
 
 def _distance(one: np.ndarray, exact: np.ndarray) -> Distance:
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(exact, axis=1)
     return Distance(
-        difference=float(np.abs(one - exact).max()), cosine=float(((one * exact).sum(axis=1) / norms).min())
+        difference=float(np.abs(one - exact).max()), cosine=float(metrics.cosine_similarities(one, exact).min())
     )
