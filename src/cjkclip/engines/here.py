@@ -22,22 +22,25 @@ def require_installed(engine: str) -> None:
     """Raise MissingDependencyError if the package of an engine is missing; the message advises what works here."""
     if engine not in INSTALL or installed(engine):
         return
-    why = lacking(engine)
-    if why is not None:
-        raise MissingDependencyError(
-            f"engine {engine!r} has no release for this system ({why}): use engine='auto', device='auto'"
-        )
+    if unreleased := _unreleased(engine):
+        raise MissingDependencyError(f"{unreleased}: use engine='auto', device='auto'")
     raise MissingDependencyError(f"engine {engine!r} is not installed. Install it: {INSTALL[engine]}")
 
 
 def instead(engine: str, why: str, other: str) -> str:
     """Return one line about an engine that "auto" could not choose; it recommends only what this system can install."""
-    reason = lacking(engine)
-    if reason is None or installed(engine):
+    unreleased = None if installed(engine) else _unreleased(engine)
+    if unreleased is None:
         return f"{why}. Until then cjkclip uses {other}, which is slower"
     use_torch = other == "numpy" and lacking("torch") is None
     faster = f". Install torch, which is faster: {INSTALL['torch']}" if use_torch else ""
-    return f"engine {engine!r} has no release for this system ({reason}): cjkclip uses {other}, which is slower{faster}"
+    return f"{unreleased}: cjkclip uses {other}, which is slower{faster}"
+
+
+def _unreleased(engine: str) -> str | None:
+    """Return the statement that an engine has no wheel for this system, or None if it has one."""
+    reason = lacking(engine)
+    return None if reason is None else f"engine {engine!r} has no release for this system ({reason})"
 
 
 def started(engine: str, module: str) -> ModuleType:
