@@ -12,6 +12,7 @@ import pytest
 import cjkclip
 from cjkclip.cli.report import Report
 from cjkclip.gallery import index
+from cjkclip.text import Tokens
 from support.cli import MODEL, TINY, answer, run
 
 IMAGES = [TINY / "images" / name for name in ("a.png", "b.png", "c.jpg")]
@@ -21,7 +22,7 @@ WIDE = 20_000  # numbers in a vector: 96 MB for 1,200 texts
 def test_memory_does_not_grow_with_the_number_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = cjkclip.load(TINY, engine="numpy")
     clip.embed_dim = WIDE
-    monkeypatch.setattr(clip, "encode_text", lambda texts, **_: np.full((len(texts), WIDE), WIDE**-0.5, np.float32))
+    monkeypatch.setattr(index, "in_batches", lambda texts, *_: np.full((len(texts), WIDE), WIDE**-0.5, np.float32))
     monkeypatch.setattr(cjkclip, "load", lambda *_, **__: clip)
     monkeypatch.setattr(index, "PART", 50)
     peaks: dict[int, int] = {}
@@ -60,16 +61,14 @@ def test_rows_lie_in_the_order_of_the_inputs(tmp_path: Path, monkeypatch: pytest
 def test_texts_are_encoded_in_parts_that_are_not_smaller_than_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = cjkclip.load(TINY, engine="numpy")
     asked: list[tuple[int, int]] = []
-    real = clip.encode_text
+    real = index.in_batches
 
-    def encode(texts: list[str], batch_size: int, **more: Any) -> np.ndarray:
+    def encode(texts: list[str], tokens: Tokens, batch_size: int, *more: Any) -> np.ndarray:
         asked.append((len(texts), batch_size))
-        return real(texts, batch_size=batch_size, **more)
+        return real(texts, tokens, batch_size, *more)
 
-    monkeypatch.setattr(clip, "encode_text", encode)
-    monkeypatch.setattr(cjkclip, "load", lambda *_, **__: clip)
+    monkeypatch.setattr(index, "in_batches", encode)
     monkeypatch.setattr(index, "PART", 4)
     words = [f"word {number}" for number in range(10)]
     for size in ("2", "5"):

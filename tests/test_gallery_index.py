@@ -12,6 +12,7 @@ from cjkclip.errors import CjkclipError, EngineWarning, ImageError, TextError
 from cjkclip.gallery import Gallery, Rows
 from cjkclip.gallery import index as pipeline
 from cjkclip.gallery.index import IndexInputs, Seconds, encode_inputs, index
+from cjkclip.text import Tokens
 from support.cli import TINY
 
 IMAGES = [str(TINY / "images" / name) for name in ("a.png", "b.png", "c.jpg")]
@@ -103,13 +104,13 @@ def test_cut_texts_are_one_note_and_no_warning(clip: cjkclip.Clip, monkeypatch: 
 
 
 def test_another_warning_is_passed_on(clip: cjkclip.Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = clip.encode_text
+    real = clip.encode_tokens
 
-    def encode(texts: list[str], **more: object) -> np.ndarray:
+    def encode(tokens: Tokens) -> np.ndarray:
         warnings.warn("slow", EngineWarning, stacklevel=2)
-        return real(texts, **more)  # pyright: ignore[reportArgumentType]
+        return real(tokens)
 
-    monkeypatch.setattr(clip, "encode_text", encode)
+    monkeypatch.setattr(clip, "encode_tokens", encode)
     with pytest.warns(EngineWarning, match="slow"):
         index(Kept(), clip, mixed("ねこ" * 500))
 

@@ -112,9 +112,8 @@ class Clip:
     def encode_pixels(self, pixels: Float32[np.ndarray, "n 3 S S"], *, normalize: bool = True) -> Features:
         """Return features of preprocessed pixels, for example from `preprocess`. Raises InputError."""
         if self.config.vision is None:
-            raise InputError(
-                "this model has no image tower: add another model's, load(..., image_tower='NAME_OR_DIRECTORY')"
-            )
+            advice = "add another model's, load(..., image_tower='NAME_OR_DIRECTORY')"
+            raise InputError(f"this model has no image tower: {advice}")
         size = self.config.vision.image_size
         if pixels.shape[2:] != (size, size):
             raise InputError(
@@ -179,7 +178,7 @@ class Clip:
         A batch has `start`, `features` (n, E) with NaN for a failed image, `problems` as (index, message), and the
         seconds `waited` for its pixels and `encoded` in the tower. Close the generator to stop early.
         """
-        size = _checked_size(batch_size, 32 if self._chosen[2] == "cpu" else 256)
+        size = checked_size(batch_size, 32 if self._chosen[2] == "cpu" else 256)
         batches = ahead(listed(images), self._rules(), size, exact)
         return encode_batches(batches, lambda pixels: self.encode_pixels(pixels, normalize=normalize), self.embed_dim)
 
@@ -197,7 +196,7 @@ class Clip:
         Texts of similar length share a batch (256 by default), so that short texts are not padded to long ones;
         repeated texts are encoded once. progress(n) is called after each batch with the number of finished texts.
         """
-        size, texts = _checked_size(batch_size, TEXTS), check_texts(texts)
+        size, texts = checked_size(batch_size, TEXTS), check_texts(texts)
         tokens = self.tokenize(texts, truncate=truncate)
         tokens.tell_cut(stacklevel=2)
         encode = partial(self.encode_tokens, normalize=normalize)
@@ -279,7 +278,8 @@ class Clip:
         return self.config.image
 
 
-def _checked_size(batch_size: int | None, default: int) -> int:
+def checked_size(batch_size: int | None, default: int) -> int:
+    """Return `batch_size`, or the default for None. Raises InputError if it is less than 1."""
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected at least 1: use for example batch_size={default}")
     return batch_size or default

@@ -4,22 +4,20 @@ One part of the texts and a few batches of images are in memory at a time, howev
 """
 
 import time
-import warnings
 from bisect import bisect
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from cjkclip.arrays import Float
-from cjkclip.errors import CjkclipError, ImageError, TextError, TruncatedTextWarning
+from cjkclip.clip import TEXTS, Clip, checked_size
+from cjkclip.errors import CjkclipError, ImageError, TextError
 from cjkclip.text import require_words
-
-if TYPE_CHECKING:
-    from cjkclip.clip import Clip
+from cjkclip.text.batches import in_batches
 
 PART = 4096  # texts per call of the text tower: enough of each length to fill batches
 SHOWN = 60  # characters of a text in a note
@@ -77,7 +75,7 @@ class Seconds:
 
 def index(
     sink: Sink,
-    clip: "Clip",
+    clip: Clip,
     inputs: IndexInputs,
     *,
     exact: bool = True,
@@ -110,7 +108,7 @@ def index(
 
 
 def encode_inputs(
-    clip: "Clip",
+    clip: Clip,
     inputs: IndexInputs,
     *,
     exact: bool = True,
@@ -155,7 +153,7 @@ def has_words(position: int, text: str, on_error: OnInput | None) -> bool:
 
 
 def _texts(
-    clip: "Clip",
+    clip: Clip,
     names: Sequence[str],
     positions: Sequence[int],
     batch_size: int | None,
@@ -163,37 +161,24 @@ def _texts(
     count: Callable[[int], None],
 ) -> Iterator[Vectors]:
     """Yield vectors of the texts at `positions`, part by part; then a note reports how many texts were cut."""
-    part, cut, limit = max(PART, batch_size or 0), list[int](), 0
+    size, cut, limit = checked_size(batch_size, TEXTS), list[int](), 0
+    part = max(PART, size)
     for start in range(0, len(positions), part):
         rows = list(positions[start : start + part])
         words = [names[i] for i in rows]
-        vectors, truncated = _encode_texts(clip, words, batch_size, lambda n, start=start: count(start + n))
-        if truncated:  # the warning counts within a part, and there may be many parts
-            tokens = clip.tokenize(words)
+        tokens = clip.tokenize(words)
+        if tokens.truncated:  # counted here over all parts, and not by a warning for each
             limit = tokens.ids.shape[1]
             cut += [rows[i] for i in tokens.truncated]
-        yield rows, vectors
+        yield rows, in_batches(words, tokens, size, clip.encode_tokens, lambda n, start=start: count(start + n))
     if cut and note is not None:
         first = names[cut[0]]
         shown = first if len(first) <= SHOWN else f"{first[:SHOWN]}…"
         note(f"{len(cut):,} of {len(positions):,} texts are longer than {limit} tokens and were cut (first: {shown!r})")
 
 
-def _encode_texts(
-    clip: "Clip", texts: list[str], batch_size: int | None, progress: Callable[[int], None]
-) -> tuple[np.ndarray, bool]:
-    """Return vectors of `texts`, and whether one was cut. Other warnings are passed on."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TruncatedTextWarning)
-        vectors = clip.encode_text(texts, batch_size=batch_size, progress=progress)
-    others = [each for each in caught if not issubclass(each.category, TruncatedTextWarning)]
-    for each in others:
-        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    return vectors, len(others) < len(caught)
-
-
 def _pictures(
-    clip: "Clip",
+    clip: Clip,
     inputs: IndexInputs,
     exact: bool,
     batch_size: int | None,
