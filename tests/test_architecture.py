@@ -256,7 +256,7 @@ def test_code_for_transformers_loads_no_trainer() -> None:
 
 
 def test_config_has_no_defaults() -> None:
-    """What differs between families must be said by the family."""
+    """A family must state every value in which families differ."""
     for kind in (Vit, ResNet, Text, Image, Model):
         every = dataclasses.fields(kind)
         assert every

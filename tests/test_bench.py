@@ -1,4 +1,4 @@
-"""What `make bench` writes: a page keeps one section for each processor, and a row tells what is aimed at."""
+"""The pages of `make bench`: one section per processor, and an aim in each row."""
 
 import importlib
 import re

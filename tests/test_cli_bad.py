@@ -267,7 +267,7 @@ def test_interrupted_while_it_is_imported() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--help"]])
 def test_the_reader_has_gone(flags: list[str]) -> None:
-    """As in `cjkclip models | head -0`. typer itself ends --help with 1."""
+    """This is `cjkclip models | head -0`. typer itself ends --help with 1."""
     command = [sys.executable, "-m", "cjkclip", "models", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""What people type on the command line: folders, files of lines, facts, and what cannot be read."""
+"""Inputs of the command line: directories, files of lines, facts, and inputs that cannot be read."""
 
 import os
 import re

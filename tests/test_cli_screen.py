@@ -1,4 +1,4 @@
-"""What the command line shows: in a terminal of any width, in a pipe, and where it cannot be written."""
+"""Output of the command line: in a terminal of any width, in a pipe, and to streams that cannot be written."""
 
 import re
 import subprocess

@@ -16,7 +16,7 @@ SOURCE = GOLDEN / "hf-clip-eos2"
 
 
 def test_copies_and_pickles_answer_alike() -> None:
-    """As worker processes get them; each builds an engine of its own."""
+    """Worker processes get such copies. Each builds its own engine."""
     clip = cjkclip.load(SOURCE, engine="numpy")
     want = clip.encode_text(["猫", "a dog"])
     for other in (copy.copy(clip), copy.deepcopy(clip), pickle.loads(pickle.dumps(clip))):

@@ -25,7 +25,7 @@ def checks(*args: str | Path, code: int = 0) -> dict[str, dict[str, str]]:
 
 
 def amiss(found: dict[str, dict[str, str]]) -> dict[str, str]:
-    """What is not well, fonts aside: they are this computer's."""
+    """Return the checks that are not ok. Fonts do not count, because they depend on the computer."""
     return {name: check["status"] for name, check in found.items() if check["status"] != "ok" and name != "fonts"}
 
 

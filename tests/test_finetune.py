@@ -1,4 +1,4 @@
-"""What a user's training run is refused for, before its first step, and what it leaves behind."""
+"""Fine-tuning: inputs that are rejected before the first step, and the files that a run writes."""
 
 import re
 from dataclasses import replace

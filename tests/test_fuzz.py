@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from support import fuzz_cases, fuzz_worker
-from support.processes import TESTS, environment, printed
+from support.processes import environment, printed
+from support.sources import TESTS
 
 WORKER = TESTS / "support" / "fuzz_worker.py"
 PATIENCE = 60  # seconds without an answer: the child hangs; a busy machine may be slow
@@ -47,7 +48,7 @@ class Child:
             return self.process.stdout.readline() if ready.select(PATIENCE) else ""
 
     def load(self, case: int, seed: int) -> dict[str, Any]:
-        """What came of one spoilt file."""
+        """Return the result of loading one damaged file."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{case} {seed}\n")
         line = self.answer()

@@ -68,7 +68,7 @@ def test_search_is_exact_among_near_ties() -> None:
 
 
 def test_equal_pictures_have_equal_scores_and_stay_in_order() -> None:
-    """Whatever the batch, and beyond one block of rows."""
+    """This holds for every batch size, and for more rows than one block."""
     vectors = np.tile(unit(3, width=33), (3000, 1))
     for queries in (unit(1, width=33, seed=1), unit(5, width=33, seed=1)):
         hits = numbered(vectors).search(queries, k=9000)[0]

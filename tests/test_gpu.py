@@ -1,6 +1,6 @@
 """The way to a CUDA device, on a stand-in for it: parts, lanes, recordings and compiled blocks change no number.
 
-What only a card can show (that streams are in step, that it is fast) is in test_cuda.py and `python -m bench.gpu`.
+Only a card can show that streams are in step and that it is fast: see test_cuda.py and `python -m bench.gpu`.
 """
 
 import logging
@@ -20,7 +20,8 @@ from support import fakecuda
 from support.cases import READING, SEEING, difference, rows
 from support.engines import MODELS, random_params
 from support.gpu_towers import ATOL, ids, pixels, runner
-from support.processes import TESTS, printed
+from support.processes import printed
+from support.sources import TESTS
 
 RNG = np.random.default_rng(0)
 

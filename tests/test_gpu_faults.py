@@ -1,4 +1,4 @@
-"""What may go wrong on a CUDA device, on a stand-in for it: it costs speed, and no answer."""
+"""Failures of a CUDA device, on a stand-in for it: they cost speed and change no result."""
 
 import logging
 from typing import Any
@@ -148,7 +148,7 @@ def test_a_gpu_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_recorded_after_a_recording_broke_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of another shape either; want of memory is no such reason."""
+    """No other shape is recorded either. Too little memory is not such a failure."""
     for error, tries in ((RuntimeError("stream is capturing"), 1), (RuntimeError("CUDA error: out of memory"), 2)):
         tried: list[Any] = []
 

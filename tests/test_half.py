@@ -122,7 +122,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(tried: Callable[..., tup
 def test_a_cache_that_is_only_read_is_still_used(
     tried: Callable[..., tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a read-only disk; modes do not keep an administrator from writing."""
+    """The calls fail as on a read-only disk, because file modes do not stop an administrator."""
     assert tried(0.0) == ("bf16", 2)
 
     def refuse(*_: object, **__: object) -> None:
@@ -232,8 +232,8 @@ def test_a_real_engine_goes_through_it(case: str, monkeypatch: pytest.MonkeyPatc
     assert clip.engine.precision == decided
 
 
-def test_mapped_pages_go_back_after_the_first_run() -> None:
-    """What the engine holds of a mapped file is the system's to take; a second look reads the same numbers."""
+def test_an_engine_changes_no_number_of_a_mapped_file() -> None:
+    """Compiling and running read the file. A second graph reads the same numbers."""
     clip = cjkclip.load(GOLDEN / "hf-clip-eos2", engine="openvino")
     before = {name: array.copy() for name, array in clip.params.items()}
     pixels = probes.inputs(clip.config, clip.tokenizer).pixels

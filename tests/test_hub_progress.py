@@ -23,7 +23,7 @@ CONVERT = "import sys; from cjkclip.cli import main; sys.exit(main())"
 
 
 def on_a_terminal(home: Path, stub: Stub, *command: str, **env: str) -> tuple[str, str]:
-    """What a process prints, and what it shows on a terminal that only its standard error is."""
+    """Return the standard output of a process, and the standard error that it shows on a terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     try:

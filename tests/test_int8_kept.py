@@ -1,4 +1,4 @@
-"""What makes a quantised graph ready to run is kept beside it: the same numbers, and nothing of another graph."""
+"""The compiled form of a quantised graph is cached beside it: the same numbers, and never another graph's."""
 
 import shutil
 from pathlib import Path

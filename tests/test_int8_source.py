@@ -1,4 +1,4 @@
-"""What int8 is calibrated with: inputs of the package or of one's own; and what the result is kept under."""
+"""Inputs that calibrate int8, built-in ones or the caller's own, and the cache key of the result."""
 
 import numpy as np
 import pytest

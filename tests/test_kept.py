@@ -49,7 +49,7 @@ def engine_of(clip: cjkclip.Clip) -> OpenvinoEngine:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
-    """What a new engine answers, and what it did with each tower's graph: "read", or "kept", or nothing."""
+    """Return the features of a new engine, and whether it "read" or "kept" each tower's graph, or neither."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kept_openvino, "LEAST", 1)
     did: list[str] = []

@@ -1,4 +1,4 @@
-"""What OpenVINO is told, and what of it waits: its own fused kernels, and its converter of other models."""
+"""Options of OpenVINO, and its late imports: fused kernels, and the converter of other frameworks' models."""
 
 import sys
 from collections.abc import Generator

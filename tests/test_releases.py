@@ -230,7 +230,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
 
 
 def hub_id(name: str) -> str:
-    """What a name or alias is fetched by."""
+    """Return the hub id or URL of a name or alias."""
     releases = [release for each in families() for release in each.releases]
     return {name: release.source for release in releases for name in (release.name, *release.aliases)}.get(name, name)
 

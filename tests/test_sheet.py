@@ -255,7 +255,7 @@ def test_an_empty_or_endless_sheet_is_refused() -> None:
 
 
 def test_a_sheet_too_tall_for_its_format_is_refused(tmp_path: Path) -> None:
-    """WebP ends at 16,383 pixels. What was in the file stays there."""
+    """WebP ends at 16,383 pixels. The file keeps its old content."""
     out = tmp_path / "old.webp"
     out.write_bytes(b"what was there")
     asked = ["search", *(f"cat {n}" for n in range(50)), "--in", IMAGES, "-k", "1", *MODEL, "--sheet"]

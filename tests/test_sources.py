@@ -211,7 +211,7 @@ def test_a_whole_file_gives_single_towers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_open_clips_model_is_read_beside_timms_image_encoder(name: str, tmp_path: Path) -> None:
-    """As timm publishes it: its own config.json and weights are of the image encoder alone."""
+    """timm publishes it so: its own config.json and weights contain only the image encoder."""
     folder = Path(shutil.copytree(GOLDEN / "open-clip", tmp_path / "m"))
     weights.write(folder / name, {"stem.conv1.weight": np.zeros((8, 3, 3, 3), np.float32)})
     (folder / "config.json").write_text(json.dumps({"architecture": "resnet50_clip", "num_classes": 0}), "utf-8")
@@ -219,7 +219,7 @@ def test_open_clips_model_is_read_beside_timms_image_encoder(name: str, tmp_path
 
 
 def test_transformers_model_is_read_beside_open_clips(tmp_path: Path) -> None:
-    """As LAION publishes it. Only a config.json that names no type of model is timm's."""
+    """LAION publishes it so. Only a config.json without a model type is timm's."""
     folder = Path(shutil.copytree(GOLDEN / "hf-clip-gelu", tmp_path / "m"))
     shutil.copy(GOLDEN / "open-clip/open_clip_config.json", folder)
     shutil.copy(GOLDEN / "open-clip/open_clip_model.safetensors", folder)

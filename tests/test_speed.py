@@ -1,4 +1,4 @@
-"""What `cjkclip bench` stands on: work counted exactly, medians, the limit, settings, distances and the advice."""
+"""The parts of `cjkclip bench`: work counted exactly, medians, the limit, settings, distances and the advice."""
 
 import dataclasses
 import itertools

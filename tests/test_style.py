@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support.sources import OURS, ROOT, SOURCES, nodes, where
+from support.sources import OURS, SOURCES, TESTS, nodes, where
 
-PROSE = [p for p in SOURCES if not p.is_relative_to(ROOT / "tests")]
 OPENINGS = re.compile(r"(?:What|Who|Those|Whoever|Whatever)\b(?![^.?!]*\?)")
 EMPTY = re.compile(r"Refuses:? nothing")
 TWICE = {"CLIP"}  # open_clip and transformers both publish a class of this name
@@ -49,11 +48,11 @@ def test_file_names_are_nouns() -> None:
 
 
 def prose(paths: list[Path]) -> Iterator[tuple[str, str]]:
-    """Docstrings, and the texts of exceptions, warnings and messages: a place and the text, whose values are {}."""
+    """Yield docstrings, and, except for tests, the texts of messages: a place and the text, whose values are {}."""
     for path, node in nodes(paths):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield where(path, None if isinstance(node, ast.Module) else node), ast.get_docstring(node) or ""
-        elif isinstance(node, ast.Call):
+        elif isinstance(node, ast.Call) and not path.is_relative_to(TESTS):
             for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     yield where(path, argument), argument.value
@@ -64,7 +63,7 @@ def prose(paths: list[Path]) -> Iterator[tuple[str, str]]:
 
 def test_no_docstring_or_message_begins_with_the_worst_habits() -> None:
     """Sentences open with their subject. A question may open with "What" or "Who"."""
-    texts = list(prose(PROSE))
+    texts = list(prose(SOURCES))
     assert len(texts) > 1000
     bad = []
     for place, text in texts:
@@ -91,7 +90,7 @@ def test_a_test_module_imports_from_no_other_test_module() -> None:
     """Shared code belongs to tests/support, fixtures to conftest.py."""
     bad = {
         where(path, node): ast.unparse(node)
-        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(TESTS)])
         if isinstance(node, ast.Import | ast.ImportFrom) and re.search(r"\btest_\w", ast.unparse(node))
     }
     assert not bad
@@ -101,7 +100,7 @@ def test_a_process_that_a_test_starts_is_given_its_environment() -> None:
     """support/processes.py makes one in which Python imports this tree's cjkclip, and not an installed one."""
     started = [
         (where(path, node), {keyword.arg for keyword in node.keywords})
-        for path, node in nodes([p for p in SOURCES if p.is_relative_to(ROOT / "tests")])
+        for path, node in nodes([p for p in SOURCES if p.is_relative_to(TESTS)])
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess.")
     ]
     assert started

@@ -1,4 +1,4 @@
-"""What Windows and macOS do otherwise, as far as it can be shown on another system."""
+"""Differences of Windows and macOS, as far as another system can show them."""
 
 import errno
 import io

@@ -130,7 +130,7 @@ LETTERS = b"".join(piece(name) for name in ("▁", "α", "σ", "ς", "ο"))
 
 
 def test_a_final_sigma_is_the_common_one() -> None:
-    """As in transformers 4, which lower-cases letter by letter."""
+    """transformers 4 lower-cases letter by letter too."""
     made = Unigram(SPECIALS + LETTERS, RINNA)
     assert made.decode(rows(made, ["ΑΣ ΟΣ"])[0]) == "[CLS] ασ οσ"
     assert made.decode(rows(made, ["ας"])[0]) == "[CLS] ας"

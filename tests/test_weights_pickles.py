@@ -129,7 +129,7 @@ def test_no_known_gadget_is_looked_up_by_any_opcode(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("module", ["torch.storage", "torch", "torch._utils", "collections", "torch.jit._pickle"])
 def test_names_of_known_modules_are_not_walked(tmp_path, module):
-    """What a module re-exports, or an attribute of what it has, is another name."""
+    """A name that a module re-exports, or an attribute of an object in it, counts as another name."""
     for name in (
         "os",
         "sys",

@@ -1,4 +1,4 @@
-"""Files of torch.save that we write: torch reads them bit for bit. What their packages make of them: test_peers.py."""
+"""Files of torch.save that we write: torch reads them bit for bit. test_peers.py loads them with their packages."""
 
 import io
 import pickle

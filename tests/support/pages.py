@@ -4,7 +4,7 @@ import re
 
 
 def words(text: str) -> list[str]:
-    """What has to agree between the shown and the real output: words, but no numbers, frames or bars.
+    """Return the words that the shown and the real output must share: no numbers, frames or bars.
 
     >>> words("│ 소방차  0.31 │ fire engine")
     ['소방차', 'fire', 'engine']

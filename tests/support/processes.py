@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1]
+from support.sources import TESTS
+
 SRC = TESTS.parent / "src"
 
 

@@ -17,7 +17,7 @@ _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signat
 class _Runner(CliRunner):
     @contextmanager
     def isolation(self, *args: Any, **named: Any) -> Iterator[Any]:
-        """As typer's. click before 8.2 reads standard error without flushing it, so nothing may wait in a buffer."""
+        """Write standard error through: click before 8.2 reads it without flushing, and would miss buffered text."""
         with super().isolation(*args, **named) as streams:
             sys.stderr.reconfigure(write_through=True)  # pyright: ignore[reportAttributeAccessIssue]
             yield streams

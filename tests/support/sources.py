@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
 SRC = ROOT / "src" / "cjkclip"
 SOURCES = sorted(p for folder in ("src", "tests", "tools", "bench") for p in (ROOT / folder).rglob("*.py"))
 OURS = [p for p in SOURCES if p.is_relative_to(SRC)]
