@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -42,3 +43,9 @@ def ends(array: np.ndarray) -> bytes:
     """Return the first and last numbers of a parameter in file order: a cheap way to distinguish two parameters."""
     flat = array.ravel(order="K")  # a view, in the order of the file
     return flat[:ENDS].tobytes() + flat[max(0, flat.size - ENDS) :].tobytes()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 digest of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

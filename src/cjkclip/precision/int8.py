@@ -22,7 +22,7 @@ import numpy as np
 from cjkclip import engines
 from cjkclip.config import Model
 from cjkclip.errors import EngineError, EngineWarning
-from cjkclip.fingerprint import digest
+from cjkclip.fingerprint import digest, file_digest
 from cjkclip.machine import cache
 from cjkclip.machine.mapped import MappedFile
 from cjkclip.machine.threads import on_every_core
@@ -131,7 +131,7 @@ def _read(folder: Path) -> "Quantised | None":
         files: dict[str, str] = record["files"]
         paths = {name[:-4]: folder / name for name in files if name.endswith(".xml")}
         mapped = {tower: MappedFile.of(path.with_suffix(".bin")) for tower, path in paths.items()}
-        if on_every_core(_digest, [folder / name for name in files], "cjkclip-digest") != list(files.values()):
+        if on_every_core(file_digest, [folder / name for name in files], "cjkclip-digest") != list(files.values()):
             return None
         cache.used(folder)
         digest = repr(sorted(files.items()))
@@ -154,15 +154,10 @@ def _write(folder: Path, quantised: "Quantised") -> None:
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as fresh:
             for tower, graph in quantised.graphs.items():
                 ov.save_model(graph, Path(fresh) / f"{tower}.xml", compress_to_fp16=False)
-            files = {path.name: _digest(path) for path in sorted(Path(fresh).iterdir())}
+            files = {path.name: file_digest(path) for path in sorted(Path(fresh).iterdir())}
             facts = {"files": files, "layers": list(quantised.layers), "judged": dict(quantised.judged)}
             (Path(fresh) / "record.json").write_text(json.dumps(facts), "utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             Path(fresh).rename(folder)
             Path(fresh).mkdir()  # the context manager removes it
         cache.forget(folder.parent.iterdir(), MOST_MODELS)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

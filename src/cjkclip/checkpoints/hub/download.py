@@ -5,7 +5,6 @@ it is complete, so a file with that name is never partial.
 """
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from huggingface_hub.utils import get_session, hf_raise_for_status
 
 from cjkclip.checkpoints.hub.reach import FAILED, REQUESTS
 from cjkclip.errors import HubError
+from cjkclip.fingerprint import file_digest
 
 WRONG = (
     "{file}: the download has checksum {checksum}, expected {expected}. It was removed from the cache. Load again; if "
@@ -50,12 +50,6 @@ def download(
             raise HubError(f"the disk of {part} is full. Free some space, then load again to continue") from error
         raise
     _keep(url, part, target, sha256, size)
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _grow(url: str, part: Path, headers: Mapping[str, str], advance: Advance) -> bool:
@@ -99,7 +93,7 @@ def _chunks(answer: Any) -> Iterator[bytes]:
 
 def _keep(url: str, part: Path, target: Path, sha256: str | None, size: int | None) -> None:
     """Give a complete file its name. Raises HubError, after removing a wrong one."""
-    checksum, expected = (digest(part), sha256) if sha256 else (f"{_length(part)} bytes", f"{size} bytes")
+    checksum, expected = (file_digest(part), sha256) if sha256 else (f"{_length(part)} bytes", f"{size} bytes")
     if checksum != expected and (sha256 or size is not None):
         part.unlink(missing_ok=True)
         raise HubError(WRONG.format(file=url, checksum=checksum, expected=expected))

@@ -18,10 +18,11 @@ from huggingface_hub import (
 )
 
 from cjkclip.checkpoints.hub import READABLE, SMALL, Where, complete, needed
-from cjkclip.checkpoints.hub.download import WRONG, digest
+from cjkclip.checkpoints.hub.download import WRONG
 from cjkclip.checkpoints.hub.progress import Bar, Hidden, files_silent
 from cjkclip.checkpoints.hub.reach import Hub, reach, title_of
 from cjkclip.errors import HubError
+from cjkclip.fingerprint import file_digest
 
 
 def fetch(repository: str, where: Where, hint: str) -> Path:
@@ -104,7 +105,7 @@ def _check(info: ModelInfo, folder: Path, new: list[str]) -> None:
     expected = {each.rfilename: each.lfs.sha256 for each in info.siblings or () if each.lfs is not None}
     for name in (name for name in new if name in expected):
         link = folder / name
-        checksum = digest(link)
+        checksum = file_digest(link)
         if checksum != expected[name]:
             blob = link.resolve()
             link.unlink()

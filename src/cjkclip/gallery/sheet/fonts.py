@@ -41,6 +41,7 @@ _LIKELY = re.compile(
     r"dejavusans\.|segoeui\.|arial\.|helvetica|liberationsans-r|roboto-r",
     re.IGNORECASE,
 )
+_ENDINGS = {".ttf", ".otf", ".ttc", ".otc"}
 _PLAIN = {"", "regular", "book", "normal", "roman", "w3", "w4", "medium"}
 _ODD = re.compile(r"serif|mono|mincho|myeongjo|song|ming|coding|fallback", re.IGNORECASE)
 
@@ -224,13 +225,12 @@ def _faces(file: Path) -> list[Face]:
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
-    endings = {".ttf", ".otf", ".ttc", ".otc"}
     paths = [
         Path(folder, name)
         for top in folders
         for folder, _, names in os.walk(top)
         for name in names
-        if Path(name).suffix.lower() in endings
+        if Path(name).suffix.lower() in _ENDINGS
     ]
     return sorted(paths)
 
@@ -260,4 +260,4 @@ def _fontconfig() -> list[Path]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     files = [Path(os.fsdecode(line)) for line in process.stdout.splitlines() if line]
-    return sorted({file for file in files if file.suffix.lower() in {".ttf", ".otf", ".ttc", ".otc"}})
+    return sorted({file for file in files if file.suffix.lower() in _ENDINGS})
