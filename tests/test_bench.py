@@ -9,8 +9,9 @@ from bench import aims, pages
 from bench.timing import Row, markdown
 
 from cjkclip.machine import processor
+from support.sources import ROOT
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 PAGES = [DOCS / "benchmarks.md", *sorted((DOCS / "benchmarks").glob("*.md"))]
 TOP = "# Speed\n\nBy hand, ## too.\n\n- a list\n"
 A = "## AMD EPYC, 2 cores, bf16\n\nopenvino 1\n\n| a |\n|---|\n\nlast words\n"

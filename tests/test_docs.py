@@ -17,11 +17,10 @@ import pytest
 from cjkclip.checkpoints.families import families
 from support.pages import is_shown
 from support.processes import environment
+from support.sources import ROOT, SRC
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "Makefile", ROOT / "pyproject.toml"]
-SRC = ROOT / "src" / "cjkclip"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ from cjkclip.errors import InputError, TruncatedTextWarning
 from cjkclip.evals import moji as tests
 from cjkclip.evals import report
 from cjkclip.train.recipes import moji as recipe
+from support.sources import ROOT, SRC
 
-ROOT = Path(__file__).parents[1]
-HOME = ROOT / "src" / "cjkclip" / "moji"
+HOME = SRC / "moji"
 SOME = [c for c in moji.concepts() if c.split == "train"][::12]  # 94 of those it was trained on
 
 

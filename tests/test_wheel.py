@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.sources import ROOT
+
 # Runs for every Python of the environment that finds it: no socket reaches anything, in whichever library it is opened.
 CUT = """
 import socket
@@ -25,7 +26,7 @@ socket.getaddrinfo = socket.create_connection = refuse
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    """Standard output of a command that has to succeed. Neither our sources nor a proxy are on its way."""
+    """Return the standard output of a command, which must succeed. It does not import from this tree's sources."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(
         [str(word) for word in command], cwd=cwd, env={**kept, **env}, capture_output=True, text=True, check=False
