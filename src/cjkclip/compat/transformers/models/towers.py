@@ -15,7 +15,7 @@ from cjkclip.checkpoints.formats.bert import bert_rows
 from cjkclip.checkpoints.formats.transformers import text_rows, vision_rows
 from cjkclip.compat.transformers.configs import clip as configs
 from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
-from cjkclip.compat.transformers.models import checks as inputs
+from cjkclip.compat.transformers.models import checks
 from cjkclip.compat.transformers.models.outputs import (
     BaseModelOutputWithPooling,
     CLIPTextModelOutput,
@@ -93,9 +93,9 @@ class CLIPTextModel(Tower):
     ) -> Output:
         """Return the normalised states of all tokens, and the state at the end token."""
         outputs, tower = self._flags(flags), cast(TextTower, self.part)
-        ids = inputs.token_ids(input_ids, tower.config.vocab, tower.config.context)
-        mask = inputs.token_mask(attention_mask, ids)
-        positions = inputs.rows(position_ids, "position_ids", tower.config.context, ids)
+        ids = checks.token_ids(input_ids, tower.config.vocab, tower.config.context)
+        mask = checks.token_mask(attention_mask, ids)
+        positions = checks.rows(position_ids, "position_ids", tower.config.context, ids)
         with record_states(tower.blocks, outputs) as recording:
             states = tower.states(ids, mask, positions)
         return self._output(outputs, states, tower.pool(states, ids), recording())
@@ -182,12 +182,12 @@ class ChineseCLIPTextModel(Tower):
             raise InputError("got both input_ids and inputs_embeds, expected one of them: leave inputs_embeds out")
         config = tower.config
         if inputs_embeds is None:
-            tokens = inputs.token_ids(input_ids, config.vocab, config.context)
+            tokens = checks.token_ids(input_ids, config.vocab, config.context)
         else:
-            tokens = inputs.vectors(inputs_embeds, config.width, config.context)
-        mask = inputs.token_mask(attention_mask, tokens)
-        positions = inputs.rows(position_ids, "position_ids", config.context, tokens)
-        types = inputs.rows(token_type_ids, "token_type_ids", config.types, tokens)
+            tokens = checks.vectors(inputs_embeds, config.width, config.context)
+        mask = checks.token_mask(attention_mask, tokens)
+        positions = checks.rows(position_ids, "position_ids", config.context, tokens)
+        types = checks.rows(token_type_ids, "token_type_ids", config.types, tokens)
         with record_states(tower.blocks, outputs) as recording:
             states = tower.states(tokens, mask, positions, types)
         pooled = None if tower.pooler is None else tower.pool(states)
@@ -229,7 +229,7 @@ class CLIPVisionModel(Tower):
         """Return the states of all patches after the last block, and the normalised class token."""
         outputs, tower = self._flags(flags), cast(VitTower, self.part)
         stretch = bool(interpolate_pos_encoding)
-        pixels = inputs.pictures(pixel_values, self.config.image_size, tower.patch.weight, stretch)
+        pixels = checks.pictures(pixel_values, self.config.image_size, tower.patch.weight, stretch)
         with record_states(tower.blocks, outputs) as recording:
             states = tower.states(pixels, stretch)
         return self._output(outputs, states, tower.pool(states), recording())

@@ -14,7 +14,7 @@ from torch import Tensor
 from cjkclip.checkpoints import Found, saving
 from cjkclip.compat.transformers.configs import clip as configs
 from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
-from cjkclip.compat.transformers.models import checks as inputs
+from cjkclip.compat.transformers.models import checks
 from cjkclip.compat.transformers.models.clip import Joint
 from cjkclip.compat.transformers.models.outputs import BaseModelOutputWithPooling
 from cjkclip.compat.transformers.models.pretrained import Flags, arrays, record_states
@@ -119,7 +119,7 @@ class VisionTextModel(Joint):
         tower, size = self.vision, self.config.vision_config.image_size
         like = next(tower.parameters())
         if isinstance(tower, VitTower):
-            pixels = inputs.pictures(pixel_values, size, like, stretch)
+            pixels = checks.pictures(pixel_values, size, like, stretch)
             with record_states(tower.blocks, flags) as recording:
                 states = tower.states(pixels, stretch)
             pooled = tower.pool(states)
@@ -131,7 +131,7 @@ class VisionTextModel(Joint):
                 "this image tower is a ResNet, without positions to interpolate or states to return: leave out "
                 "interpolate_pos_encoding, output_hidden_states and output_attentions"
             )
-        features = tower(inputs.pictures(pixel_values, size, like, stretch))
+        features = tower(checks.pictures(pixel_values, size, like, stretch))
         return features, BaseModelOutputWithPooling(pooler_output=features)
 
     def _encode_text(
@@ -139,12 +139,12 @@ class VisionTextModel(Joint):
     ) -> tuple[Tensor, BaseModelOutputWithPooling]:
         """Return features and the tower's output."""
         tower = self.text
-        tokens = inputs.token_ids(ids, tower.config.vocab, tower.config.context)
-        mask = inputs.token_mask(mask, tokens)
-        rows = inputs.rows(positions, "position_ids", tower.config.context, tokens)
+        tokens = checks.token_ids(ids, tower.config.vocab, tower.config.context)
+        mask = checks.token_mask(mask, tokens)
+        rows = checks.rows(positions, "position_ids", tower.config.context, tokens)
         with record_states(tower.blocks, flags) as recording:
             if isinstance(tower, BertTower):
-                kinds = inputs.rows(types, "token_type_ids", tower.config.types, tokens)
+                kinds = checks.rows(types, "token_type_ids", tower.config.types, tokens)
                 states = tower.states(tokens, mask, rows, kinds)
             else:
                 states = tower.states(tokens, mask, rows)
