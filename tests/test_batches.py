@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import cjkclip
-from cjkclip import clip as clip_module
+from cjkclip import zeroshot
 from cjkclip.errors import ImageError, InputError, TruncatedTextWarning
 from cjkclip.image import batches
 from cjkclip.text.batches import STEP, by_length
@@ -72,9 +72,9 @@ def test_labels_are_encoded_once_for_many_calls(clip: cjkclip.Clip, asked: list[
     before = len(asked)
     clip.classify(picture, ["판다", "주먹밥"], language="ko")
     assert len(asked) > before
-    for number in range(2 * clip_module.KEPT):
+    for number in range(2 * zeroshot.KEPT):
         clip.classify(picture, ["판다", f"{number}"])
-    assert len(clip._label_features) == clip_module.KEPT
+    assert len(clip._labels._sets) == zeroshot.KEPT
 
 
 def test_the_next_batch_is_made_while_one_is_encoded(clip: cjkclip.Clip, monkeypatch: pytest.MonkeyPatch) -> None:

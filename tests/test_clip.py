@@ -277,3 +277,8 @@ def test_whoever_asks_both_towers_says_so_first(monkeypatch: pytest.MonkeyPatch)
     clip.classify(picture, ["a"])
     clip.logits(picture, ["a"])
     assert told == ["both", "both"]
+
+
+def test_an_unknown_option_of_load_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(TypeError, match=r"load\(\) has no option 'image_towers': use one of .*image_tower"):
+        cjkclip.load("nobody/no-such-model", image_towers="moji")  # type: ignore[call-arg]

@@ -4,15 +4,15 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from cjkclip import checkpoints, engines, zeroshot
 from cjkclip.arrays import Float32
-from cjkclip.checkpoints import Found, saving
-from cjkclip.checkpoints.formats import Facts
+from cjkclip.checkpoints import Found, ReadOptions, check_options, saving
 from cjkclip.config import Image
-from cjkclip.errors import FactsError, InputError, WeightsError
+from cjkclip.errors import FactsError, InputError
 from cjkclip.fingerprint import fingerprint
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.image.batches import EncodedBatch, ahead, encode_batches, fill
@@ -23,9 +23,7 @@ from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
 
 Features = Float32[np.ndarray, "n E"]
-KEPT = 8  # sets of labels in the cache of label features
 TEXTS = 256  # default batch size of texts
-MOST_SCALE = 80.0  # largest logarithm of the scale: above it float32 overflows
 
 
 def load(
@@ -36,8 +34,7 @@ def load(
     device: str = "auto",
     family: str | None = None,
     revision: str | None = None,
-    image_tower: str | Path | None = None,
-    facts: Facts | None = None,
+    **options: Unpack[ReadOptions],
 ) -> "Clip":
     """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local directory, or a weights file.
 
@@ -49,9 +46,10 @@ def load(
     >>> load("moji").encode_text(["猫", "고양이"]).shape  # works offline
     (2, 256)
     """
+    check_options(options)
     names = engines.choose(engine, precision, device)
     source = checkpoints.resolve(name, checkpoints.Where(revision=revision), family=family)
-    return Clip(checkpoints.read(source, image_tower=image_tower, facts=facts), names)
+    return Clip(checkpoints.read(source, **options), names)
 
 
 class Clip:
@@ -63,10 +61,10 @@ class Clip:
         self.family, self.release = found.family, found.release
         self.languages = found.release.languages if found.release else found.family.languages
         self.embed_dim = found.config.embed
-        self.logit_scale = _scale(found)
+        self.logit_scale = found.logit_scale
         self._found, self._chosen, self._building = found, engine, threading.Lock()
         self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
-        self._label_features: dict[tuple[tuple[str, ...], int], tuple[Features, Tokens]] = {}
+        self._labels = zeroshot.LabelCache()
 
     def __reduce__(self) -> tuple[object, ...]:
         """Support pickle and copy: the copy builds its own engine."""
@@ -230,7 +228,7 @@ class Clip:
             templates = self.family.templates.get(language or "", zeroshot.BARE)
         labels, templates = check_texts(labels), check_texts(templates)
         self.engine.prepare()
-        classes, cut = self._classes(zeroshot.sentences(labels, templates), len(templates))
+        classes, cut = self._labels.features(labels, templates, self.tokenize, self.encode_tokens)
         cut.tell_cut(stacklevel=2)
         scores = np.float32(self.logit_scale) * (self.encode_image(listed(images)) @ classes.T)
         return zeroshot.predictions(scores, labels)
@@ -255,21 +253,6 @@ class Clip:
         """
         return saving.write(self._found, Path(folder), layout)
 
-    def _classes(self, sentences: Sequence[str], templates: int) -> tuple[Features, Tokens]:
-        """Return one unit vector for each label, and the labels that were cut. The last sets of labels are cached."""
-        key = (tuple(sentences), templates)
-        classes = self._label_features.get(key)
-        if classes is None:
-            while len(self._label_features) >= KEPT:
-                self._label_features.pop(next(iter(tuple(self._label_features))), None)  # another thread may remove it
-            tokens = self.tokenize(sentences)
-            labels = tuple(sorted({index // templates for index in tokens.truncated}))
-            first = slice(None, None, templates)  # one prompt per label, copied so that the cache does not keep all
-            cut = Tokens(ids=tokens.ids[first].copy(), mask=tokens.mask[first].copy(), truncated=labels)
-            classes = zeroshot.ensemble(in_batches(sentences, tokens, TEXTS, self.encode_tokens), templates), cut
-            self._label_features[key] = classes
-        return classes
-
     def _rules(self) -> Image:
         if self.config.image is None:
             tower = "add an image tower, load(..., image_tower='NAME_OR_DIRECTORY')"
@@ -283,17 +266,6 @@ def checked_size(batch_size: int | None, default: int) -> int:
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected at least 1: use for example batch_size={default}")
     return batch_size or default
-
-
-def _scale(found: Found) -> float:
-    """Return exp(logit_scale); without that parameter config.scale, or 1 if the model has only one tower."""
-    if "logit_scale" not in found.params:
-        return found.config.scale or 1.0
-    logarithm = float(found.params["logit_scale"].astype(np.float64).reshape(()))
-    if not abs(logarithm) < MOST_SCALE:
-        advice = "training caps it at 4.61. If the file contains the scale itself, replace it by its logarithm"
-        raise WeightsError(f"logit_scale is {logarithm:.4g}, expected the logarithm of a scale: {advice}")
-    return float(np.exp(logarithm))
 
 
 def _unit(features: Features) -> Features:

@@ -1,18 +1,21 @@
-"""Zero-shot classification as pure functions: prompts from templates, their ensembles, probabilities.
+"""Zero-shot classification: prompts from templates, their ensembles, a cache of label features, probabilities.
 
 T templates, C labels, n images, E joint width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cjkclip.arrays import Float
+from cjkclip.arrays import Float, Float32
 from cjkclip.errors import InputError, TextError
-from cjkclip.text import require_words
+from cjkclip.text import Tokens, require_words
+from cjkclip.text.batches import in_batches
 
 BARE = ("{}",)
+KEPT = 8  # sets of labels in a cache
+BATCH = 256  # prompts that are encoded at once
 
 
 class Prediction(NamedTuple):
@@ -65,3 +68,32 @@ def predictions(logits: Float[np.ndarray, "n C"], labels: Sequence[str]) -> list
     scores = softmax(logits)
     order: list[list[int]] = np.argsort(-scores, axis=1, kind="stable").tolist()
     return [[Prediction(labels[c], float(row[c])) for c in best] for row, best in zip(scores, order, strict=True)]
+
+
+class LabelCache:
+    """The features of the last sets of labels. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._sets: dict[tuple[tuple[str, ...], int], tuple[Float32[np.ndarray, "C E"], Tokens]] = {}
+
+    def features(
+        self,
+        labels: Sequence[str],
+        templates: Sequence[str],
+        tokenize: Callable[[Sequence[str]], Tokens],
+        encode: Callable[[Tokens], Float32[np.ndarray, "n E"]],
+    ) -> tuple[Float32[np.ndarray, "C E"], Tokens]:
+        """Return one unit vector for each label, and tokens whose `truncated` lists the labels that were cut."""
+        prompts, count = sentences(labels, templates), len(templates)
+        key = (tuple(prompts), count)
+        classes = self._sets.get(key)
+        if classes is None:
+            while len(self._sets) >= KEPT:
+                self._sets.pop(next(iter(tuple(self._sets))), None)  # another thread may remove it
+            tokens = tokenize(prompts)
+            long = tuple(sorted({index // count for index in tokens.truncated}))
+            first = slice(None, None, count)  # one prompt per label, copied so that the cache does not keep all
+            cut = Tokens(ids=tokens.ids[first].copy(), mask=tokens.mask[first].copy(), truncated=long)
+            features = in_batches(prompts, tokens, BATCH, encode)
+            classes = self._sets[key] = ensemble(features, count), cut
+        return classes

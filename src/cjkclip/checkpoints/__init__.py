@@ -7,8 +7,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -22,13 +23,14 @@ from cjkclip.checkpoints.matching import find_format
 from cjkclip.checkpoints.source import BUNDLED, Source, resolve, with_weights
 from cjkclip.checkpoints.tokenizers import tokenizer_of
 from cjkclip.config import Model, unknown
-from cjkclip.errors import FactsError, LayoutError
+from cjkclip.errors import FactsError, LayoutError, WeightsError
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer
 
-__all__ = ["BUNDLED", "Found", "Source", "Where", "read", "resolve", "stored_config"]
+__all__ = ["BUNDLED", "Found", "ReadOptions", "Source", "Where", "check_options", "read", "resolve", "stored_config"]
 
 IMAGE_PARTS = ("vision", "image", "scale")  # config parts of the image source, which gets their facts too
+MOST_SCALE = 80.0  # largest logarithm of the scale: above it float32 overflows
 WRAP = "module."  # prefix of every name in files of torch's parallel training
 EXAMPLES = {"act": "quick_gelu", "eps": 1e-5, "pool": "largest-id"}
 WRAPS = (
@@ -48,6 +50,31 @@ class Found:
     release: Release | None
     # directory of the side files, the text tower's if two sources were joined; None: not read from files
     folder: Path | None = None
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The factor of the cosines: exp(logit_scale), else config.scale, else 1 for a single tower. WeightsError."""
+        if "logit_scale" not in self.params:
+            return self.config.scale or 1.0
+        logarithm = float(self.params["logit_scale"].astype(np.float64).reshape(()))
+        if not abs(logarithm) < MOST_SCALE:
+            advice = "training caps it at 4.61. If the file contains the scale itself, replace it by its logarithm"
+            raise WeightsError(f"logit_scale is {logarithm:.4g}, expected the logarithm of a scale: {advice}")
+        return float(np.exp(logarithm))
+
+
+class ReadOptions(TypedDict, total=False):
+    """The options of `read`, which `cjkclip.load` passes on. See there."""
+
+    image_tower: str | Path | None
+    facts: Facts | None
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for a name that is no option of `read`, before anything is downloaded."""
+    if unknown_names := sorted(options.keys() - ReadOptions.__annotations__.keys()):
+        accepted = ", ".join(("engine", "precision", "device", "family", "revision", *ReadOptions.__annotations__))
+        raise TypeError(f"load() has no option {', '.join(map(repr, unknown_names))}: use one of {accepted}")
 
 
 def read(source: Source, *, image_tower: str | Path | None = None, facts: Facts | None = None) -> Found:

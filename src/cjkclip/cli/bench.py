@@ -72,7 +72,7 @@ def bench(
         raise typer.BadParameter(f"--out {str(out)!r} must end in .json")
 
     def load(setting: Setting | None) -> cjkclip.Clip:
-        return cjkclip.load(model, **options, **({} if setting is None else asdict(setting)))
+        return cjkclip.load(model, **(options if setting is None else options | asdict(setting)))
 
     with Report("bench", as_json=json) as report:
         _require_place(out)
