@@ -6,7 +6,8 @@ ResNets were published as files only, whose URLs contain their sha256.
 
 from cjkclip.checkpoints.families import Family, Release
 from cjkclip.checkpoints.formats.flax import FLAX_CLIP
-from cjkclip.checkpoints.formats.openai import OPENAI_FORMATS
+from cjkclip.checkpoints.formats.open_clip import OPEN_CLIP_FORMATS
+from cjkclip.checkpoints.formats.openai import OPENAI_FORMAT
 from cjkclip.checkpoints.formats.single import SINGLE_TOWERS
 from cjkclip.checkpoints.formats.tensorflow import TF_CLIP
 from cjkclip.checkpoints.formats.transformers import CLIP_MODEL
@@ -30,7 +31,7 @@ def _release(name: str, *aliases: str, sha256: str = "") -> Release:
 
 FAMILY = Family(
     name="openai",
-    formats=(CLIP_MODEL, *OPENAI_FORMATS, *SINGLE_TOWERS, FLAX_CLIP, TF_CLIP),
+    formats=(CLIP_MODEL, *OPEN_CLIP_FORMATS, *OPENAI_FORMAT, *SINGLE_TOWERS, FLAX_CLIP, TF_CLIP),
     languages=("en",),
     templates={"en": ("a photo of a {}.",)},
     releases=(

@@ -1,27 +1,25 @@
-"""OpenAI's layout: its own files, and the files of open_clip's CLIP and CustomTextCLIP.
+"""OpenAI's layout: the names that its own files and open_clip's have in common, and the reader of its own files.
 
 OpenAI's files have no config. Only OpenAI published TorchScript archives, so their activation and head width are known.
 A plain state dict may be open_clip's, which has the same names: for it the caller must pass both as facts.
 Facts: github.com/openai/CLIP at d05afc4, github.com/mlfoundations/open_clip at 89fb801.
 """
 
-import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
 from cjkclip.checkpoints.formats import CLIP_TEXT, CLIP_VIT, Checkpoint, Format, Parts
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD, torchvision_rules
 from cjkclip.checkpoints.layouts import Layout, Row
-from cjkclip.config import Model, Text, Vit
-from cjkclip.errors import FactsError, LayoutError
+from cjkclip.config import Model
 from cjkclip.text import Tokenizer
 from cjkclip.text import bpe_files as files
 from cjkclip.text.bpe import OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
 
+Reader = Callable[[Checkpoint], dict[str, Any]]
 JIT_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 CLIP_VOCAB = 49_408
 
@@ -128,57 +126,6 @@ def count(tensors: Mapping[str, np.ndarray], prefix: str) -> int:
     return len({name[len(prefix) + 1 :].split(".")[0] for name in tensors if name.startswith(prefix + ".")})
 
 
-_VISION_KEYS = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
-_TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
-_TOP_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"}
-
-
-def _require_known(record: Mapping[str, Any], keys: set[str], where: str) -> None:
-    """Raise FactsError for an unsupported option, since it could change the arithmetic."""
-    unknown = sorted(set(record) - keys)
-    if unknown:
-        raise FactsError(f"open_clip_config.json: {where} has unsupported options {unknown}. Supported: {sorted(keys)}")
-
-
-def _read_open_clip(checkpoint: Checkpoint) -> dict[str, Any]:
-    whole = cast(dict[str, Any], checkpoint.json("open_clip_config.json"))
-    model = whole.get("model_cfg", {})
-    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
-    _require_known(model, _TOP_KEYS, "model_cfg")
-    _require_known(vision, _VISION_KEYS, "vision_cfg")
-    _require_known(text, _TEXT_KEYS, "text_cfg")
-    act = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
-    width, layers = vision["width"], vision["layers"]
-    if isinstance(layers, list):
-        heads = width * 32 // vision.get("head_width", 64)
-        vision_fields: dict[str, Any] = {"kind": "resnet", "stages": tuple(cast(list[int], layers))}
-    else:
-        heads, mlp = width // vision.get("head_width", 64), int(width * vision.get("mlp_ratio", 4.0))
-        vision_fields = {
-            **CLIP_VIT,
-            "patch": vision["patch_size"],
-            "depth": layers,
-            "mlp": mlp,
-            "act": act,
-            "eps": 1e-5,
-        }
-    vision_fields |= {"image_size": vision["image_size"], "width": width, "heads": heads}
-    size, vocab = text["width"], text["vocab_size"]
-    text_fields = {"width": size, "depth": text["layers"], "heads": text["heads"]}
-    text_fields |= {"mlp": int(size * text.get("mlp_ratio", 4))}
-    text_fields |= {"act": act, "eps": 1e-5, "vocab": vocab, "context": text["context_length"]}
-    text_fields |= CLIP_TEXT | {"pool": "largest-id", "eot": vocab - 1}
-    rules = whole.get("preprocess_cfg", {})
-    if rules.get("interpolation", "bicubic") != "bicubic" or rules.get("resize_mode", "shortest") != "shortest":
-        raise FactsError(
-            f"open_clip_config.json: preprocess_cfg {rules} is not supported. Expected interpolation 'bicubic' "
-            "and resize_mode 'shortest'"
-        )
-    mean, std = rules.get("mean", OPENAI_MEAN), rules.get("std", OPENAI_STD)
-    image = torchvision_rules(vision["image_size"], mean, std)
-    return {"vision": vision_fields, "text": text_fields, "image": image, "embed": model["embed_dim"], "scale": None}
-
-
 def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
     """Return the tokenizer of the merges beside the weights, else OpenAI's if the size fits, else None."""
     rules = OPENAI if checkpoint.json("open_clip_config.json") is None else OPEN_CLIP
@@ -194,57 +141,20 @@ def _from_merges(merges: list[files.Merge], rules: BpeRules) -> Bpe:
     return Bpe(files.openai_vocab(merges, rules.sot, rules.eot), merges, rules)
 
 
-def _write_open_clip(parts: Parts, folder: Path, *, custom: bool = False) -> None:
-    config = parts.config
-    vision, text, image = config.vision, config.text, config.image
-    if vision is None or not isinstance(text, Text):
-        raise LayoutError(
-            "open_clip's CLIP needs an image tower and a causal text tower, which this model lacks. Use "
-            "layout 'cjkclip'"
-        )
-    shared: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
-    if isinstance(vision, Vit):
-        vision_fields = shared | {"layers": vision.depth, "head_width": vision.width // vision.heads}
-        vision_fields |= {"patch_size": vision.patch, "mlp_ratio": vision.mlp / vision.width}
-        quick = vision.act == "quick_gelu"
-    else:
-        vision_fields = shared | {"layers": list(vision.stages), "head_width": vision.width * 32 // vision.heads}
-        quick = text.act == "quick_gelu"
-    text_fields = {
-        "context_length": text.context,
-        "vocab_size": text.vocab,
-        "width": text.width,
-        "heads": text.heads,
-    }
-    text_fields |= {"layers": text.depth, "mlp_ratio": text.mlp / text.width}
-    model: dict[str, Any] = {
-        "embed_dim": config.embed,
-        "vision_cfg": vision_fields,
-        "text_cfg": text_fields,
-        "quick_gelu": quick,
-    }
-    whole: dict[str, Any] = {"model_cfg": model | ({"custom_text": True} if custom else {})}
-    if image is not None:
-        if (image.resize, image.filter) != ("short-side", "bicubic"):
-            raise LayoutError(
-                f"open_clip's config has no resize={image.resize!r} with filter={image.filter!r}. Use layout 'cjkclip'"
-            )
-        rules = {"mean": image.mean, "std": image.std, "interpolation": "bicubic", "resize_mode": "shortest"}
-        whole["preprocess_cfg"] = rules
-    (folder / "open_clip_config.json").write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
-    if isinstance(parts.tokenizer, Bpe):
-        parts.tokenizer.save_transformers(folder)
-
-
 def _write_openai(parts: Parts, folder: Path) -> None:
     """Write nothing: OpenAI's layout has no side files, so loading it again needs facts."""
     del parts, folder
 
 
-def _form(name: str, prefix: str, config_file: str | None, write: Callable[[Parts, Path], None]) -> list[Format]:
-    """Return one format per kind of image tower: visual.conv1 is the patch embedding of a ViT, the stem of a ResNet."""
+def published_form(
+    name: str, prefix: str, config_file: str | None, read: Reader, write: Callable[[Parts, Path], None]
+) -> tuple[Format, ...]:
+    """Return one format per kind of image tower: visual.conv1 is the patch embedding of a ViT, the stem of a ResNet.
+
+    `prefix` stands before the text tower's names.
+    """
     towers = (("visual.proj", VISUAL), ("visual.attnpool.q_proj.weight", VISUAL_RESNET))
-    return [
+    return tuple(
         Format(
             layout=Layout(
                 name=name,
@@ -253,17 +163,13 @@ def _form(name: str, prefix: str, config_file: str | None, write: Callable[[Part
                 harmless=("attn_mask", "text.attn_mask", *JIT_ENTRIES),
             ),
             config_file=config_file,
-            read=_read_shapes if config_file is None else _read_open_clip,
+            read=read,
             tokenizer=_tokenizer,
             weights_file="model.pt" if config_file is None else "open_clip_model.safetensors",
             write=write,
         )
         for mark, visual in towers
-    ]
+    )
 
 
-OPENAI_FORMATS = (
-    *_form("open_clip", "", "open_clip_config.json", _write_open_clip),
-    *_form("open_clip_custom", "text.", "open_clip_config.json", partial(_write_open_clip, custom=True)),
-    *_form("openai", "", None, _write_openai),
-)
+OPENAI_FORMAT = published_form("openai", "", None, _read_shapes, _write_openai)
