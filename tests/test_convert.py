@@ -78,7 +78,7 @@ def test_full_width_marks_are_all_that_transformers_reads_differently(tmp_path: 
     ("source", "layout", "why"),
     [
         ("hf-clip-eos2", "cn_clip", "no place for 2 parameters (text.ln_final"),
-        ("hf-chinese-clip", "transformers", "no place for"),
+        ("rinna-clip", "transformers", "no place for"),
         ("openai-vit-torchscript", "rinna", "no place for"),
         ("hf-clip-eos2", "transformers_text", "no place for"),
         ("hf-clip-eos2", "onnx", "layout 'onnx' does not exist. Use one of"),
@@ -95,9 +95,15 @@ def test_a_layout_that_cannot_hold_the_model_leaves_nothing(source: str, layout:
 @pytest.mark.parametrize(
     ("source", "field", "value", "layout", "why"),
     [
-        ("hf-clip-eos2", "hidden_act", "gelu", "open_clip", "text.act 'quick_gelu', not 'gelu'"),
-        ("hf-clip-eos2", "layer_norm_eps", 1e-6, "open_clip", "text.eps 1e-05, not 1e-06"),
-        ("koclip-naive-eos1", "eos_token_id", 1, "openai", "text.pool 'largest-id', not 'first-eot'"),
+        ("hf-clip-eos2", "hidden_act", "gelu", "open_clip", "one activation and two projections"),
+        ("hf-clip-eos2", "layer_norm_eps", 1e-6, "open_clip", None),
+        (
+            "koclip-naive-eos1",
+            "eos_token_id",
+            1,
+            "openai",
+            "layout 'openai' cannot hold this model: its files would have text.pool 'largest-id', not 'first-eot'",
+        ),
         ("hf-clip-eos2", "hidden_act", "gelu", "transformers", None),
     ],
 )
@@ -112,7 +118,7 @@ def test_a_layout_that_would_say_something_wrong_is_refused(
     data = answer("convert", tmp_path / "m", target, "--layout", layout, code=3 if why else 0)
     assert target.exists() is (why is None)
     if why is not None:
-        assert f"layout {layout!r} cannot hold this model: its files would have {why}" in data["error"]["message"]
+        assert why in data["error"]["message"]
 
 
 def test_a_folder_is_replaced_only_if_asked_and_only_if_it_is_a_model(tmp_path: Path) -> None:

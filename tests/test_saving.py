@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cjkclip
+from cjkclip.checkpoints import weights
 from cjkclip.errors import InputError, LayoutError, LayoutWarning
 from families import FAMILIES, GOLDEN
 
@@ -127,3 +129,40 @@ def test_a_constant_scale_is_not_lost(tmp_path: Path) -> None:
         clip.save(tmp_path / "saved", "transformers")
     assert not (tmp_path / "saved").exists()
     assert cjkclip.load(clip.save(tmp_path / "saved")).logit_scale == 100.0
+
+
+@pytest.mark.parametrize(
+    ("case", "published"),
+    [
+        ("hf-chinese-clip", "transformers_chinese"),
+        ("cn-clip-vit", "transformers_chinese"),
+        ("hf-clip-text-projection", "transformers_text_projection"),
+        ("hf-clip-v5-unprefixed-vision", "transformers_vision"),
+        ("koclip", "transformers"),
+        ("openai-vit", "transformers"),
+    ],
+)
+def test_transformers_means_the_transformers_layout_of_the_model(case: str, published: str, tmp_path: Path) -> None:
+    clip = next(each for each in FAMILIES if each.name == case).load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayoutWarning)
+        one, two = (clip.save(tmp_path / layout, layout=layout) for layout in ("transformers", published))
+    assert weights.read(one / "model.safetensors").keys() == weights.read(two / "model.safetensors").keys()
+    again = cjkclip.load(one, engine="numpy")
+    assert again.fingerprint == cjkclip.load(two, engine="numpy").fingerprint
+    assert {n: a.tobytes() for n, a in again.params.items()} == {n: a.tobytes() for n, a in clip.params.items()}
+
+
+@pytest.mark.parametrize(
+    ("case", "layout", "fits"),
+    [
+        ("hf-chinese-clip", "openai", "cjkclip, cn_clip, cn_clip_flash, transformers_chinese"),
+        ("openai-rn", "transformers", "cjkclip, open_clip, open_clip_custom, openai"),
+        ("rinna-clip", "transformers", "cjkclip, rinna"),
+    ],
+)
+def test_a_layout_that_does_not_fit_names_those_that_do(case: str, layout: str, fits: str, tmp_path: Path) -> None:
+    clip = next(each for each in FAMILIES if each.name == case).load()
+    with pytest.raises(LayoutError, match=f"has no place for .*Layouts that fit this model: {fits}$"):
+        clip.save(tmp_path / "new", layout=layout)
+    assert not (tmp_path / "new").exists()

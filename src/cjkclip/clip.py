@@ -246,9 +246,9 @@ class Clip:
     def save(self, folder: str | Path, layout: str = "cjkclip") -> Path:
         """Write weights, tokenizer and preprocessing into a directory; load(folder) then returns the same towers.
 
-        layout: "cjkclip", "transformers", "flax", "openai", "open_clip", "cn_clip" or another of the families' layouts;
-        LayoutError lists them for an unknown one. Layout "cjkclip" keeps the features of every image and text. Others
-        crop images and clean texts as their own package does; LayoutWarning reports if this changes token ids.
+        layout: "cjkclip", "transformers" (that package's layout of this kind of model), "flax", "openai", "open_clip",
+        "cn_clip" or another; LayoutError lists those that fit. Layout "cjkclip" keeps the features of every image and
+        text. Others crop images and clean texts as their own package does; LayoutWarning reports changed token ids.
         Raises LayoutError if the layout cannot store this model, InputError if load(folder) would read other weights.
         """
         return saving.write(self._found, Path(folder), layout)

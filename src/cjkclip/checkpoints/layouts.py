@@ -108,9 +108,7 @@ def write(layout: Layout, params: Mapping[str, np.ndarray], join: Join = np.conc
         else:
             tensors[place[0]] = _put(array, place[1])
     if left:
-        raise LayoutError(
-            f"layout {layout.name!r} has no place for {len(left)} parameters ({some_of(left)}). Use layout 'cjkclip'"
-        )
+        raise LayoutError(f"layout {layout.name!r} has no place for {len(left)} parameters ({some_of(left)})")
     for name, parts in thirds.items():
         tensors[name] = join([part for part in parts if part is not None])
     return tensors

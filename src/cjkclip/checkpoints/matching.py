@@ -7,6 +7,7 @@ from cjkclip.checkpoints.formats import Checkpoint, Format
 from cjkclip.checkpoints.layouts import homeless, published
 from cjkclip.errors import LayoutError
 
+TRANSFORMERS = "transformers"
 MOST_NAMES = 5000  # names that are compared with every layout for an error message; no known CLIP has so many
 Pair = tuple[Family, Format]
 
@@ -38,14 +39,30 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
 def find_layout(name: str, params: Iterable[str]) -> Format:
     """Return the format of this layout that has a place for the most parameters.
 
-    Raises LayoutError if there is no layout of that name.
+    "transformers" also stands for the transformers layouts of other families and of single towers. Raises LayoutError
+    if there is no layout of that name.
     """
     forms = [form for each in families() for form in each.formats]
     candidates = [form for form in forms if form.layout.name == name]
     if not candidates:
         raise LayoutError(f"layout {name!r} does not exist. Use one of {_names(forms)}")
+    if name == TRANSFORMERS:
+        candidates += [form for form in forms if form.layout.name.startswith(f"{TRANSFORMERS}_")]
     params = list(params)
-    return max(candidates, key=lambda form: sum(published(form.layout, p) is not None for p in params))
+    return max(candidates, key=lambda form: _fit(form, params))
+
+
+def complete_layouts(params: Iterable[str]) -> list[Format]:
+    """Return the formats that have a place for every parameter and lack none."""
+    params = list(params)
+    forms = [form for each in families() for form in each.formats]
+    return [form for form in forms if _fit(form, params) == (len(params), True)]
+
+
+def _fit(form: Format, params: Sequence[str]) -> tuple[int, bool]:
+    """Return the number of parameters that have a place, and whether they give every tensor that marks the layout."""
+    names = [place[0] for name in params if (place := published(form.layout, name)) is not None]
+    return len(names), form.layout.matches(names)
 
 
 def _matching(among: Iterable[Family], names: Collection[str]) -> list[Pair]:

@@ -7,13 +7,14 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cjkclip.checkpoints import WRAP, Found, layouts, weights
 from cjkclip.checkpoints.formats import Checkpoint, Format, Parts
-from cjkclip.checkpoints.matching import find_layout
+from cjkclip.checkpoints.matching import complete_layouts, find_layout
 from cjkclip.checkpoints.tokenizers import tokenizer_of
 from cjkclip.errors import CheckpointError, InputError, LayoutError, LayoutWarning
 from cjkclip.text import Tokenizer
@@ -26,11 +27,10 @@ VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.j
 def write(model: Found, folder: Path, layout: str) -> Path:
     """Write a checkpoint in a layout. See `Clip.save`."""
     form = find_layout(layout, model.params)
-    tensors = layouts.write(form.layout, model.params)
+    tensors = _tensors(form, model)
     _require_scale(form, tensors)
     _require_first(folder, form.weights_file)
-    release = model.release.name if model.release else None
-    parts = Parts(config=model.config, tokenizer=model.tokenizer, family=model.family.name, release=release)
+    parts = _parts(model)
     with tempfile.TemporaryDirectory() as beside:  # an error must not leave new files beside those of an older model
         form.write(parts, Path(beside))
         written = Checkpoint(source=str(folder), folder=Path(beside), tensors=tensors)
@@ -47,6 +47,30 @@ def write(model: Found, folder: Path, layout: str) -> Path:
             shutil.copyfile(file, folder / file.name)
     _warn_of_rules(model.tokenizer, tokenizer, layout)
     return folder
+
+
+def _parts(model: Found) -> Parts:
+    release = model.release.name if model.release else None
+    return Parts(config=model.config, tokenizer=model.tokenizer, family=model.family.name, release=release)
+
+
+def _tensors(form: Format, model: Found) -> layouts.Arrays:
+    """Return the published tensors. Raises LayoutError that lists the layouts that fit if this one does not."""
+    try:
+        return layouts.write(form.layout, model.params)
+    except LayoutError as error:
+        raise LayoutError(f"{error}. Layouts that fit this model: {', '.join(_fitting(model))}") from error
+
+
+def _fitting(model: Found) -> list[str]:
+    """Return the names of the layouts that can hold this model."""
+    names: list[str] = []
+    with tempfile.TemporaryDirectory() as beside:
+        for form in complete_layouts(model.params):
+            with suppress(LayoutError):  # the names fit, but the config does not
+                form.write(_parts(model), Path(beside))
+                names.append(form.layout.name)
+    return sorted(set(names))
 
 
 def _require_scale(form: Format, tensors: layouts.Arrays) -> None:
