@@ -18,7 +18,7 @@ from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.image.batches import EncodedBatch, ahead, encode_batches, fill
 from cjkclip.machine.memory import halved
 from cjkclip.precision import half
-from cjkclip.text import Tokens, Truncate, check_texts
+from cjkclip.text import Tokens, Truncate, check_context, check_texts
 from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
 
@@ -41,6 +41,7 @@ def load(
     engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 if fast and exact enough, else fp32),
     "fp32", "bf16", "int8" (see Clip.quantize), "fp16-weights" (as cn_clip). device: "auto", "cpu", "cuda" or "mps".
     image_tower: use that model's image tower and logit_scale. facts: missing config values, as {"vision.heads": 12}.
+    image_size: pixels a side, with interpolated positions. context: ids per text, up to the text tower's positions.
     Raises ModelNotFoundError, HubError, WeightsError, LayoutError, FactsError, EngineError, MissingDependencyError.
 
     >>> load("moji").encode_text(["猫", "고양이"]).shape  # works offline
@@ -101,11 +102,17 @@ class Clip:
         """Return pixels of images. published=True: the original pixels (without EXIF). Errors as in `encode_image`."""
         return load_pixels(listed(images), self._rules(), published=published, on_error=on_error)
 
-    def tokenize(self, texts: Sequence[str], *, truncate: Truncate = "cut") -> Tokens:
-        """Tokenize texts into ids and mask (n, L); `truncated` lists the texts that were cut. Raises TextError."""
+    def tokenize(self, texts: Sequence[str], *, truncate: Truncate = "cut", context: int | None = None) -> Tokens:
+        """Tokenize texts into ids and mask (n, L); `truncated` lists the texts that were cut.
+
+        context: L, up to the tower's positions; by default what `load` was called with, else the family's own.
+        Raises TextError, InputError.
+        """
         if self.tokenizer is None:
             raise FactsError("this checkpoint has no tokenizer files: put them beside the weights and load again")
-        return self.tokenizer(texts, truncate=truncate)
+        if context is not None and self.config.text is not None:
+            check_context(context, self.config.text.context)
+        return self.tokenizer(texts, truncate=truncate, context=context)
 
     def encode_pixels(self, pixels: Float32[np.ndarray, "n 3 S S"], *, normalize: bool = True) -> Features:
         """Return features of preprocessed pixels, for example from `preprocess`. Raises InputError."""
@@ -187,15 +194,17 @@ class Clip:
         normalize: bool = True,
         batch_size: int | None = None,
         truncate: Truncate = "cut",
+        context: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Features:
         """Return features (n, E) of texts. TruncatedTextWarning reports texts that were cut. Raises TextError.
 
         Texts of similar length share a batch (256 by default), so that short texts are not padded to long ones;
         repeated texts are encoded once. progress(n) is called after each batch with the number of finished texts.
+        truncate, context: as in `tokenize`.
         """
         size, texts = checked_size(batch_size, TEXTS), check_texts(texts)
-        tokens = self.tokenize(texts, truncate=truncate)
+        tokens = self.tokenize(texts, truncate=truncate, context=context)
         tokens.tell_cut(stacklevel=2)
         encode = partial(self.encode_tokens, normalize=normalize)
         return in_batches(texts, tokens, size, encode, progress)

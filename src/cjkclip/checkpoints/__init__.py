@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -20,12 +20,13 @@ from cjkclip.checkpoints.families import family as family_named
 from cjkclip.checkpoints.formats import Checkpoint, Facts, Format, as_written, settle
 from cjkclip.checkpoints.hub import Where
 from cjkclip.checkpoints.matching import find_format
+from cjkclip.checkpoints.positions import at_size
 from cjkclip.checkpoints.source import BUNDLED, Source, resolve, with_weights
 from cjkclip.checkpoints.tokenizers import tokenizer_of
 from cjkclip.config import Model, unknown
 from cjkclip.errors import FactsError, LayoutError, WeightsError
 from cjkclip.parameters import shapes, spare
-from cjkclip.text import Tokenizer
+from cjkclip.text import Tokenizer, check_context
 
 __all__ = ["BUNDLED", "Found", "ReadOptions", "Source", "Where", "check_options", "read", "resolve", "stored_config"]
 
@@ -68,6 +69,8 @@ class ReadOptions(TypedDict, total=False):
 
     image_tower: str | Path | None
     facts: Facts | None
+    image_size: int | None
+    context: int | None
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -77,20 +80,28 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise TypeError(f"load() has no option {', '.join(map(repr, unknown_names))}: use one of {accepted}")
 
 
-def read(source: Source, *, image_tower: str | Path | None = None, facts: Facts | None = None) -> Found:
+def read(
+    source: Source,
+    *,
+    image_tower: str | Path | None = None,
+    facts: Facts | None = None,
+    image_size: int | None = None,
+    context: int | None = None,
+) -> Found:
     """Read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
     facts = facts or {}
     tower = image_tower or (source.release.image_tower if source.release else None)
     if tower is None:
-        return _read(source, facts=facts, without="")
+        return _with_context(_read(source, facts=facts, without="", image_size=image_size), context)
     image_facts = {fact: value for fact, value in facts.items() if fact.partition(".")[0] in IMAGE_PARTS}
     text_facts = {fact: value for fact, value in facts.items() if fact not in image_facts}
-    text = _read(source, facts=text_facts, without="vision")
+    text = _with_context(_read(source, facts=text_facts, without="vision"), context)
     where = replace(source.where, revision=None, small=False)  # the revision belongs to the text's repository
-    return _joined(text, _read(resolve(tower, where), facts=image_facts, without="text"), str(tower))
+    image = _read(resolve(tower, where), facts=image_facts, without="text", image_size=image_size)
+    return _joined(text, image, str(tower))
 
 
-def _read(source: Source, *, facts: Facts, without: str) -> Found:
+def _read(source: Source, *, facts: Facts, without: str, image_size: int | None = None) -> Found:
     """Read one source; `without` is a tower to leave out."""
     source = with_weights(source)
     release, among = source.release, (source.family,) if source.family else families()
@@ -105,12 +116,25 @@ def _read(source: Source, *, facts: Facts, without: str) -> Found:
         config = _config(settle(record, {**(release.facts if release else {}), **facts}), checkpoint.source)
     params = _params(form, checkpoint, without)
     parameters.check(params, shapes(config), checkpoint.source, spare(config))
+    if image_size is not None:
+        config, params = at_size(config, params, image_size, form.positions)
     tokenizer = tokenizer_of(form, checkpoint, config)
     if tokenizer is None and config.text is not None and release is not None and release.vocabulary is not None:
         vocabulary = hub.file(*release.vocabulary, replace(source.where, revision=None))
         tokenizer = tokenizer_of(form, replace(checkpoint, folder=vocabulary.parent), config)
     folder = checkpoint.folder
     return Found(config=config, params=params, tokenizer=tokenizer, family=owner, release=release, folder=folder)
+
+
+def _with_context(found: Found, context: int | None) -> Found:
+    """Return the checkpoint with a tokenizer whose rows have `context` ids. Raises FactsError if that cannot be."""
+    if context is None:
+        return found
+    text, tokenizer = found.config.text, cast(Any, found.tokenizer)
+    if text is None or tokenizer is None:
+        raise FactsError(f"context={context!r}, but this checkpoint has no texts to read: leave context out")
+    check_context(context, text.context)
+    return replace(found, tokenizer=tokenizer.under(replace(tokenizer.rules, context=context)))
 
 
 def _joined(text: Found, image: Found, source: str) -> Found:

@@ -13,9 +13,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from cjkclip.arrays import Int64
-from cjkclip.errors import TextError, TruncatedTextWarning
+from cjkclip.errors import InputError, TextError, TruncatedTextWarning
 
 Truncate = Literal["cut", "error"]
+
+LEAST = 3  # ids of a text: start, one word, end
 
 _SILENT = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})  # control characters, joiners, direction marks, spaces
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # invisible letters: Hangul fillers, blank Braille pattern
@@ -84,6 +86,16 @@ def check_texts(texts: Any) -> list[str]:
                 "Decode the bytes it came from as UTF-8, or replace it"
             )
     return [str(text) for text in items]
+
+
+def check_context(context: Any, most: int) -> int:
+    """Return `context` if it is a length between 3 ids and the `most` that the text tower reads. Raises InputError."""
+    if not isinstance(context, int) or isinstance(context, bool) or not LEAST <= context <= most:
+        raise InputError(
+            f"context is {context!r}, expected {LEAST} to {most} ids per text, the start and end included (the text "
+            f"tower has {most} positions): for example context={most}"
+        )
+    return context
 
 
 def require_words(text: str, name: str = "the query") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from cjkclip.errors import CjkclipError, FactsError
 from cjkclip.text import Tokenizer
 from cjkclip.text.files import read_json
 
+Interpolation = Literal["half-pixel", "align-corners", "antialias"]  # kinds of bicubic interpolation in torch
 Facts = Mapping[str, Any]  # dotted field name of the config -> value
 WHOLE = {field.name for field in fields(Model)}  # facts without a dot
 
@@ -76,6 +77,7 @@ class Format:
     config_file: str | None = "config.json"  # required beside the weights; None: the format has no config
     weights_file: str = "model.safetensors"  # the file name in `save`; its suffix chooses the container
     origin: Callable[[Checkpoint], Origin] = unnamed  # the family and release that a file contains
+    positions: Interpolation = "half-pixel"  # how the original fits the position table to another image size
     model_type: str | None = None  # required in config.json; set if two formats have the same tensor names
     wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
 

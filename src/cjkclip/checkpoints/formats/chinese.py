@@ -168,6 +168,7 @@ def _cn_clip(name: str, visual: tuple[Row, ...], tower: str, text: str) -> Forma
         weights_file="clip_cn.pt",
         write=_write_cn_clip,
         wrapped=True,
+        positions="align-corners",
     )
 
 

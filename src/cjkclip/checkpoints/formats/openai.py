@@ -167,6 +167,7 @@ def published_form(
             tokenizer=_tokenizer,
             weights_file="model.pt" if config_file is None else "open_clip_model.safetensors",
             write=write,
+            positions="antialias",
         )
         for mark, visual in towers
     )
