@@ -1,5 +1,6 @@
 """VisionTextDualEncoderModel, written here and now by transformers, in both of its namings."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 import cjkclip
 from cjkclip.checkpoints import weights
-from cjkclip.errors import FactsError, LayoutError
+from cjkclip.errors import CheckpointError, FactsError, LayoutError
 from cjkclip.text import Tokens
 from families import ENGINES, GOLDEN
 from support.peers import transformers
@@ -19,24 +20,34 @@ IDS = np.array([[2, 9, 30, 3, 0, 0], [2, 8, 7, 41, 5, 3], [2, 3, 0, 0, 0, 0]])
 MASK = (IDS != 0).astype(np.int64)
 
 
-def write(folder: Path, text: str = "bert") -> tuple[np.ndarray, np.ndarray]:
+PAD_ONE = np.array([[0, 9, 30, 2, 1, 1], [0, 8, 7, 41, 5, 2], [0, 2, 1, 1, 1, 1]])  # the padding of RoBERTa has id 1
+
+
+def inputs(text: str) -> tuple[np.ndarray, np.ndarray]:
+    return (IDS, MASK) if text == "bert" else (PAD_ONE, (PAD_ONE != 1).astype(np.int64))
+
+
+def write(folder: Path, text: str = "bert", image: str = "clip") -> tuple[np.ndarray, np.ndarray]:
     """A random dual encoder as transformers saves it, and its features."""
     peer = transformers()
     torch.manual_seed(0)
     size = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 2, "num_hidden_layers": 2}
-    words = {"bert": peer.BertConfig, "roberta": peer.RobertaConfig}[text](
-        **size, vocab_size=60, max_position_embeddings=12
-    )
-    vision = peer.CLIPVisionConfig(**(size | {"hidden_size": 32}), image_size=64, patch_size=16)
+    names = {"bert": "BertConfig", "roberta": "RobertaConfig", "xlmr": "XLMRobertaConfig", "ernie": "ErnieConfig"}
+    words = getattr(peer, names[text])(**size, vocab_size=60, max_position_embeddings=12)
+    names = {"clip": "CLIPVisionConfig", "vit": "ViTConfig", "deit": "DeiTConfig"}
+    vision = getattr(peer, names[image])(**(size | {"hidden_size": 32}), image_size=64, patch_size=16)
     config = peer.VisionTextDualEncoderConfig.from_vision_text_configs(vision, words, projection_dim=20)
     model = peer.VisionTextDualEncoderModel(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.2)
         model.save_pretrained(folder)
-        image = model.get_image_features(torch.tensor(PIXELS)).pooler_output
-        features = model.get_text_features(torch.tensor(IDS), attention_mask=torch.tensor(MASK)).pooler_output
-    return image.numpy(), features.numpy()
+        if text == "ernie" or image == "deit":
+            return PIXELS, PIXELS
+        seen = model.get_image_features(torch.tensor(PIXELS)).pooler_output
+        ids, mask = map(torch.tensor, inputs(text))
+        read = model.get_text_features(ids, attention_mask=mask).pooler_output
+    return seen.numpy(), read.numpy()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -81,10 +92,57 @@ def test_names_alone_do_not_tell_a_dual_encoder_from_fengshens_class() -> None:
     assert cjkclip.load(GOLDEN / "taiyi-clip-model").family.name == "taiyi"
 
 
-def test_another_text_tower_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "roberta")
-    with pytest.raises(FactsError, match=r"'text_config': 'roberta'.*'text_config': 'bert'"):
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("vision", ["clip", "vit"])
+@pytest.mark.parametrize("text", ["bert", "roberta", "xlmr"])
+def test_every_pair_of_towers(text: str, vision: str, engine: str, tmp_path: Path) -> None:
+    image, features = write(tmp_path / "theirs", text, vision)
+    clip = cjkclip.load(tmp_path / "theirs", engine=engine)
+    got = clip.engine.image(PIXELS), clip.engine.text(*inputs(text))
+    for ours, theirs in zip(got, (image, features), strict=True):
+        assert np.abs(ours - theirs).max() <= ATOL * max(1.0, float(np.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("vision", ["clip", "vit"])
+@pytest.mark.parametrize("text", ["bert", "roberta", "xlmr"])
+def test_every_pair_is_written_back_and_transformers_reads_it(text: str, vision: str, tmp_path: Path) -> None:
+    image, features = write(tmp_path / "theirs", text, vision)
+    clip = cjkclip.load(tmp_path / "theirs")
+    clip.save(tmp_path / "ours", layout="transformers")
+    assert cjkclip.load(tmp_path / "ours").config == cjkclip.load(clip.save(tmp_path / "own")).config == clip.config
+    assert cjkclip.load(tmp_path / "own").fingerprint == clip.fingerprint
+    bare = clip.save(tmp_path / "bare", layout="transformers_dual_vit" if vision == "vit" else "transformers_dual_bare")
+    theirs, ours = (weights.read(folder / "model.safetensors") for folder in (tmp_path / "theirs", bare))
+    assert {n: a.tobytes() for n, a in theirs.items()} == {n: a.tobytes() for n, a in ours.items()}
+    again = transformers().VisionTextDualEncoderModel.from_pretrained(tmp_path / "ours").eval()
+    ids, mask = map(torch.tensor, inputs(text))
+    with torch.no_grad():
+        np.testing.assert_array_equal(again.get_image_features(torch.tensor(PIXELS)).pooler_output.numpy(), image)
+        np.testing.assert_array_equal(again.get_text_features(ids, attention_mask=mask).pooler_output.numpy(), features)
+
+
+@pytest.mark.parametrize(("text", "image"), [("ernie", "clip"), ("bert", "deit")])
+def test_another_tower_is_refused_by_name(text: str, image: str, tmp_path: Path) -> None:
+    write(tmp_path, text, image)
+    with pytest.raises(CheckpointError, match=f"{text if image == 'clip' else image}"):
         cjkclip.load(tmp_path)
+
+
+@pytest.mark.parametrize("option", [{"qkv_bias": False}, {"num_channels": 1}, {"pooler_output_size": 5}])
+def test_an_option_of_the_vit_that_changes_the_arithmetic_is_refused(option: dict[str, int], tmp_path: Path) -> None:
+    write(tmp_path, "bert", "vit")
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    config["vision_config"] |= option
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(FactsError, match=next(iter(option))):
+        cjkclip.load(tmp_path)
+
+
+def test_a_roberta_fits_no_layout_whose_positions_count_from_0(tmp_path: Path) -> None:
+    write(tmp_path / "theirs", "roberta", "vit")
+    clip = cjkclip.load(tmp_path / "theirs", facts={"text.head": "project"})
+    with pytest.raises(LayoutError, match=r"Layouts that fit this model|needs transformers' ViT and a BERT"):
+        clip.save(tmp_path / "rinna", layout="rinna")
 
 
 def test_a_model_that_projects_its_first_token_is_refused(tmp_path: Path) -> None:

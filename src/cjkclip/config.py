@@ -49,6 +49,13 @@ class Vit(Encoder):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PooledVit(Vit):
+    """A ViT with the pooler of transformers' ViTModel: tanh of a square linear layer, before the projection."""
+
+    kind: ClassVar[str] = "vit-pooler"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResNet:
     """CLIP's modified ResNet: three-convolution stem, average-pooled strides, attention pooling."""
 
@@ -59,7 +66,7 @@ class ResNet:
     heads: Count  # of the attention pooling
 
 
-Vision = Vit | ResNet
+Vision = Vit | PooledVit | ResNet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +86,22 @@ class Bert(Encoder):
     """Bidirectional text transformer, post-norm; its first token gives the feature, and padding is masked."""
 
     kind: ClassVar[str] = "bert"
+    start: ClassVar[int] = 0  # row of the position table for the first token
     vocab: Count
-    context: Count  # length of the position table, in tokens
+    context: Count  # tokens of the longest text; the position table has `start` rows more
     types: Count  # rows of the token type table; the first is added everywhere
     head: Head  # how the output at the first token becomes the feature
 
 
-TextTower = Text | Bert
+@dataclass(frozen=True, kw_only=True)
+class Roberta(Bert):
+    """A BERT whose positions begin after the padding's, as in RoBERTa and XLM-R, where the padding has id 1."""
+
+    kind: ClassVar[str] = "roberta"
+    start: ClassVar[int] = 2
+
+
+TextTower = Text | Bert | Roberta
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cjkclip.arrays import is_float
-from cjkclip.config import Bert, Encoder, Model, ResNet, Text, Vit
+from cjkclip.config import Bert, Encoder, Model, PooledVit, ResNet, Text, Vit
 from cjkclip.errors import LayoutError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -66,6 +66,7 @@ def _vit(config: Vit, embed: int) -> Shapes:
         **(_norm("vision.ln_pre", width) if config.pre_norm else {}),
         **_blocks("vision", config),
         **_norm("vision.ln_post", width),
+        **(_linear("vision.pooler", width, width) if isinstance(config, PooledVit) else {}),
         **({"vision.proj.weight": (embed, width)} if config.project else {}),
     }
 
@@ -84,7 +85,7 @@ def _bert(config: Bert, embed: int) -> Shapes:
     width = config.width
     result: Shapes = {
         "text.token.weight": (config.vocab, width),
-        "text.position.weight": (config.context, width),
+        "text.position.weight": (config.context + config.start, width),
         "text.segment.weight": (config.types, width),
         **_norm("text.ln_embed", width),
         **_blocks("text", config),

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from cjkclip.config import Act, Bert, Encoder, Model, ResNet, Text, TextTower, Vit
+from cjkclip.config import Act, Bert, Encoder, Model, PooledVit, ResNet, Text, TextTower, Vit
 
 T = Any  # a tensor of the ops: an array, or a node of a graph
 Params = Mapping[str, np.ndarray]
@@ -154,7 +154,8 @@ def _clip(ops: Ops, params: Params, config: Text, ids: T, tap: Tap | None) -> T:
 
 def _bert(ops: Ops, params: Params, config: Bert, ids: T, mask: T, tap: Tap | None) -> T:
     # Every text is one segment, so the row of segment 0 is added to the table once, not to every token.
-    positions = ops.positions(params["text.position.weight"] + params["text.segment.weight"][:1], ids)
+    table = params["text.position.weight"][config.start :] + params["text.segment.weight"][:1]
+    positions = ops.positions(table, ids)
     x = ops.add(ops.embedding(params["text.token.weight"], ids), positions)
     x = _norm(ops, params, "text.ln_embed", x, config.eps)
     _show(tap, "text_embeddings", x)
@@ -184,6 +185,8 @@ def _vit(ops: Ops, params: Params, config: Vit, pixels: T, tap: Tap | None) -> T
     x = _blocks(ops, params, "vision", config, x, "nothing", read, tap)
     x = _norm(ops, params, "vision.ln_post", ops.first(x, keep=False), config.eps)
     _show(tap, "image_pooled", x)
+    if isinstance(config, PooledVit):
+        x = ops.tanh(_linear(ops, params, "vision.pooler", x))
     return ops.linear(x, params["vision.proj.weight"], None) if config.project else x
 
 

@@ -4,12 +4,12 @@ Facts: transformers 5.23.0 (modeling_bert, configuration_bert). Post-norm blocks
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from cjkclip.checkpoints.formats import Checkpoint
 from cjkclip.checkpoints.formats.transformers import encoder, encoder_json
 from cjkclip.checkpoints.layouts import Row
-from cjkclip.config import Bert, Head, Model
+from cjkclip.config import Bert, Head, Model, Roberta
 from cjkclip.errors import FactsError
 from cjkclip.text import Tokenizer
 from cjkclip.text.wordpiece import WordPiece
@@ -49,18 +49,20 @@ def bert_rows(prefix: str) -> tuple[Row, ...]:
     )
 
 
-def read_bert(record: Mapping[str, Any], head: Head) -> dict[str, Any]:
-    """Return a BertConfig or RobertaConfig as our record. Positions count from 0, so both give the same tower."""
+def read_bert(record: Mapping[str, Any], head: Head, kind: Literal["bert", "roberta"] = "bert") -> dict[str, Any]:
+    """Return a BertConfig or RobertaConfig as our record. Positions count from 0 in a "bert", from 2 in a "roberta"."""
     whole = DEFAULTS | dict(record)
+    if whole.get("pad_token_id", 1) != 1 and kind == "roberta":
+        raise FactsError(f"config.json: pad_token_id of this RoBERTa is {whole['pad_token_id']}, expected 1")
     if whole.get("position_embedding_type", "absolute") != "absolute" or whole.get("is_decoder"):
         raise FactsError(
             "config.json: this BERT has relative positions or is a decoder, which is not supported. Expected "
             "position_embedding_type 'absolute' and is_decoder false"
         )
     return {
-        "kind": "bert",
+        "kind": kind,
         "vocab": whole["vocab_size"],
-        "context": whole["max_position_embeddings"],
+        "context": whole["max_position_embeddings"] - (Roberta.start if kind == "roberta" else 0),
         "types": whole["type_vocab_size"],
         "head": head,
         **encoder(whole),
@@ -68,12 +70,17 @@ def read_bert(record: Mapping[str, Any], head: Head) -> dict[str, Any]:
 
 
 def bert_json(config: Bert) -> dict[str, Any]:
-    """Return the BertConfig of our record."""
-    return encoder_json(config) | {
-        "vocab_size": config.vocab,
-        "max_position_embeddings": config.context,
-        "type_vocab_size": config.types,
-    }
+    """Return the BertConfig or RobertaConfig of our record."""
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2} if isinstance(config, Roberta) else {}
+    return (
+        encoder_json(config)
+        | ids
+        | {
+            "vocab_size": config.vocab,
+            "max_position_embeddings": config.context + config.start,
+            "type_vocab_size": config.types,
+        }
+    )
 
 
 def wordpiece_tokenizer(checkpoint: Checkpoint, config: Model, most: int | None = None) -> Tokenizer | None:

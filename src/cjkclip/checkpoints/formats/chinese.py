@@ -84,7 +84,7 @@ def _tokenizer_cn_clip(checkpoint: Checkpoint, config: Model) -> Tokenizer | Non
 
 
 def _write_cn_clip(parts: Parts, folder: Path) -> None:
-    if not isinstance(parts.config.text, Bert):
+    if type(parts.config.text) is not Bert:
         raise LayoutError("cn_clip's files need a BERT text tower, which this model lacks. Use layout 'cjkclip'")
     if isinstance(parts.tokenizer, WordPiece):
         parts.tokenizer.save_transformers(folder)
@@ -103,7 +103,7 @@ def _read_hf(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def both_json(config: Model) -> dict[str, Any]:
     """Return ChineseCLIPModel's config.json. Raises LayoutError if ChineseCLIPModel cannot hold the towers."""
-    if not (isinstance(config.vision, Vit) and isinstance(config.text, Bert) and config.text.head == "project"):
+    if not (isinstance(config.vision, Vit) and type(config.text) is Bert and config.text.head == "project"):
         raise LayoutError(
             "transformers' ChineseCLIPModel needs a ViT and a BERT with a projection, which this model lacks. Use "
             "layout 'cjkclip'"

@@ -17,57 +17,23 @@ from cjkclip.checkpoints.formats.transformers import (
     VISION_PROJ,
     config_json,
     dump,
-    encoder,
-    encoder_json,
 )
-from cjkclip.checkpoints.layouts import Layout, Row
+from cjkclip.checkpoints.formats.vit import VIT_ROWS, plain_vit_json, read_plain_vit
+from cjkclip.checkpoints.layouts import Layout
 from cjkclip.config import Bert, Model, Vit
-from cjkclip.errors import FactsError, LayoutError
+from cjkclip.errors import LayoutError
 from cjkclip.text import Tokenizer
 from cjkclip.text.unigram import RINNA, Unigram
-
-VIT_DEFAULTS: dict[str, Any] = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "image_size": 224,
-    "patch_size": 16,
-}
-_BLOCK, _LAYER = "vision.blocks.{i}", "vision_model.encoder.layer.{i}"
-VISION = (
-    Row("vision.cls", "vision_model.embeddings.cls_token", "to-vector"),
-    Row("vision.position.weight", "vision_model.embeddings.position_embeddings", "to-matrix"),
-    Row("vision.patch.{p}", "vision_model.embeddings.patch_embeddings.projection.{p}"),
-    *(
-        Row(f"{_BLOCK}.attn.{ours}.{{p}}", f"{_LAYER}.attention.attention.{theirs}.{{p}}")
-        for ours, theirs in (("q", "query"), ("k", "key"), ("v", "value"))
-    ),
-    Row(f"{_BLOCK}.attn.out.{{p}}", f"{_LAYER}.attention.output.dense.{{p}}"),
-    Row(f"{_BLOCK}.mlp.fc1.{{p}}", f"{_LAYER}.intermediate.dense.{{p}}"),
-    Row(f"{_BLOCK}.mlp.fc2.{{p}}", f"{_LAYER}.output.dense.{{p}}"),
-    Row(f"{_BLOCK}.ln1.{{p}}", f"{_LAYER}.layernorm_before.{{p}}"),
-    Row(f"{_BLOCK}.ln2.{{p}}", f"{_LAYER}.layernorm_after.{{p}}"),
-    Row("vision.ln_post.{p}", "vision_model.layernorm.{p}"),
-)
 
 
 def _read(checkpoint: Checkpoint) -> dict[str, Any]:
     whole = config_json(checkpoint)
-    vision = VIT_DEFAULTS | whole.get("vision_config", {})
-    if vision.get("model_type", "vit") != "vit" or not vision.get("qkv_bias", True):
-        raise FactsError(
-            f"{checkpoint.source}: vision_config is {vision.get('model_type')!r}, expected 'vit' with qkv_bias true"
-        )
-    vision_fields = {"kind": "vit", "patch_bias": True, "pre_norm": False, "project": True} | encoder(vision)
-    vision_fields |= {"image_size": vision["image_size"], "patch": vision["patch_size"]}
+    vision = read_plain_vit(whole.get("vision_config", {}), "vit", checkpoint.source)
     text = read_bert(whole.get("text_config", {}), "project")
     image = torchvision_rules(vision["image_size"], OPENAI_MEAN, OPENAI_STD) | {"filter": "bilinear"}
     scale = float(whole.get("init_inv_tau", 30.0)) if whole.get("model_type") == "cloob" else None
     return {
-        "vision": vision_fields,
+        "vision": vision,
         "text": text,
         "image": image,
         "embed": whole.get("projection_dim", 512),
@@ -83,7 +49,7 @@ def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
 def _write(parts: Parts, folder: Path) -> None:
     config = parts.config
     vision, text = config.vision, config.text
-    if not (isinstance(vision, Vit) and vision.patch_bias and isinstance(text, Bert) and text.head == "project"):
+    if not (type(vision) is Vit and vision.patch_bias and type(text) is Bert and text.head == "project"):
         raise LayoutError(
             "rinna's layout needs transformers' ViT and a BERT with a projection, which this model lacks. Use "
             "layout 'cjkclip'"
@@ -93,8 +59,7 @@ def _write(parts: Parts, folder: Path) -> None:
         whole |= {"model_type": "clip", "architectures": ["CLIPModel"]}
     else:
         whole |= {"model_type": "cloob", "architectures": ["CLOOBModel"], "init_inv_tau": config.scale}
-    sizes = {"model_type": "vit", "image_size": vision.image_size, "patch_size": vision.patch}
-    whole |= {"vision_config": sizes | encoder_json(vision), "text_config": {"model_type": "bert"} | bert_json(text)}
+    whole |= {"vision_config": plain_vit_json(vision), "text_config": {"model_type": "bert"} | bert_json(text)}
     dump(folder / "config.json", whole)
     if isinstance(parts.tokenizer, Unigram):
         parts.tokenizer.save(folder)
@@ -103,7 +68,7 @@ def _write(parts: Parts, folder: Path) -> None:
 RINNA_FORMAT = Format(
     layout=Layout(
         name="rinna",
-        rows=(SCALE, *VISION, VISION_PROJ, *bert_rows("text_model."), TEXT_PROJ),
+        rows=(SCALE, *VIT_ROWS, VISION_PROJ, *bert_rows("text_model."), TEXT_PROJ),
         marks=("vision_model.embeddings.cls_token", "text_model.embeddings.word_embeddings.weight"),
         harmless=IDS,
     ),

@@ -36,7 +36,7 @@ def _read_whole(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _write_text(parts: Parts, folder: Path) -> None:
     text = parts.config.text
-    if not isinstance(text, Bert) or parts.config.vision is not None:
+    if type(text) is not Bert or parts.config.vision is not None:
         raise LayoutError(
             "Taiyi's text layout contains only a BERT. Use layout 'cjkclip' for a model with an image tower"
         )

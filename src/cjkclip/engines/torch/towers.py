@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cjkclip.arrays import Bool, Float, Int
-from cjkclip.config import Bert, Model, Text, Vit
+from cjkclip.config import Bert, Model, PooledVit, Text, Vit
 from cjkclip.engines.torch.blocks import Block, Pick, PostBlock, below
 from cjkclip.engines.torch.resnet import ResNetTower
 from cjkclip.parameters import shapes
@@ -53,6 +53,7 @@ class VitTower(nn.Module):
         self.ln_pre = nn.LayerNorm(config.width, config.eps) if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, causal=False) for _ in range(config.depth))
         self.ln_post = nn.LayerNorm(config.width, config.eps)
+        self.pooler = nn.Linear(config.width, config.width) if isinstance(config, PooledVit) else None
         self.proj = nn.Linear(config.width, embed, bias=False) if config.project else nn.Identity()
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B E"]:
@@ -74,8 +75,9 @@ class VitTower(nn.Module):
         return through(self.blocks, x, None, pick)
 
     def pool(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B D"]:
-        """Return the class token, layer-normalised."""
-        return self.ln_post(states[:, 0])
+        """Return the class token, layer-normalised, through the pooler if the model has one."""
+        x = self.ln_post(states[:, 0])
+        return x if self.pooler is None else torch.tanh(self.pooler(x))
 
     def _stretched(self, rows: int, columns: int) -> Float[Tensor, "L D"]:
         """Return the position table for this number of patches, by bicubic interpolation."""
@@ -143,7 +145,7 @@ class BertTower(nn.Module):
         super().__init__()
         self.config = config
         self.token = nn.Embedding(config.vocab, config.width)
-        self.position = nn.Embedding(config.context, config.width)
+        self.position = nn.Embedding(config.context + config.start, config.width)
         self.segment = nn.Embedding(config.types, config.width)
         self.ln_embed = nn.LayerNorm(config.width, config.eps)
         self.drop = nn.Dropout(0.0)
@@ -168,7 +170,8 @@ class BertTower(nn.Module):
         pick: Pick = None,
     ) -> Float[Tensor, "B M D"]:
         """Return every token after the last block, or those that `pick` selects. `ids` may also be token embeddings."""
-        table = self.position.weight[: ids.shape[1]] if positions is None else self.position(positions)
+        start = self.config.start
+        table = self.position.weight[start : start + ids.shape[1]] if positions is None else self.position(positions)
         table = table + (self.segment.weight[0] if types is None else self.segment(types))
         x = self.drop(self.ln_embed((ids if ids.is_floating_point() else self.token(ids)) + table))
         keep = None if mask is None else mask.bool()[:, None, None]
