@@ -27,8 +27,10 @@ from cjkclip.checkpoints.formats.transformers import (
 )
 from cjkclip.checkpoints.formats.vit import POOLER, VIT_ROWS, plain_vit_json, read_plain_vit
 from cjkclip.checkpoints.layouts import Layout, Row
-from cjkclip.config import Bert, PooledVit, Vit
+from cjkclip.config import Bert, Model, PooledVit, Vit
 from cjkclip.errors import FactsError, LayoutError
+from cjkclip.text import Tokenizer
+from cjkclip.text.fast import Fast, is_fast
 from cjkclip.text.wordpiece import WordPiece
 
 MODEL_TYPE = "vision-text-dual-encoder"
@@ -61,7 +63,7 @@ def write_dual(parts: Parts, folder: Path, model_type: str, kind: str) -> None:
     dump(folder / "config.json", whole)
     if config.image is not None:
         dump(folder / "preprocessor_config.json", image_json(config.image))
-    if isinstance(parts.tokenizer, WordPiece):
+    if isinstance(parts.tokenizer, WordPiece | Fast):
         parts.tokenizer.save_transformers(folder)
 
 
@@ -79,6 +81,13 @@ def _read(vision: str, checkpoint: Checkpoint) -> dict[str, Any]:
         record = {"vision": read_plain_vit(_part(whole, "vision_config"), "vit-pooler", checkpoint.source)}
         record |= {"image": read_image(checkpoint), "embed": whole.get("projection_dim", 512), "scale": None}
     return record | {"text": text}
+
+
+def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:
+    """Return the tokenizer beside the weights, or None: WordPiece, or a tokenizer.json of RoBERTa or XLM-R."""
+    if config.text is not None and is_fast(checkpoint.json("tokenizer.json") or {}):
+        return Fast.from_transformers(checkpoint.folder, context=config.text.context)
+    return wordpiece_tokenizer(checkpoint, config)
 
 
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -105,7 +114,7 @@ def _dual(name: str, vision: str, rows: tuple[Row, ...], mark: str) -> Format:
         ),
         model_type=MODEL_TYPE,
         read=partial(_read, vision),
-        tokenizer=wordpiece_tokenizer,
+        tokenizer=_tokenizer,
         write=partial(_write, vision),
     )
 

@@ -13,6 +13,7 @@ from cjkclip.config import Model
 from cjkclip.errors import FactsError
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe, BpeRules
+from cjkclip.text.fast import Fast, FastRules
 from cjkclip.text.unigram import Unigram, UnigramRules
 from cjkclip.text.wordpiece import WordPiece, WordPieceRules
 
@@ -21,6 +22,7 @@ TOKENIZERS: dict[str, tuple[Any, Any]] = {
     "bpe": (Bpe, BpeRules),
     "wordpiece": (WordPiece, WordPieceRules),
     "unigram": (Unigram, UnigramRules),
+    "fast": (Fast, FastRules),
 }
 
 
