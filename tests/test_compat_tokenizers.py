@@ -264,7 +264,7 @@ def test_bad_ids_and_files(tmp_path: Path) -> None:
         ours.CLIPTokenizer.from_pretrained(GOLDEN / "hf-clip-eos2", colour=1)
     with pytest.raises(CheckpointError, match="contains no tokenizer"):
         ours.CLIPTokenizer.from_pretrained(tmp_path)
-    with pytest.raises(InputError, match="errors is 'strict'"):
+    with pytest.raises(OptionError, match="supports errors only as 'replace' or None, got 'strict'"):
         ours.CLIPTokenizer(*(GOLDEN / "hf-clip-eos2" / name for name in ("vocab.json", "merges.txt")), errors="strict")
     with pytest.raises(InputError, match="one text, not two"):
         ours.SentencePieceTokenizer.from_pretrained(GOLDEN / "rinna-clip")("犬", "猫")

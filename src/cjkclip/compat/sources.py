@@ -15,6 +15,21 @@ from cjkclip.errors import OptionError
 
 PLACES = ("revision", "cache_dir", "local_files_only")  # options for the snapshot of a repository and its place
 IGNORED = ("trust_remote_code", "use_fast")  # without effect: no code is run, and only one tokenizer exists
+# Options of transformers' from_pretrained, with the values that change nothing. Other values raise OptionError.
+IDLE: dict[str, tuple[Any, ...]] = {
+    "force_download": (False, None),
+    "proxies": (None,),
+    "subfolder": ("", None),
+    "variant": (None,),
+    "from_tf": (False, None),
+    "from_flax": (False, None),
+    "from_slow": (False, None),
+    "resume_download": (False, None),
+    "local_dir": (None,),
+    "mirror": (None,),
+    "gguf_file": (None,),
+    "backend": (None, "tokenizers", "pil"),
+}
 LOAD = (*PLACES, "family", "image_tower", "facts")  # options of `cjkclip.load`
 
 
@@ -24,6 +39,16 @@ def require_known(options: Mapping[str, Any], names: Sequence[str], owner: str) 
         raise OptionError(
             f"{owner} has no option {', '.join(map(repr, unknown))}: remove it or use one of {', '.join(sorted(names))}"
         )
+
+
+def without_idle(options: Mapping[str, Any], owner: str, idle: Mapping[str, tuple[Any, ...]] = IDLE) -> dict[str, Any]:
+    """Return the options without those of `idle`. Raises OptionError for one of them that would change something."""
+    for name, value in options.items():
+        if name in idle and not any(value is each or value == each for each in idle[name]):
+            raise OptionError(
+                f"{owner} supports {name} only as {' or '.join(map(repr, idle[name]))}, got {value!r}: leave it out"
+            )
+    return {name: value for name, value in options.items() if name not in idle}
 
 
 def resolve_source(name: str | Path, options: Mapping[str, Any], *, small: bool = False) -> Source:

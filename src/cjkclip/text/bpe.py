@@ -112,6 +112,14 @@ class Bpe:
             for text, row in zip(texts, rows, strict=True)
         ]
 
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return the first character of each id of `rows` in its text, and the one after its last. Raises TextError."""
+        if self.rules.cleaning != "hf":
+            raise TextError(
+                f"the rules clean texts ({self.rules.cleaning!r}) before they are read, so ids have no places"
+            )
+        return [row.offsets for row in self._rust.encode_batch(check_texts(texts), add_special_tokens=False)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the cleaned text of `ids`: a space follows every word, special tokens appear as spelled.
 

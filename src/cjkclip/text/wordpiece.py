@@ -86,6 +86,12 @@ class WordPiece:
             texts = [words(text, lower=self.rules.lower) for text in texts]
         return [row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
 
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return the first character of each id of `rows` in its text, and the one after its last. Raises TextError."""
+        if self.rules.style == "cn_clip":
+            raise TextError("the rules of cn_clip split texts into words before they are read, so ids have no places")
+        return [row.offsets for row in self._rust.encode_batch(check_texts(texts), add_special_tokens=False)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the words of `ids` separated by spaces; special tokens appear as spelled, Hangul is composed.
 

@@ -16,8 +16,13 @@ from cjkclip.compat.transformers.inputs.images import (
     FamilyImageProcessor,
     read_record,
 )
-from cjkclip.compat.transformers.inputs.processors import ChineseCLIPProcessor, CLIPProcessor, ImageProcessor
-from cjkclip.compat.transformers.inputs.tokenization import SPIECE, PreTrainedTokenizer
+from cjkclip.compat.transformers.inputs.processors import (
+    ChineseCLIPProcessor,
+    CLIPProcessor,
+    ImageProcessor,
+    ProcessorOptions,
+)
+from cjkclip.compat.transformers.inputs.tokenization import SETTINGS, SPIECE, PreTrainedTokenizer
 from cjkclip.compat.transformers.inputs.tokenizers import BertTokenizer, CLIPTokenizer, SentencePieceTokenizer
 from cjkclip.errors import FactsError
 from cjkclip.text.bpe import Bpe
@@ -36,27 +41,36 @@ class AutoTokenizer:
     """Loads the tokenizer of a model."""
 
     @staticmethod
-    def from_pretrained(name: str | Path, **options: Any) -> PreTrainedTokenizer:
-        """Load the tokenizer of a name that `cjkclip.load` accepts. Options: see `sources.LOAD`."""
-        return _Parts(name, options, "AutoTokenizer.from_pretrained").tokenizer()
+    def from_pretrained(pretrained_model_name_or_path: str | Path, **options: Any) -> PreTrainedTokenizer:
+        """Load the tokenizer of a name that `cjkclip.load` accepts.
+
+        Options: `sources.LOAD`, and those of the tokenizer's own from_pretrained.
+        """
+        return _Parts(pretrained_model_name_or_path, options, "AutoTokenizer").tokenizer()
 
 
 class AutoImageProcessor:
     """Loads the image processor of a model."""
 
     @staticmethod
-    def from_pretrained(name: str | Path, **options: Any) -> ImageProcessor:
-        """Load the image processor of a name that `cjkclip.load` accepts. Options: see `sources.LOAD`."""
-        return _Parts(name, options, "AutoImageProcessor.from_pretrained").image_processor()
+    def from_pretrained(pretrained_model_name_or_path: str | Path, **options: Any) -> ImageProcessor:
+        """Load the image processor of a name that `cjkclip.load` accepts.
+
+        Options: `sources.LOAD`, and those of CLIPImageProcessor.
+        """
+        return _Parts(pretrained_model_name_or_path, options, "AutoImageProcessor").image_processor()
 
 
 class AutoProcessor:
     """Loads the tokenizer and the image processor of a model, as one processor."""
 
     @staticmethod
-    def from_pretrained(name: str | Path, **options: Any) -> CLIPProcessor:
-        """Load the processor of a name that `cjkclip.load` accepts. Options: see `sources.LOAD`."""
-        parts = _Parts(name, options, "AutoProcessor.from_pretrained")
+    def from_pretrained(pretrained_model_name_or_path: str | Path, **options: Any) -> CLIPProcessor:
+        """Load the processor of a name that `cjkclip.load` accepts.
+
+        Options: `sources.LOAD`, and those of CLIPProcessor.from_pretrained.
+        """
+        parts = _Parts(pretrained_model_name_or_path, options, "AutoProcessor")
         tokenizer = parts.tokenizer()
         kind = ChineseCLIPProcessor if isinstance(tokenizer, BertTokenizer) else CLIPProcessor
         return kind(parts.image_processor(), tokenizer)
@@ -66,15 +80,25 @@ class _Parts:
     """Tokenizer and image processor of a name, from its directory or, if it lacks the files, from the model."""
 
     def __init__(self, name: str | Path, options: dict[str, Any], owner: str) -> None:
-        require_known(options, (*LOAD, *IGNORED), owner)
-        self.source, self.options = resolve_source(name, options, small=True), options
+        self.options = ProcessorOptions.of(options, owner, BertTokenizer)
+        require_known(self.options.places, (*LOAD, *IGNORED), f"{owner}.from_pretrained")
+        self.source = resolve_source(name, self.options.places, small=True)
         self.name, self.folder = self.source.name, self.source.path
 
     @cached_property
     def clip(self) -> Clip:
-        return load_clip(self.source, self.options)
+        return load_clip(self.source, self.options.places)
 
     def tokenizer(self) -> PreTrainedTokenizer:
+        """Return the tokenizer with the options that override its files. Raises OptionError for one of another kind."""
+        tokenizer, texts = self.options.tokenizer or self._tokenizer(), self.options.texts
+        require_known(texts, (*SETTINGS, *tokenizer.rules), type(tokenizer).__name__)
+        tokenizer.name_or_path = self.name
+        if length := texts.get("model_max_length") or texts.get("max_length"):
+            tokenizer.model_max_length = length
+        return tokenizer.changed(texts)
+
+    def _tokenizer(self) -> PreTrainedTokenizer:
         folder = self.folder
         if (folder / SPIECE).is_file():
             return SentencePieceTokenizer.from_folder(folder)
@@ -87,16 +111,21 @@ class _Parts:
         return _CLASSES[type(core)].over(core, core.context)  # pyright: ignore[reportArgumentType]
 
     def image_processor(self) -> ImageProcessor:
+        if self.options.image_processor is not None:
+            return self.options.image_processor
         record = read_record(self.folder)
         if record is not None:
             kind = record.get("image_processor_type") or record.get("feature_extractor_type") or ""
             chinese = str(kind).startswith("ChineseCLIP")
-            return (ChineseCLIPImageProcessor if chinese else CLIPImageProcessor).from_folder(self.folder)
+            return (ChineseCLIPImageProcessor if chinese else CLIPImageProcessor).from_folder(
+                self.folder, **self.options.images
+            )
         rules = self.clip.config.image
         if rules is None:
             raise FactsError(
                 f"{self.name} has no preprocessing: put its preprocessor_config.json beside the weights and load again"
             )
+        require_known(self.options.images, (), f"the image processor of {self.name}")
         return FamilyImageProcessor(rules)
 
 

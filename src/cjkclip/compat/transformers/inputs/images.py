@@ -4,8 +4,10 @@ In every class, pixels are bit-identical to those of transformers 5's PIL back e
 differs by one level in some pixels. URLs are rejected.
 """
 
+import copy
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -14,7 +16,7 @@ import PIL.Image
 
 from cjkclip import config
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD
-from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source
+from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source, without_idle
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.image import load_pixels
@@ -53,17 +55,23 @@ class CLIPImageProcessor:
     def __init__(self, **options: Any) -> None:
         """Set options; `DEFAULTS` lists them. None means the default."""
         require_known(options, tuple(DEFAULTS), type(self).__name__)
-        vars(self).update(_merge(DEFAULTS, options))
+        vars(self).update(copy.deepcopy(_merge(DEFAULTS, options)))  # each processor has lists of its own
 
     @classmethod
-    def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
+    def from_pretrained(cls: type[_C], pretrained_model_name_or_path: str | Path, **options: Any) -> _C:
         """Read preprocessor_config.json (or processor_config.json) of a directory or hub repository.
 
         Options override the file; revision, cache_dir and local_files_only are for the hub; use_fast and
         trust_remote_code are accepted without effect.
         """
+        name, options = pretrained_model_name_or_path, without_idle(options, f"{cls.__name__}.from_pretrained")
         places = {key: options.pop(key, None) for key in (*PLACES, *IGNORED)}
         return cls.from_folder(resolve_source(name, places, small=True).path, str(name), **options)
+
+    @classmethod
+    def from_dict(cls: type[_C], image_processor_dict: Mapping[str, Any], **options: Any) -> _C:
+        """Return a processor with the options of `to_dict`, overridden by `options`."""
+        return cls(**{key: value for key, value in image_processor_dict.items() if key in DEFAULTS} | options)
 
     @classmethod
     def from_folder(cls: type[_C], folder: Path, name: str = "", **options: Any) -> _C:
@@ -71,17 +79,27 @@ class CLIPImageProcessor:
         record = read_record(folder)
         if record is None:
             raise FactsError(f"{name or folder} has no preprocessing: put its {FILE} beside the weights and load again")
-        return cls(**{key: value for key, value in record.items() if key in DEFAULTS} | options)
+        return cls.from_dict(record, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as `save_pretrained` writes them."""
-        return {"image_processor_type": type(self).__name__} | {key: getattr(self, key) for key in DEFAULTS}
+        options = {key: copy.deepcopy(getattr(self, key)) for key in DEFAULTS}
+        return {"image_processor_type": type(self).__name__} | options
 
-    def save_pretrained(self, save_directory: str | Path) -> list[str]:
+    def to_json_string(self) -> str:
+        """Return the content of preprocessor_config.json."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_json_file(self, json_file_path: str | Path) -> None:
+        """Write the options into a file."""
+        write_text(Path(json_file_path), self.to_json_string().removesuffix("\n"))
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> list[str]:
         """Write preprocessor_config.json, which `from_pretrained` reads; return its path."""
+        require_known(without_idle(options, "save_pretrained", {"push_to_hub": (False,)}), (), "save_pretrained")
         path = Path(save_directory) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(self.to_dict(), indent=2))
+        self.to_json_file(path)
         return [str(path)]
 
     def preprocess(self, images: Any, **options: Any) -> BatchFeature:

@@ -1,18 +1,22 @@
 """transformers' processors: a tokenizer and an image processor behind one call."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source
+from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source, without_idle
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.compat.transformers.inputs.images import (
     CALL,
+    DEFAULTS,
     ChineseCLIPImageProcessor,
     CLIPImageProcessor,
     FamilyImageProcessor,
 )
 from cjkclip.compat.transformers.inputs.rows import OPTIONS
-from cjkclip.compat.transformers.inputs.tokenization import PreTrainedTokenizer
+from cjkclip.compat.transformers.inputs.settings import IDLE
+from cjkclip.compat.transformers.inputs.tokenization import SETTINGS, PreTrainedTokenizer
 from cjkclip.compat.transformers.inputs.tokenizers import BertTokenizer, CLIPTokenizer
 from cjkclip.errors import InputError, OptionError
 
@@ -48,20 +52,36 @@ class CLIPProcessor:
         self.image_processor, self.tokenizer = image_processor, tokenizer
 
     @classmethod
-    def from_pretrained(cls: type[_C], name: str | Path, **options: Any) -> _C:
-        """Read both parts from a directory or hub repository. Options: `sources.PLACES`, and `sources.IGNORED`."""
-        require_known(options, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
-        folder = resolve_source(name, options, small=True).path
-        image_processor = cls.image_processor_class.from_folder(folder, str(name))
-        return cls(image_processor, cls.tokenizer_class.from_folder(folder))
+    def from_pretrained(cls: type[_C], pretrained_model_name_or_path: str | Path, **options: Any) -> _C:
+        """Read both parts from a directory or hub repository.
 
-    def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
+        Options: those of the tokenizer's and the image processor's from_pretrained; `image_processor` and `tokenizer`,
+        which are used as they are.
+        """
+        name, parts = pretrained_model_name_or_path, ProcessorOptions.of(options, cls.__name__, cls.tokenizer_class)
+        require_known(parts.places, (*PLACES, *IGNORED), f"{cls.__name__}.from_pretrained")
+        folder = resolve_source(name, parts.places, small=True).path
+        images = parts.image_processor or cls.image_processor_class.from_folder(folder, str(name), **parts.images)
+        return cls(images, parts.tokenizer or cls.tokenizer_class.from_folder(folder).changed(parts.texts))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options of the image processor and the class of this one."""
+        images = self.image_processor
+        record = {} if isinstance(images, FamilyImageProcessor) else {"image_processor": images.to_dict()}
+        return {"processor_class": type(self).__name__} | record
+
+    def to_json_string(self) -> str:
+        """Return `to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> tuple[str, ...]:
         """Write the files of both parts; return their paths. Raises InputError for a FamilyImageProcessor."""
         if isinstance(self.image_processor, FamilyImageProcessor):
             raise InputError(
                 "preprocessor_config.json cannot express the preprocessing of this model: save the whole model with "
                 "cjkclip.load(name).save(folder)"
             )
+        require_known(without_idle(options, "save_pretrained", {"push_to_hub": (False,)}), (), "save_pretrained")
         return (*self.tokenizer.save_pretrained(save_directory), *self.image_processor.save_pretrained(save_directory))
 
     @property
@@ -108,6 +128,26 @@ class ChineseCLIPProcessor(CLIPProcessor):
 
     tokenizer_class = BertTokenizer
     image_processor_class = ChineseCLIPImageProcessor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessorOptions:
+    """The options of a processor's from_pretrained, by the part that reads them."""
+
+    places: dict[str, Any]
+    texts: dict[str, Any]
+    images: dict[str, Any]
+    tokenizer: PreTrainedTokenizer | None
+    image_processor: ImageProcessor | None
+
+    @classmethod
+    def of(cls, options: dict[str, Any], owner: str, kind: type[PreTrainedTokenizer]) -> "ProcessorOptions":
+        """Split the options; those that neither part knows are in `places`. Raises OptionError."""
+        rest = without_idle(options, f"{owner}.from_pretrained", IDLE)
+        parts = {name: rest.pop(name, None) for name in ("tokenizer", "image_processor")}
+        texts = {name: rest.pop(name) for name in (*SETTINGS, *kind.rules) if name in rest}
+        images = {name: rest.pop(name) for name in DEFAULTS if name in rest}
+        return cls(places=rest, texts=texts, images=images, **parts)
 
 
 def _is_text(value: Any) -> bool:

@@ -6,16 +6,17 @@ save_vocabulary, whose files load again. A text that is too long is cut only if 
 model raises InputError.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source
+from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source, without_idle
 from cjkclip.compat.transformers.inputs.batches import BatchEncoding
-from cjkclip.compat.transformers.inputs.rows import read_rows
+from cjkclip.compat.transformers.inputs.rows import Pair, Span, read_rows
+from cjkclip.compat.transformers.inputs.settings import IDLE, ROLES, SIDES, UNLIMITED, Settings
 from cjkclip.errors import InputError
 from cjkclip.text import check_texts
 from cjkclip.text.bpe import Bpe
@@ -23,8 +24,14 @@ from cjkclip.text.files import read_json, stated_length
 from cjkclip.text.unigram import Unigram
 from cjkclip.text.wordpiece import WordPiece
 
-UNLIMITED = 10**30  # transformers' default of model_max_length
+SETTINGS = ("model_max_length", "max_length", *SIDES, *(f"{role}_token" for role in ROLES))
 SPIECE = "spiece.model"
+SAVE_IDLE: dict[str, tuple[Any, ...]] = {
+    "legacy_format": (None, False, True),  # both forms of the files are read
+    "filename_prefix": (None,),
+    "push_to_hub": (False,),
+    "safe_serialization": (True, False),
+}
 FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -38,19 +45,18 @@ Core = Bpe | WordPiece | Unigram
 PathLike = str | Path
 
 _T = TypeVar("_T", bound="PreTrainedTokenizer")
+_R = TypeVar("_R")
 
 
-class PreTrainedTokenizer:
+class PreTrainedTokenizer(Settings):
     """Base of the tokenizer classes. `core` is the tokenizer of cjkclip.text that does the work."""
 
-    model_input_names: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
-    padding_side = truncation_side = "right"
     is_fast = True
     longest: ClassVar[int] = UNLIMITED  # default of model_max_length if the files contain none
+    name_or_path = ""
 
     core: Core
-    model_max_length: int
-    special_tokens_map: dict[str, str]  # "bos_token" etc. -> the token's text
+    rules: ClassVar[dict[str, str]] = {}  # option of from_pretrained -> field of the rules of `core`
 
     @classmethod
     def over(cls: type[_T], core: Core, model_max_length: int = UNLIMITED) -> _T:
@@ -60,14 +66,28 @@ class PreTrainedTokenizer:
         return self
 
     @classmethod
-    def from_pretrained(cls: type[_T], name: PathLike, **options: Any) -> _T:
-        """Read the tokenizer files of a directory or hub repository. model_max_length= overrides their value.
+    def from_pretrained(cls: type[_T], pretrained_model_name_or_path: PathLike, **options: Any) -> _T:
+        """Read the tokenizer files of a directory or hub repository.
 
-        revision, cache_dir and local_files_only are for the hub; use_fast and trust_remote_code are accepted without
-        effect.
+        Options that override the files: model_max_length (or max_length), padding_side, truncation_side, the special
+        tokens (pad_token, ...), and do_lower_case for BERT. revision, cache_dir and local_files_only are for the hub.
         """
-        require_known(options, (*PLACES, *IGNORED, "model_max_length"), f"{cls.__name__}.from_pretrained")
-        return cls.from_folder(resolve_source(name, options, small=True).path, options.get("model_max_length"))
+        owner = f"{cls.__name__}.from_pretrained"
+        options = without_idle(options, owner, IDLE)
+        require_known(options, (*PLACES, *IGNORED, *SETTINGS, *cls.rules), owner)
+        source = resolve_source(pretrained_model_name_or_path, options, small=True)
+        tokenizer = cls.from_folder(source.path, options.get("model_max_length") or options.get("max_length"))
+        tokenizer.name_or_path = str(pretrained_model_name_or_path)
+        return tokenizer.changed(options)
+
+    def changed(self: _T, options: Mapping[str, Any]) -> _T:
+        """Apply options of from_pretrained that override the files."""
+        rules = {name: options[option] for option, name in self.rules.items() if options.get(option) is not None}
+        if rules:
+            core = cast(Any, self.core)
+            self._take(core.under(replace(core.rules, **rules)), self.model_max_length)
+        self.assign({name: options[name] for name in SETTINGS if name in options and name != "max_length"})
+        return self
 
     @classmethod
     def from_folder(cls: type[_T], folder: Path, model_max_length: int | None = None) -> _T:
@@ -84,19 +104,13 @@ class PreTrainedTokenizer:
     def _take(self, core: Core, model_max_length: int) -> None:
         self.core, self.model_max_length = core, model_max_length
         self.name_of = {i: token for token, i in core.vocab.items()}
-        self.special_tokens_map = {f"{role}_token": name for role, name in self._specials().items() if name is not None}
+        vars(self)["special_tokens_map"] = {
+            f"{role}_token": name for role, name in self._specials().items() if name is not None
+        }
 
     def _specials(self) -> dict[str, str | None]:
         """Return the special tokens by role."""
         raise NotImplementedError
-
-    def __getattr__(self, name: str) -> Any:
-        """Return bos_token, eos_token_id and so on; None for a role without a token in this tokenizer."""
-        role = re.fullmatch(r"((?:bos|eos|unk|sep|pad|cls|mask)_token)(_id)?", name)
-        if role is None:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        token = self.special_tokens_map.get(role[1])
-        return self.core.vocab[token] if role[2] and token is not None else token
 
     def __len__(self) -> int:
         """Number of tokens, including special tokens."""
@@ -111,37 +125,42 @@ class PreTrainedTokenizer:
         """Return the id of every token."""
         return dict(self.core.vocab)
 
-    @property
-    def all_special_tokens(self) -> list[str]:
-        """Special tokens, without repetitions."""
-        return list(dict.fromkeys(self.special_tokens_map.values()))
-
-    @property
-    def all_special_ids(self) -> list[int]:
-        """Ids of the special tokens."""
-        return [self.core.vocab[token] for token in self.all_special_tokens]
-
     def __call__(self, text: Any = None, text_pair: Any = None, **options: Any) -> BatchEncoding:
-        """Return ids of a text or a list of texts, each with its pair if given. Options: see `rows.TokenRows`."""
+        """Return ids of a text or a list of texts, each with its pair if given. Options: see `rows.TokenRows`.
+
+        A list of tuples of two strings is a list of pairs. With is_split_into_words=True, a text is a list of words.
+        """
         settings = read_rows(options, f"{type(self).__name__}()")
-        if text is None:
-            raise InputError("text is missing: pass a string or a list of strings, as in tokenizer(['猫', '犬'])")
-        one = isinstance(text, str)
-        texts = check_texts([text] if one else text)
-        if not texts:
-            raise InputError("got an empty list of texts, expected at least one string, as in tokenizer(['猫', '犬'])")
-        if text_pair is not None and isinstance(text_pair, str) != one:
-            raise InputError(
-                "text and text_pair must both be strings, or both lists of strings: tokenizer([text], [text_pair])"
-            )
-        first = self.core.rows(texts)
-        second = None if text_pair is None else self.core.rows([text_pair] if one else text_pair)
-        if second is not None and len(first) != len(second):
-            raise InputError(f"got {len(first)} texts and {len(second)} for text_pair, expected one text_pair per text")
-        batch = settings.encode(self, first, second)
-        if settings.return_tensors is None and one:
+        first, second, one = read_texts(text, text_pair, settings.is_split_into_words)
+        ids = [row for row in (self._ids(first), self._ids(second)) if row is not None]
+        numbers: list[int] = []
+        spans = (
+            [row for row in (self._spans(first), self._spans(second)) if row] if settings.return_offsets_mapping else []
+        )
+        if settings.return_overflowing_tokens:
+            if second is not None:
+                raise InputError("return_overflowing_tokens reads one text each, not pairs: leave text_pair out")
+            spans = [settings.windows(self, row)[0] for row in spans]
+            windows, numbers = settings.windows(self, ids[0])
+            ids = [windows]
+        batch = settings.encode(self, _pairs(ids), _pairs(spans))
+        if settings.return_overflowing_tokens:
+            batch["overflow_to_sample_mapping"] = numbers
+        elif settings.return_tensors is None and one:
             return BatchEncoding({name: rows[0] for name, rows in batch.items()})
         return BatchEncoding(batch, settings.return_tensors)
+
+    def _ids(self, texts: list[list[str]] | None) -> list[list[int]] | None:
+        """Return the ids of texts, each of which is a list of parts."""
+        return None if texts is None else _joined(texts, self.core.rows([part for text in texts for part in text]))
+
+    def _spans(self, texts: list[list[str]] | None) -> list[list[Span]] | None:
+        """Return the place of each id in its part. Raises InputError for a tokenizer that changes texts before."""
+        if texts is None:
+            return None
+        if not isinstance(self.core, Bpe | WordPiece):
+            raise InputError(f"return_offsets_mapping is not available for {type(self).__name__}: leave it out")
+        return _joined(texts, self.core.spans([part for text in texts for part in text]))
 
     encode_plus = batch_encode_plus = __call__
 
@@ -162,29 +181,27 @@ class PreTrainedTokenizer:
         batch = settings.padded(self, {name: [row] for name, row in rows.items()} if one else rows)
         return BatchEncoding({name: row[0] for name, row in batch.items()} if one else batch, settings.return_tensors)
 
-    def build_inputs_with_special_tokens(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
-        """Return the ids of one or two texts with special tokens."""
-        raise NotImplementedError
-
-    def create_token_type_ids_from_sequences(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
+    def create_token_type_ids_from_sequences(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
         """Return the index of its text for each id of the built sequence; this class returns zeros."""
-        return [0] * len(self.build_inputs_with_special_tokens(a, b))
-
-    def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """Return the number of special tokens for one text or two."""
-        return len(self.build_inputs_with_special_tokens([], [] if pair else None))
+        return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
 
     def get_special_tokens_mask(
-        self, a: Sequence[int], b: Sequence[int] | None = None, already_has_special_tokens: bool = False
+        self,
+        token_ids_0: Sequence[int],
+        token_ids_1: Sequence[int] | None = None,
+        already_has_special_tokens: bool = False,
     ) -> list[int]:
-        """Return 1 for every special token of the sequence, built from a and b or already built, and 0 for others."""
+        """Return 1 for every special token of a sequence, built from one text or two or already built, 0 for others."""
         if already_has_special_tokens:
-            if b is not None:
+            if token_ids_1 is not None:
                 raise InputError(
                     "got two sequences with already_has_special_tokens=True, expected one: leave the second out"
                 )
-            return [int(i in self.all_special_ids) for i in a]
-        sequence = self.build_inputs_with_special_tokens([-1] * len(a), None if b is None else [-1] * len(b))
+            return [int(i in self.all_special_ids) for i in token_ids_0]
+        second = None if token_ids_1 is None else [-1] * len(token_ids_1)
+        sequence = self.build_inputs_with_special_tokens([-1] * len(token_ids_0), second)
         return [int(i != -1) for i in sequence]
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
@@ -222,12 +239,13 @@ class PreTrainedTokenizer:
         """Return the texts of several rows of ids."""
         return [self.decode(row, skip_special_tokens, **options) for row in sequences]
 
-    def save_pretrained(self, save_directory: PathLike) -> tuple[str, ...]:
+    def save_pretrained(self, save_directory: PathLike, **options: Any) -> tuple[str, ...]:
         """Write files that `from_pretrained` and `cjkclip.load` read with the same ids; return their paths.
 
         transformers has no options for the text cleaning of OpenAI, open_clip and cn_clip; it reads such files with its
         own rules.
         """
+        require_known(without_idle(options, "save_pretrained", SAVE_IDLE), (), "save_pretrained")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         self.core.save_transformers(folder, keep=True)
@@ -236,3 +254,43 @@ class PreTrainedTokenizer:
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write only the vocabulary, in files that the class can read; return their paths."""
         raise NotImplementedError
+
+
+def read_texts(text: Any, pair: Any, split: bool) -> tuple[list[list[str]], list[list[str]] | None, bool]:
+    """Return texts and pairs as lists of parts, and whether one text was passed. Raises InputError, TextError."""
+    if text is None:
+        raise InputError("text is missing: pass a string or a list of strings, as in tokenizer(['猫', '犬'])")
+    items: list[Any] = list(cast(list[Any], text)) if isinstance(text, list | tuple) else [text]
+    one = isinstance(text, str) or (split and all(isinstance(each, str) for each in items))
+    if not items:
+        raise InputError("got an empty list of texts, expected at least one string, as in tokenizer(['猫', '犬'])")
+    if not split and pair is None and all(isinstance(each, tuple) and len(cast(Any, each)) == 2 for each in items):
+        text, pair = [each[0] for each in items], [each[1] for each in items]
+    if pair is not None and (isinstance(pair, str) and not split) != isinstance(text, str):
+        raise InputError(
+            "text and text_pair must both be strings, or both lists of strings: tokenizer([text], [text_pair])"
+        )
+    first, second = _parts(text, one, split), None if pair is None else _parts(pair, one, split)
+    if second is not None and len(first) != len(second):
+        raise InputError(f"got {len(first)} texts and {len(second)} for text_pair, expected one text_pair per text")
+    return first, second, one
+
+
+def _parts(texts: Any, one: bool, split: bool) -> list[list[str]]:
+    """Return each text as a list of its words, or of itself."""
+    if split:
+        return [check_texts(words) for words in ([texts] if one else texts)]
+    return [[text] for text in check_texts([texts] if one else texts)]
+
+
+def _joined(texts: list[list[str]], rows: Sequence[Sequence[_R]]) -> list[list[_R]]:
+    """Return one row for each text from one row for each of its parts."""
+    rest = iter(rows)
+    return [[item for _ in text for item in next(rest)] for text in texts]
+
+
+def _pairs(rows: list[list[list[_R]]]) -> list[Pair[_R]]:
+    """Return each first row with its second, or None."""
+    if not rows:
+        return []
+    return list(zip(rows[0], rows[1] if len(rows) > 1 else [None] * len(rows[0]), strict=True))

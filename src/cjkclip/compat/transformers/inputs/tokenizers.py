@@ -1,12 +1,13 @@
 """transformers' tokenizer classes for CLIP and BERT, and one for sentencepiece: see `tokenization` for the methods."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-from cjkclip.compat.sources import require_known
-from cjkclip.compat.transformers.inputs.tokenization import SPIECE, UNLIMITED, PathLike, PreTrainedTokenizer
+from cjkclip.compat.sources import require_known, without_idle
+from cjkclip.compat.transformers.inputs.settings import IDLE, SIDES, UNLIMITED
+from cjkclip.compat.transformers.inputs.tokenization import SPIECE, PathLike, PreTrainedTokenizer
 from cjkclip.errors import InputError
 from cjkclip.text import bpe_files, wordpiece_files
 from cjkclip.text.bpe import HF, Bpe
@@ -20,16 +21,23 @@ class CLIPTokenizer(PreTrainedTokenizer):
     """CLIP's byte-pair tokenizer."""
 
     def __init__(
-        self, vocab_file: PathLike, merges_file: PathLike, *, model_max_length: int = UNLIMITED, **options: Any
+        self,
+        vocab: PathLike | Mapping[str, int] | None = None,
+        merges: PathLike | Sequence[Any] | None = None,
+        *,
+        model_max_length: int = UNLIMITED,
+        **options: Any,
     ) -> None:
-        """Read vocab.json and merges.txt. Options: the texts of bos_token, eos_token, unk_token, pad_token; errors."""
-        require_known(
-            options, (*(f"{role}_token" for role in ("bos", "eos", "unk", "pad")), "errors"), type(self).__name__
-        )
-        if options.get("errors", "replace") != "replace":
-            raise InputError(
-                f"errors is {options['errors']!r}, expected 'replace': bytes that are not UTF-8 are always replaced"
-            )
+        """Take a vocabulary and merges, or their files vocab.json and merges.txt (vocab_file and merges_file).
+
+        Options: bos_token, eos_token, unk_token, pad_token; padding_side, truncation_side.
+        """
+        owner = type(self).__name__
+        vocab, merges = (options.pop(f"{name}_file", value) for name, value in (("vocab", vocab), ("merges", merges)))
+        options = without_idle(options, owner, IDLE)
+        require_known(options, (*SIDES, *(f"{role}_token" for role in ("bos", "eos", "unk", "pad"))), owner)
+        if vocab is None or merges is None:
+            raise InputError(f"{owner} needs a vocabulary and merges: pass both, or call {owner}.from_pretrained(name)")
         tokens = {role: options.get(f"{role}_token") for role in ("bos", "eos", "unk", "pad")}
         rules = replace(
             HF,
@@ -39,8 +47,13 @@ class CLIPTokenizer(PreTrainedTokenizer):
             unk=tokens["unk"] or HF.unk,
             pad=tokens["pad"] or HF.pad,
         )
-        vocab, merges = read_json(Path(vocab_file)), bpe_files.read_merges(Path(merges_file), at_most=10**9)
-        self._take(Bpe(vocab, merges, rules), model_max_length)
+        ids = vocab if isinstance(vocab, Mapping) else read_json(Path(vocab))
+        if isinstance(merges, str | Path):
+            pairs = bpe_files.read_merges(Path(merges), at_most=10**9)
+        else:
+            pairs = [cast(bpe_files.Merge, tuple(m.split(" ") if isinstance(m, str) else m)) for m in merges]
+        self._take(Bpe(ids, pairs, rules), model_max_length)
+        self.assign({side: options[side] for side in SIDES if side in options})
 
     @classmethod
     def _read(cls, folder: Path, length: int) -> Bpe:
@@ -50,10 +63,13 @@ class CLIPTokenizer(PreTrainedTokenizer):
         rules = cast(Bpe, self.core).rules
         return {"bos": rules.sot, "eos": rules.eot, "unk": rules.unk or rules.eot, "pad": rules.pad}
 
-    def build_inputs_with_special_tokens(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
         """Return [bos] a [eos], or [bos] a [eos] [eos] b [eos]."""
         core = cast(Bpe, self.core)
-        return [core.sot, *a, core.eot, *(() if b is None else (core.eot, *b, core.eot))]
+        second = () if token_ids_1 is None else (core.eot, *token_ids_1, core.eot)
+        return [core.sot, *token_ids_0, core.eot, *second]
 
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write vocab.json and merges.txt, which the constructor and `from_pretrained` read; return their paths."""
@@ -71,16 +87,32 @@ class CLIPTokenizer(PreTrainedTokenizer):
 class BertTokenizer(PreTrainedTokenizer):
     """BERT's WordPiece tokenizer."""
 
-    model_input_names = ("input_ids", "token_type_ids", "attention_mask")
+    model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # noqa: RUF012  see Settings
+    rules: ClassVar[dict[str, str]] = {"do_lower_case": "lower"}
 
     def __init__(
-        self, vocab_file: PathLike, do_lower_case: bool = True, *, model_max_length: int = UNLIMITED, **options: Any
+        self,
+        vocab: PathLike | Mapping[str, int] | None = None,
+        do_lower_case: bool = True,
+        *,
+        model_max_length: int = UNLIMITED,
+        **options: Any,
     ) -> None:
-        """Read vocab.txt. Options: the texts of cls_token, sep_token, pad_token, unk_token, mask_token."""
-        require_known(options, [f"{role}_token" for role in wordpiece_files.ROLES], type(self).__name__)
-        tokens = {name.removesuffix("_token"): token for name, token in options.items()}
+        """Take a vocabulary, or its file vocab.txt (vocab_file).
+
+        Options: cls_token, sep_token, pad_token, unk_token, mask_token; padding_side, truncation_side.
+        """
+        owner = type(self).__name__
+        vocab = options.pop("vocab_file", vocab)
+        options = without_idle(options, owner, IDLE)
+        require_known(options, (*SIDES, *(f"{role}_token" for role in wordpiece_files.ROLES)), owner)
+        if vocab is None:
+            raise InputError(f"{owner} needs a vocabulary: pass vocab, or call {owner}.from_pretrained(name)")
+        tokens = {name.removesuffix("_token"): token for name, token in options.items() if name not in SIDES}
         rules = replace(BERT, lower=do_lower_case, context=model_max_length, **tokens)
-        self._take(WordPiece.from_vocab(Path(vocab_file), rules), model_max_length)
+        core = WordPiece(vocab, rules) if isinstance(vocab, Mapping) else WordPiece.from_vocab(Path(vocab), rules)
+        self._take(core, model_max_length)
+        self.assign({side: options[side] for side in SIDES if side in options})
 
     @classmethod
     def _read(cls, folder: Path, length: int) -> WordPiece:
@@ -89,14 +121,18 @@ class BertTokenizer(PreTrainedTokenizer):
     def _specials(self) -> dict[str, str | None]:
         return {role: getattr(self.core.rules, role) for role in ("unk", "sep", "pad", "cls", "mask")}
 
-    def build_inputs_with_special_tokens(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
         """Return [CLS] a [SEP], or [CLS] a [SEP] b [SEP]."""
         core = cast(WordPiece, self.core)
-        return [core.cls, *a, core.sep, *(() if b is None else (*b, core.sep))]
+        return [core.cls, *token_ids_0, core.sep, *(() if token_ids_1 is None else (*token_ids_1, core.sep))]
 
-    def create_token_type_ids_from_sequences(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
+    def create_token_type_ids_from_sequences(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
         """Return 0 for [CLS], the first text and its [SEP], 1 for the second text and its [SEP]."""
-        return [0] * (len(a) + 2) + ([] if b is None else [1] * (len(b) + 1))
+        return [0] * (len(token_ids_0) + 2) + ([] if token_ids_1 is None else [1] * (len(token_ids_1) + 1))
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """Return the text of tokens, without spaces before punctuation."""
@@ -122,12 +158,14 @@ class SentencePieceTokenizer(PreTrainedTokenizer):
     def _specials(self) -> dict[str, str | None]:
         return dict(cast(Unigram, self.core).roles)
 
-    def build_inputs_with_special_tokens(self, a: Sequence[int], b: Sequence[int] | None = None) -> list[int]:
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
         """Return [CLS] a. Raises InputError for a second text."""
-        if b is not None:
-            raise InputError("got a and b, but rinna's models read one text, not two: leave b (text_pair) out")
+        if token_ids_1 is not None:
+            raise InputError("got two texts, but rinna's models read one text, not two: leave text_pair out")
         front = cast(Unigram, self.core).cls
-        return [*([] if front is None else [front]), *a]
+        return [*([] if front is None else [front]), *token_ids_0]
 
     def save_vocabulary(self, save_directory: PathLike, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write spiece.model, which `from_pretrained` reads; return its path."""
