@@ -78,7 +78,7 @@ def test_full_width_marks_are_all_that_transformers_reads_differently(tmp_path: 
     ("source", "layout", "why"),
     [
         ("hf-clip-eos2", "cn_clip", "no place for 2 parameters (text.ln_final"),
-        ("rinna-clip", "transformers", "no place for"),
+        ("rinna-clip", "transformers", "Layouts that fit this model: cjkclip, rinna"),
         ("openai-vit-torchscript", "rinna", "no place for"),
         ("hf-clip-eos2", "transformers_text", "no place for"),
         ("hf-clip-eos2", "onnx", "layout 'onnx' does not exist. Use one of"),

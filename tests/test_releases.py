@@ -95,7 +95,7 @@ class Size:
     def put(self, folder: Path) -> None:
         """The side files."""
         form = find_layout(self.layout, shapes(self.config))
-        form.write(Parts(config=self.config, tokenizer=None, family="", release=None), folder)
+        form.write(Parts(config=self.config, tokenizer=None, family="", release=None, identity=""), folder)
 
 
 OPENAI = (

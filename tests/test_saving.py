@@ -163,6 +163,6 @@ def test_transformers_means_the_transformers_layout_of_the_model(case: str, publ
 )
 def test_a_layout_that_does_not_fit_names_those_that_do(case: str, layout: str, fits: str, tmp_path: Path) -> None:
     clip = next(each for each in FAMILIES if each.name == case).load()
-    with pytest.raises(LayoutError, match=f"has no place for .*Layouts that fit this model: {fits}$"):
+    with pytest.raises(LayoutError, match=f"Layouts that fit this model: {fits}$"):
         clip.save(tmp_path / "new", layout=layout)
     assert not (tmp_path / "new").exists()

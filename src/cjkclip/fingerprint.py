@@ -39,6 +39,15 @@ def digest(config: Model, params: Mapping[str, np.ndarray]) -> str:
     return hashlib.sha256(b"".join([repr(config).encode(), *digests])).hexdigest()
 
 
+def identity(tensors: Mapping[str, np.ndarray]) -> str:
+    """Return 16 hex digits of the names, shapes and first and last numbers of tensors. It reads little of a file."""
+    values = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        values.update(repr((name, array.dtype.str, array.shape)).encode())
+        values.update(array.flat[:ENDS].tobytes() + array.flat[max(0, array.size - ENDS) :].tobytes())
+    return values.hexdigest()[:16]
+
+
 def ends(array: np.ndarray) -> bytes:
     """Return the first and last numbers of a parameter in file order: a cheap way to distinguish two parameters."""
     flat = array.ravel(order="K")  # a view, in the order of the file

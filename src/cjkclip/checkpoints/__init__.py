@@ -21,7 +21,7 @@ from cjkclip.checkpoints.formats import Checkpoint, Facts, Format, as_written, s
 from cjkclip.checkpoints.hub import Where
 from cjkclip.checkpoints.matching import find_format
 from cjkclip.checkpoints.positions import at_size
-from cjkclip.checkpoints.source import BUNDLED, Source, resolve, with_weights
+from cjkclip.checkpoints.source import BUNDLED, Source, resolve, unchanged, with_weights
 from cjkclip.checkpoints.tokenizers import tokenizer_of
 from cjkclip.config import Model, unknown
 from cjkclip.errors import FactsError, LayoutError, WeightsError
@@ -102,8 +102,13 @@ def read(
 
 
 def _read(source: Source, *, facts: Facts, without: str, image_size: int | None = None) -> Found:
-    """Read one source; `without` is a tower to leave out."""
+    """Read one source; `without` is a tower to leave out. Raises WeightsError if its files change meanwhile."""
     source = with_weights(source)
+    with unchanged(source.path):
+        return _read_files(source, facts, without, image_size)
+
+
+def _read_files(source: Source, facts: Facts, without: str, image_size: int | None) -> Found:
     release, among = source.release, (source.family,) if source.family else families()
     checkpoint = _open(source.path, source.name)
     owner, form = find_format(checkpoint, among)

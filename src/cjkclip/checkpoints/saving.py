@@ -6,8 +6,8 @@ Other files in the directory must not be read together with the new ones, or ins
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from cjkclip.checkpoints import WRAP, Found, layouts, weights
 from cjkclip.checkpoints.formats import Checkpoint, Format, Parts
 from cjkclip.checkpoints.matching import complete_layouts, find_layout
 from cjkclip.checkpoints.tokenizers import tokenizer_of
+from cjkclip.checkpoints.weights.replace import new_folder
 from cjkclip.errors import CheckpointError, InputError, LayoutError, LayoutWarning
+from cjkclip.fingerprint import identity
 from cjkclip.text import Tokenizer
 
 RULES = ("cleaning", "style", "max_chars", "lower", "context")  # tokenizer rules that change the ids of a text
@@ -27,37 +29,38 @@ VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.j
 def write(model: Found, folder: Path, layout: str) -> Path:
     """Write a checkpoint in a layout. See `Clip.save`."""
     form = find_layout(layout, model.params)
-    tensors = _tensors(form, model)
-    _require_scale(form, tensors)
+    with _or_those_that_fit(model):
+        tensors = layouts.write(form.layout, model.params)
+        _require_scale(form, tensors)
     _require_first(folder, form.weights_file)
-    parts = _parts(model)
-    with tempfile.TemporaryDirectory() as beside:  # an error must not leave new files beside those of an older model
-        form.write(parts, Path(beside))
-        written = Checkpoint(source=str(folder), folder=Path(beside), tensors=tensors)
-        tokenizer, side_files = _read_back(parts, form, written), sorted(Path(beside).iterdir())
-        _require_no_others(folder, Path(beside), tokenizer, partial(tokenizer_of, form, written, model.config))
-        folder.mkdir(parents=True, exist_ok=True)
-        # Weights come first, since writing them may fail: the side files of an older model must not change then.
+    parts = _parts(model, identity(tensors))
+    with new_folder(folder, "overwrite") as part:
+        with _or_those_that_fit(model):
+            form.write(parts, part)
+        written = Checkpoint(source=str(folder), folder=part, tensors=tensors)
+        tokenizer = _read_back(parts, form, written)
+        _require_no_others(folder, part, tokenizer, partial(tokenizer_of, form, written, model.config))
         if form.wrapped:
             wrapped = {WRAP + name: array for name, array in tensors.items()}
-            weights.write(folder / form.weights_file, wrapped, under="state_dict")
+            weights.write(part / form.weights_file, wrapped, under="state_dict")
         else:
-            weights.write(folder / form.weights_file, tensors)
-        for file in side_files:
-            shutil.copyfile(file, folder / file.name)
+            weights.write(part / form.weights_file, tensors)
     _warn_of_rules(model.tokenizer, tokenizer, layout)
     return folder
 
 
-def _parts(model: Found) -> Parts:
-    release = model.release.name if model.release else None
-    return Parts(config=model.config, tokenizer=model.tokenizer, family=model.family.name, release=release)
+def _parts(model: Found, weights_identity: str = "") -> Parts:
+    release, family = model.release.name if model.release else None, model.family.name
+    return Parts(
+        config=model.config, tokenizer=model.tokenizer, family=family, release=release, identity=weights_identity
+    )
 
 
-def _tensors(form: Format, model: Found) -> layouts.Arrays:
-    """Return the published tensors. Raises LayoutError that lists the layouts that fit if this one does not."""
+@contextmanager
+def _or_those_that_fit(model: Found) -> Generator[None]:
+    """Add the layouts that fit to the LayoutError of one that does not."""
     try:
-        return layouts.write(form.layout, model.params)
+        yield
     except LayoutError as error:
         raise LayoutError(f"{error}. Layouts that fit this model: {', '.join(_fitting(model))}") from error
 
@@ -105,6 +108,8 @@ def _require_no_others(folder: Path, beside: Path, tokenizer: Any, again: Callab
         same = (read.vocab, read.rules) == (tokenizer.vocab, tokenizer.rules)
     except CheckpointError:
         same = False
+    for name in others:
+        (beside / name).unlink()
     if not same:
         raise InputError(
             f"{str(folder)!r} already contains {', '.join(others)} of another model; load() would read that instead of "

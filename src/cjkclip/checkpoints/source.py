@@ -1,5 +1,7 @@
 """Resolve a model's name once: its family, its release and the path of its files."""
 
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,7 +9,10 @@ from cjkclip.checkpoints import hub
 from cjkclip.checkpoints.families import Family, Release, families, find_release
 from cjkclip.checkpoints.families import family as family_named
 from cjkclip.checkpoints.hub import Where
+from cjkclip.errors import CjkclipError, WeightsError
 
+# endings of weight files and of the files beside them
+READ = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".npz", ".json", ".txt", ".model", ".gz")
 BUNDLED = Path(__file__).parents[1] / "moji"
 
 
@@ -37,6 +42,36 @@ def resolve(name: str | Path, where: Where | None = None, *, family: str | None 
     requested = own if family is None else family_named(family)
     path = _path(name, release, where)
     return Source(name=name, family=requested, release=release, path=path, where=where)
+
+
+@contextmanager
+def unchanged(path: Path) -> Generator[None]:
+    """Raise WeightsError if the files of a checkpoint change while they are read, as when a program saves there."""
+    before = _states(path)
+    try:
+        yield
+    except (CjkclipError, OSError) as error:
+        if _states(path) == before:
+            raise
+        raise WeightsError(_changed(path)) from error
+    if _states(path) != before:
+        raise WeightsError(_changed(path))
+
+
+def _states(path: Path) -> list[tuple[str, int, int, int]]:
+    """Return the name, inode, size and time of change of the files of a checkpoint."""
+    files = [each for each in path.iterdir() if each.suffix in READ] if path.is_dir() else [path]
+    states: list[tuple[str, int, int, int]] = []
+    for each in [path, *files]:
+        with suppress(FileNotFoundError):
+            stat = each.stat()
+            size, time = (0, 0) if each.is_dir() else (stat.st_size, stat.st_mtime_ns)  # a directory's own may change
+            states.append((each.name, stat.st_ino, size, time))
+    return sorted(states)
+
+
+def _changed(path: Path) -> str:
+    return f"{path}: its files changed while they were read, so they may belong to two models. Load it again"
 
 
 def with_weights(source: Source) -> Source:

@@ -110,7 +110,7 @@ def _require_room(folder: Path, force: bool) -> None:
 
 def _write(clip: "cjkclip.Clip", folder: Path, layout: str, force: bool) -> dict[str, Any]:
     """Write the directory, completely or not at all; returns the config values that the layout does not store."""
-    with new_folder(folder, instead=True) as part:
+    with new_folder(folder, "remove") as part:
         clip.save(part, layout)
         missing = _lacking(clip, checkpoints.stored_config(part), layout)
         _require_room(folder, force)  # again, because another program may have written there in the meantime

@@ -6,6 +6,7 @@ Downloads from Hugging Face are in huggingface_hub's own cache, not here.
 import contextlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,7 +49,7 @@ def remember(file: Path, content: bytes, most: int) -> None:
     """
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        fresh = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             fresh.write_bytes(content)
             fresh.replace(file)

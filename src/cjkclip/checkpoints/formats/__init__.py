@@ -51,6 +51,7 @@ class Parts:
     tokenizer: Tokenizer | None
     family: str
     release: str | None
+    identity: str  # of the weights; see `fingerprint.identity`
 
 
 class Origin(NamedTuple):

@@ -10,7 +10,8 @@ from typing import Any, cast
 from cjkclip.checkpoints.formats import Checkpoint, Format, Origin, Parts
 from cjkclip.checkpoints.layouts import Layout, Row
 from cjkclip.config import Model
-from cjkclip.errors import FactsError
+from cjkclip.errors import FactsError, WeightsError
+from cjkclip.fingerprint import identity
 from cjkclip.text import Tokenizer
 from cjkclip.text.bpe import Bpe, BpeRules
 from cjkclip.text.fast import Fast, FastRules
@@ -32,6 +33,12 @@ def _record(checkpoint: Checkpoint) -> dict[str, Any]:
         raise FactsError(
             f"{checkpoint.source}: config.json has format {whole.get('format')!r}, version {whole.get('version')!r}; "
             f"this cjkclip reads format 'cjkclip', version {VERSION}. Install a newer cjkclip if the version is higher"
+        )
+    if whole.get("weights") not in (None, found := identity(checkpoint.tensors)):
+        raise WeightsError(
+            f"{checkpoint.source}: config.json belongs to other weights ({whole['weights']}) than the file beside it "
+            f"({found}): the directory mixes two models. Write it again with save() or convert; if you exchanged the "
+            'weights on purpose, remove "weights" from config.json'
         )
     return whole
 
@@ -64,7 +71,7 @@ def _write(parts: Parts, folder: Path) -> None:
         kind = next(kind for kind, (known, _) in TOKENIZERS.items() if isinstance(tokenizer, known))
         rules = {"kind": kind} | tokenizer.rules.to_dict()
     whole = {"format": "cjkclip", "version": VERSION, "family": parts.family, "release": parts.release}
-    whole |= {"model": parts.config.to_dict(), "tokenizer": rules}
+    whole |= {"model": parts.config.to_dict(), "tokenizer": rules, "weights": parts.identity}
     (folder / "config.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 

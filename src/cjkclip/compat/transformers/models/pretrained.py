@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cjkclip import checkpoints, parameters
 from cjkclip.checkpoints import Found, weights
+from cjkclip.checkpoints.weights.replace import new_folder
 from cjkclip.checkpoints.weights.tensors import dtype_of
 from cjkclip.compat.transformers.configs.configuration import PretrainedConfig, config_record, places
 from cjkclip.compat.transformers.models.tree import Branch
@@ -125,7 +126,7 @@ class PreTrainedModel(Branch):
         return model.to(device or "cpu").eval()
 
     def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True) -> None:
-        """Write config.json and model.safetensors (or pytorch_model.bin), each completely or not at all.
+        """Write config.json and model.safetensors (or pytorch_model.bin), both completely or not at all.
 
         The tokenizer and the preprocessing are saved by the processor.
         """
@@ -133,9 +134,9 @@ class PreTrainedModel(Branch):
         config.__dict__.pop("torch_dtype", None)
         config.__dict__.update(architectures=[type(self).__name__], dtype=str(self.dtype).removeprefix("torch."))
         file = "model.safetensors" if safe_serialization else "pytorch_model.bin"
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        weights.write(Path(folder) / file, arrays(self.state_dict()))
-        config.save_pretrained(folder)
+        with new_folder(Path(folder), "overwrite") as part:
+            weights.write(part / file, arrays(self.state_dict()))
+            config.save_pretrained(part)
 
     @property
     def device(self) -> torch.device:
