@@ -83,7 +83,9 @@ def test_a_program_killed_at_any_file_operation_leaves_the_old_model_or_the_new(
 
 
 def test_what_a_killed_program_left_is_deleted_by_the_next_save(tmp_path: Path) -> None:
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, env=environment(), check=True
+    )
     left = tmp_path / f".{'0' * 16}.{int(gone.stdout)}.part"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"-")

@@ -19,19 +19,27 @@ A message says what was given, what is accepted and what to do. Warnings are sub
 TruncatedTextWarning, LayoutWarning, EngineWarning.
 """
 
+import re
 from collections.abc import Sequence
 
+# A URL of any scheme. Its user info, its query, and its fragment if that is no checksum, may be secret.
+_URL = re.compile(
+    r"(?P<place>\b[a-zA-Z][a-zA-Z0-9+.-]+:/{1,2})(?:[^\s/?#]*@)?(?P<path>[^\s?#'\"<>]*)"
+    r"(?:\?(?:[^\s#'\"<>]*[^\s#'\"<>.,:;)])?)?(?P<fragment>#sha256=[0-9A-Fa-f]*)?(?:#(?:[^\s'\"<>]*[^\s'\"<>.,:;)])?)?"
+)
 MESSAGE = 4000  # characters: a damaged file may contain a very long string where a word is expected
 
 
 class CjkclipError(Exception):
-    """Base class of every error that cjkclip raises on purpose. The middle of a very long message is cut out.
+    """Base class of every error that cjkclip raises on purpose. The middle of a very long message is cut out, and
+    so is what may be secret in a URL (see `without_secrets`).
 
     `listed` items follow the message, one per line. `lines` keeps them separate because names may contain line feeds.
     """
 
     def __init__(self, *args: object, listed: Sequence[str] = ()) -> None:
-        args = tuple(_shortened(arg) for arg in args)
+        args = tuple(_shortened(without_secrets(arg)) if isinstance(arg, str) else arg for arg in args)
+        listed = [without_secrets(line) for line in listed]
         self.lines = (" ".join(map(str, args)), *_first_lines([f"  {line}" for line in listed]))
         super().__init__(*(["\n".join(self.lines)] if listed else args))
 
@@ -95,6 +103,15 @@ class MissingDependencyError(CjkclipError, ImportError):
     """An optional package is not installed."""
 
 
+def without_secrets(text: str) -> str:
+    """Return the text with user info, query and fragment cut out of its URLs; a checksum stays.
+
+    >>> without_secrets("'https://me:word@host/a.pt?token=x#y' and https://host/b.pt#sha256=0f")
+    "'https://host/a.pt' and https://host/b.pt#sha256=0f"
+    """
+    return _URL.sub(lambda m: f"{m['place']}{m['path']}{m['fragment'] or ''}", text) if ":/" in text else text
+
+
 class TruncatedTextWarning(UserWarning):
     """A text was longer than the context length and was cut; the message contains its index."""
 
@@ -107,8 +124,8 @@ class EngineWarning(UserWarning):
     """The best engine for this machine cannot be used; the message gives the reason and the engine used instead."""
 
 
-def _shortened(arg: object) -> object:
-    if not isinstance(arg, str) or len(arg) <= MESSAGE:
+def _shortened(arg: str) -> str:
+    if len(arg) <= MESSAGE:
         return arg
     return f"{arg[: MESSAGE - 1010]} [...] {arg[-1000:]}"
 

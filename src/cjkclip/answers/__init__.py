@@ -25,7 +25,7 @@ from cjkclip.answers.records import (
     VerifyAnswer,
 )
 from cjkclip.checkpoints.families import Family, Release
-from cjkclip.errors import CjkclipError
+from cjkclip.errors import CjkclipError, without_secrets
 from cjkclip.gallery.ask import Place
 from cjkclip.gallery.index import Seconds
 from cjkclip.gallery.rows import Rows
@@ -79,7 +79,7 @@ def _hit(place: Place, hit: Hit, rank: int, language: str) -> FileHit | BundledH
 def embed_answer(model: str, fingerprint: str, rows: Rows, pictures: int, seconds: Seconds) -> EmbedAnswer:
     """Return the answer of `embed`: the saved rows, and the time that `index` took for `pictures` images."""
     answer: EmbedAnswer = {
-        "model": model,
+        "model": without_secrets(model),
         "fingerprint": fingerprint,
         "out": str(rows.path),
         "rows": len(rows),
@@ -134,13 +134,13 @@ def comparison(result: Comparison) -> ComparisonRecord:
 
 def verify_answer(models: tuple[str, str], result: Comparison) -> VerifyAnswer:
     """Return the answer of `verify`."""
-    return {"models": list(models), **comparison(result)}
+    return {"models": [without_secrets(model) for model in models], **comparison(result)}
 
 
 def convert_answer(model: str, folder: Path, layout: str, facts: dict[str, Any]) -> ConvertAnswer:
     """Return the answer of `convert`: the files in the new directory `folder`."""
     return {
-        "model": model,
+        "model": without_secrets(model),
         "folder": str(folder),
         "layout": layout,
         "facts": facts,
@@ -172,7 +172,7 @@ def bench_answer(
 ) -> BenchAnswer:
     """Return the answer of `bench`. `default`: the setting that `load` chooses by default."""
     return {
-        "model": model,
+        "model": without_secrets(model),
         "machine": machine,
         "quick": quick,
         "default": asdict(default),

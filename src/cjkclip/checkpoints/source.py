@@ -60,10 +60,12 @@ def unchanged(path: Path) -> Generator[None]:
 
 def _states(path: Path) -> list[tuple[str, int, int, int]]:
     """Return the name, inode, size and time of change of the files of a checkpoint."""
-    files = [each for each in path.iterdir() if each.suffix in READ] if path.is_dir() else [path]
     states: list[tuple[str, int, int, int]] = []
-    for each in [path, *files]:
-        with suppress(FileNotFoundError):
+    files = [path]
+    with suppress(OSError):  # a file, or a directory that cannot be read: the readers say so
+        files += [each for each in path.iterdir() if each.suffix in READ]
+    for each in files:
+        with suppress(OSError):
             stat = each.stat()
             size, time = (0, 0) if each.is_dir() else (stat.st_size, stat.st_mtime_ns)  # a directory's own may change
             states.append((each.name, stat.st_ino, size, time))

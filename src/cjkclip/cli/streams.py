@@ -14,6 +14,8 @@ from typing import TextIO, cast
 
 import typer
 
+from cjkclip.errors import without_secrets
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ON_WINDOWS = sys.platform == "win32"
 OK, SOME_FAILED, USAGE, MODEL, INPUT, MISSING, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 141, 143
@@ -25,12 +27,12 @@ _UNSAFE = re.compile(
 
 
 def safe(text: str) -> str:
-    r"""Escape everything in `text` that could move the cursor, or hide or reorder text.
+    r"""Escape everything in `text` that could move the cursor, or hide or reorder text; cut secrets out of URLs.
 
     >>> safe("a\x1b[31mb"), safe("\udcff"), safe("ねこ")
     ('a\\x1b[31mb', '\\xff', 'ねこ')
     """
-    return _UNSAFE.sub(_escape, text)
+    return _UNSAFE.sub(_escape, without_secrets(text))
 
 
 def _escape(match: re.Match[str]) -> str:

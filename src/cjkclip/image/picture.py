@@ -25,7 +25,7 @@ import PIL.Image
 from PIL.Image import Transpose
 
 from cjkclip.arrays import UInt8
-from cjkclip.errors import ImageError
+from cjkclip.errors import ImageError, without_secrets
 from cjkclip.image.heif import open_file
 
 Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
@@ -111,6 +111,7 @@ def named(picture: Any) -> Generator[None]:
             name = os.fsdecode(cast(str, picture)) or "''"
         case _:
             name = type(picture).__name__
+    name = without_secrets(name)
     name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}...{name[-LONGEST_NAME // 2 :]}"
     try:
         yield

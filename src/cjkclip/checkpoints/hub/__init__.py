@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cjkclip.errors import ModelNotFoundError
+from cjkclip.errors import ModelNotFoundError, without_secrets
 
 # The first of these that a repository has is downloaded; a directory is searched in the same order.
 WEIGHTS = (
@@ -37,6 +37,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 URL = re.compile(r"https?://[^\s#]+", re.ASCII)
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".json", ".msgpack", ".h5", ".npz")
 MODELSCOPE = "modelscope:"
+MOST_NAME = 4096  # characters, as in a path
 
 SILENT: ContextVar[bool] = ContextVar("SILENT", default=False)
 
@@ -68,6 +69,11 @@ def locate(name: str, where: Where | None = None, *, known: Iterable[str] = ()) 
             )
         return here
     known = list(known)
+    if len(name) > MOST_NAME:
+        start = without_secrets(name)[:60]
+        raise ModelNotFoundError(
+            f"{start!r}... is not a model: it has {len(name):,} characters, expected a name of at most {MOST_NAME}"
+        )
     try:
         return _fetch(name, where, near(name, known))
     except ModelNotFoundError as error:

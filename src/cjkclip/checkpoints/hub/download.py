@@ -96,7 +96,7 @@ def _keep(url: str, part: Path, target: Path, sha256: str | None, size: int | No
     checksum, expected = (file_digest(part), sha256) if sha256 else (f"{_length(part)} bytes", f"{size} bytes")
     if checksum != expected and (sha256 or size is not None):
         part.unlink(missing_ok=True)
-        raise HubError(WRONG.format(file=url, checksum=checksum, expected=expected))
+        raise HubError(WRONG.format(file=f"{url}: {target.name}", checksum=checksum, expected=expected))
     part.replace(target)
 
 

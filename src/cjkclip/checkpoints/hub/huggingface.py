@@ -21,7 +21,7 @@ from cjkclip.checkpoints.hub import READABLE, SMALL, Where, complete, needed
 from cjkclip.checkpoints.hub.download import WRONG
 from cjkclip.checkpoints.hub.progress import Bar, Hidden, files_silent
 from cjkclip.checkpoints.hub.reach import Hub, reach, title_of
-from cjkclip.errors import HubError
+from cjkclip.errors import HubError, without_secrets
 from cjkclip.fingerprint import file_digest
 
 
@@ -149,4 +149,5 @@ def _rejection(repository: str, revision: str | None, error: Exception, status: 
             f"{hub} does not show {repository} ({status}): it is private or does not exist. Check the spelling, then "
             f"{login}, or check the current token. {hint}".strip()
         )
-    return f"{hub} rejected {repository} ({status}): {str(error)[:300]}. Try again later, or pass a local directory"
+    why = without_secrets(str(error))[:300]
+    return f"{hub} rejected {repository} ({status}): {why}. Try again later, or pass a local directory"

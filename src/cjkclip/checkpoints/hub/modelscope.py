@@ -19,7 +19,7 @@ from cjkclip.checkpoints.hub import READABLE, Where, needed
 from cjkclip.checkpoints.hub.download import download
 from cjkclip.checkpoints.hub.progress import bytes_bar
 from cjkclip.checkpoints.hub.reach import Hub, reach, title_of
-from cjkclip.errors import HubError
+from cjkclip.errors import HubError, without_secrets
 from cjkclip.machine import cache
 
 DOMAIN = "www.modelscope.cn"
@@ -152,6 +152,5 @@ def _rejection(repository: str, revision: str, error: Exception, status: int, hi
             f"{endpoint()} does not show {repository} ({status}). Set MODELSCOPE_API_TOKEN to your token, or check "
             "its current value"
         )
-    return (
-        f"{endpoint()} rejected {repository} ({status}): {str(error)[:300]}. Try again later, or pass a local directory"
-    )
+    why = without_secrets(str(error))[:300]
+    return f"{endpoint()} rejected {repository} ({status}): {why}. Try again later, or pass a local directory"

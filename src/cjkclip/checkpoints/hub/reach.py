@@ -11,7 +11,7 @@ from typing import cast
 
 from huggingface_hub import errors
 
-from cjkclip.errors import HubError, ModelNotFoundError
+from cjkclip.errors import HubError, ModelNotFoundError, without_secrets
 
 _STATUS = cast(type[Exception], errors.HfHubHTTPError.__bases__[0])
 REQUESTS = issubclass(_STATUS, OSError)  # huggingface_hub before 1.0 uses requests, later versions use httpx
@@ -42,19 +42,21 @@ def reach(hub: Hub) -> Path:
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise HubError(hub.rejection(error, status)) from error
+            raise HubError(hub.rejection(error, status)) from _shown(error)
         return _cached(hub, error, f"the hub has a server error ({status})")
     except errors.OfflineModeIsEnabled as error:
         return _cached(hub, error, "HF_HUB_OFFLINE is set")
     except errors.HFValidationError as error:
-        raise ModelNotFoundError(f"{hub.title!r} is not a valid hub name: {str(error)[:200]}") from error
+        why = without_secrets(str(error))[:200]
+        raise ModelNotFoundError(f"{hub.title!r} is not a valid hub name: {why}") from _shown(error)
     except (ValueError, KeyError, TypeError) as error:
         where = f"{hub.chosen_by} ({hub.endpoint})"
-        raise HubError(
-            f"the server that answered for {hub.title} is not a hub ({error!r:.200}). Check {where}"
-        ) from error
+        why = without_secrets(repr(error))[:200]
+        raise HubError(f"the server that answered for {hub.title} is not a hub ({why}). Check {where}") from _shown(
+            error
+        )
     except (OSError, FAILED) as error:
-        why = f"the download failed ({type(error).__name__}: {str(error)[:200]})"
+        why = f"the download failed ({type(error).__name__}: {without_secrets(str(error))[:200]})"
         return _cached(hub, error, why)
 
 
@@ -66,7 +68,12 @@ def _cached(hub: Hub, error: BaseException | None, why: str) -> Path:
     raise HubError(
         f"{hub.title}: {why}, and {snapshot}. Load it once with network access (HF_HUB_OFFLINE unset; the hub is "
         f"{hub.endpoint}), or copy its files to this machine and pass the path of their directory"
-    ) from error
+    ) from _shown(error)
+
+
+def _shown(error: BaseException | None) -> BaseException | None:
+    """Return an error as the cause of another, or None if a traceback would show what may be secret."""
+    return None if error is None or without_secrets(str(error)) != str(error) else error
 
 
 def title_of(repository: str, revision: str | None) -> str:

@@ -9,7 +9,7 @@ from cjkclip.checkpoints.hub import FILE_SUFFIXES, Where
 from cjkclip.checkpoints.hub.download import download
 from cjkclip.checkpoints.hub.progress import bytes_bar
 from cjkclip.checkpoints.hub.reach import Hub, reach
-from cjkclip.errors import ModelNotFoundError
+from cjkclip.errors import ModelNotFoundError, without_secrets
 from cjkclip.machine import cache
 
 NAME = re.compile(r"https?://.+/(?P<file>[\w.-]+)(\?[^#]*)?#sha256=(?P<sha256>[0-9A-Fa-f]{64})", re.ASCII)
@@ -31,7 +31,7 @@ def fetch(name: str, where: Where) -> Path:
     hub = Hub(
         title=url,
         offline=where.offline,
-        endpoint=url.split("/")[2],
+        endpoint=without_secrets(url).split("/")[2],
         chosen_by="the URL",
         fetch=lambda: _fetch(url, target, sha256),
         cached=lambda: f"it is not in the cache ({target.parent})",
