@@ -10,6 +10,7 @@ import time
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,9 @@ BITES = {
 @pytest.mark.parametrize("container", ["zip", "script", "legacy", "plain"])
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("bite", BITES)
-def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, monkeypatch, bite, protocol, container):
+def test_a_pickle_that_would_run_code_runs_nothing_and_is_refused_by_name(
+    tmp_path, monkeypatch, bite, protocol, container
+):
     monkeypatch.chdir(tmp_path)
     function, *args = BITES[bite]
     args = ["os" if arg is os else arg for arg in args]  # a module cannot be pickled; its name will do
@@ -101,8 +104,10 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, monkeypatch, 
         (tmp_path / "model.pt").write_bytes(b"".join(pickle.dumps(part, 2) for part in parts) + pickled)
     else:
         archive(tmp_path, pickled, script=container == "script")
+    # a known function of torch, called with an unknown one, gets a stand-in and returns one
     refused(
-        tmp_path / "model.pt", r"its pickle uses '[\w.]+', which does not belong in a state dict .* Nothing was run"
+        tmp_path / "model.pt",
+        r"an object of [\w.]+, not a (state dict|tensor with a name).* Nothing was run|a plain pickle",
     )
     assert not (tmp_path / "bitten").exists()
 
@@ -122,7 +127,8 @@ def test_no_known_gadget_is_looked_up_by_any_opcode(tmp_path, monkeypatch):
                 watched.setattr(
                     builtins, "__import__", lambda name, *more: (asked.append(name), ordinary(name, *more))[1]
                 )
-                refused(file, gadgets.REFUSED)
+                with suppress(WeightsError):  # a stand-in that the pickle drops leaves an empty state dict
+                    assert not read(file)
             assert module not in asked, (module, name, form)
     assert not (tmp_path / "bitten").exists()
 
@@ -130,17 +136,10 @@ def test_no_known_gadget_is_looked_up_by_any_opcode(tmp_path, monkeypatch):
 @pytest.mark.parametrize("module", ["torch.storage", "torch", "torch._utils", "collections", "torch.jit._pickle"])
 def test_names_of_known_modules_are_not_walked(tmp_path, module):
     """A name that a module re-exports, or an attribute of an object in it, counts as another name."""
-    for name in (
-        "os",
-        "sys",
-        "os.system",
-        "OrderedDict.__init__",
-        "FloatStorage.__class__",
-        "_rebuild_tensor_v2.x",
-        "",
-    ):
+    walks = ("OrderedDict.__init__", "FloatStorage.__class__", "_rebuild_tensor_v2.x", "")
+    for name in ("os", "sys", "os.system", *walks):
         pickled = text(module) + text(name) + b"\x93."
-        refused(archive(tmp_path, pickled), "which does not belong in a state dict")
+        refused(archive(tmp_path, pickled), f"an object of {module}.*, not a state dict. Nothing was run")
 
 
 def test_two_pickles_of_one_name_are_refused(tmp_path):
@@ -151,25 +150,28 @@ def test_two_pickles_of_one_name_are_refused(tmp_path):
 
 
 HOSTILE = {
-    "name from the stack": (text("os") + text("system") + b"\x93" + text("ls") + b"\x85R.", "'os.system'"),
+    "name from the stack": (text("os") + text("system") + b"\x93" + text("ls") + b"\x85R.", "an object of os.system"),
     "dotted name": (b"\x80\x04" + text("collections") + text("OrderedDict.fromkeys") + b"\x93.", "OrderedDict.from"),
-    "class of a script": (b"c__torch__.os\nsystem\n)\x81.", "'__torch__.os.system'"),
+    "class of a script": (b"c__torch__.os\nsystem\n)\x81.", "an object of __torch__.os.system"),
     "numbers as a name": (b"K\x01K\x02\x93.", "the name of a global is not a string"),
-    "INST": (b"(ios\nsystem\n.", "uses the opcode INST"),
-    "OBJ": (b"(ccollections\nOrderedDict\no.", "uses the opcode OBJ"),
-    "NEWOBJ_EX": (b"ccollections\nOrderedDict\n)}\x92.", "uses the opcode NEWOBJ_EX"),
+    "INST": (b"(ios\nsystem\n.", "an object of os.system, not a state dict"),
+    "OBJ": (b"(ccollections\nOrderedDict\no.", "an object of a list, not a state dict"),
+    "NEWOBJ_EX": (b"cos\nsystem\n)}\x92.", "an object of os.system, not a state dict"),
     "EXT1": (b"\x82\x01.", "uses the opcode EXT1"),
     "EXT2": (b"\x83\x01\x01.", "uses the opcode EXT2"),
     "EXT4": (b"\x84\x01\x01\x01\x00.", "uses the opcode EXT4"),
     "READONLY_BUFFER": (b"N\x98.", "uses the opcode READONLY_BUFFER"),
-    "FROZENSET": (b"(\x91.", "uses the opcode FROZENSET"),
-    "EMPTY_SET": (b"\x8f.", "uses the opcode EMPTY_SET"),
+    "FROZENSET": (b"(\x91.", "an object of a set, not a state dict"),
+    "EMPTY_SET": (b"\x8f.", "an object of a set, not a state dict"),
     "BYTEARRAY8": (b"\x96" + struct.pack("<Q", 1) + b"a.", "uses the opcode BYTEARRAY8"),
-    "storage of a gadget": (STORAGE.replace(b"torch\nFloatStorage", b"os\nsystem") + b"t.", "'os.system'"),
+    "storage of a gadget": (
+        STORAGE.replace(b"torch\nFloatStorage", b"os\nsystem") + b"t.",
+        "a tuple, not a state dict",
+    ),
     "persistent id of a call": (DICT + b"Q.", "names its storages in an unknown way"),
     "state over state": (DICT + b"}" + text("__class__") + b"Nsb]b.", "sets the state of a dict"),
     "state of a class": (b"ccollections\nOrderedDict\n}b.", "sets the state of a Call"),
-    "escapes in a name": (b"ctorch\\.x\nFloat\\qStorage\n.", "which does not belong in a state dict"),
+    "escapes in a name": (b"ctorch\\.x\nFloat\\qStorage\n.", "not a state dict"),
     "memory of a mark": (b"(q\x00.", "it adds to a value that is no object"),
     "PERSID": (b"P0\n.", "uses the opcode PERSID"),
     "NEXT_BUFFER": (b"\x97.", "uses the opcode NEXT_BUFFER"),
@@ -184,9 +186,9 @@ HOSTILE = {
     "state of a list": (b"]}b.", "sets the state of a list"),
     "state of a tensor": (tensor()[9:-2] + b"}b.", "sets the state of a Strided"),
     "state that is a text": (DICT + text("__class__") + b"b.", "sets the state of a dict"),
-    "list as a key": (b"}]Ns.", "a list as a key"),
-    "tuple as a key": (b"})Ns.", "a tuple as a key"),
-    "huge number as a key": (b"}\x8a\x09" + b"\x7f" * 9 + b"Ns.", "a int as a key"),
+    "list as a key": (b"}]Ns.", "the key a list is a NoneType"),
+    "tuple as a key": (b"})Ns.", "the key a tuple is a NoneType"),
+    "huge number as a key": (b"}\x8a\x09" + b"\x7f" * 9 + b"Ns.", "the key a int is a NoneType"),
     "huge number": (b"\x8b" + struct.pack("<i", 1 << 16) + b"\x7f" * (1 << 16) + b".", "a number of 524287 bits"),
     "memory it never filled": (b"h\x07.", "reads entry 7"),
     "stack that is empty": (b"0.", "a mark is missing"),
@@ -206,7 +208,7 @@ HOSTILE = {
     "storage that shrinks": (STORAGE + STORAGE.replace(b"K\x04", b"K\x03") + b"t.", "has two different descriptions"),
     "a number": (b"K\x01.", "it contains 1, not a state dict"),
     "a list": (b"].", "it contains a list"),
-    "state_dict that is a list": (b"}" + text("state_dict") + b"]s.", "'state_dict' is a list"),
+    "state_dict that is a list": (b"}" + text("state_dict") + b"]s.", "entry 'state_dict' is a list"),
     "no tensor in it": (b"}" + text("model") + b"}s.", "entry 'model' is a dict, not a tensor"),
     "name that is a number": (b"}K\x01Ns.", "entry 1 is a NoneType"),
 }
@@ -255,7 +257,7 @@ def test_a_small_file_cannot_claim_endless_memory(tmp_path):
 def test_a_small_file_cannot_claim_endless_time(tmp_path, monkeypatch):
     doubled = b")" + b"2\x86" * 5000  # 2**5000 empty tuples, if anyone should look at them all
     refused(archive(tmp_path, doubled + b"."), "it contains a tuple")
-    refused(archive(tmp_path, b"}" + doubled + b"Ns."), "a tuple as a key")
+    refused(archive(tmp_path, b"}" + doubled + b"Ns."), "the key a tuple")
     monkeypatch.setattr("cjkclip.checkpoints.weights.pickle.MAX_STEPS", 5000)
     refused(archive(tmp_path, b"N0" * 2501 + b"}."), "more than 5000 steps")
 

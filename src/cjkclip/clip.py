@@ -11,6 +11,7 @@ import numpy as np
 from cjkclip import checkpoints, engines, zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.checkpoints import Found, ReadOptions, check_options, saving
+from cjkclip.checkpoints.weights import OpenFile
 from cjkclip.config import Image
 from cjkclip.errors import FactsError, InputError
 from cjkclip.fingerprint import fingerprint
@@ -27,7 +28,7 @@ TEXTS = 256  # default batch size of texts
 
 
 def load(
-    name: str | Path,
+    name: str | Path | OpenFile,
     *,
     engine: str = "auto",
     precision: str = "auto",
@@ -36,7 +37,9 @@ def load(
     revision: str | None = None,
     **options: Unpack[ReadOptions],
 ) -> "Clip":
-    """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a local directory, or a weights file.
+    """Load a model: "moji" (bundled), an alias ("ViT-B/32"), a hub id, a directory, or a weights file.
+
+    A weights file may also be an open one, which has no side files.
 
     engine: "auto", "openvino", "torch" or "numpy". precision: "auto" (bf16 if fast and exact enough, else fp32),
     "fp32", "bf16", "int8" (see Clip.quantize), "fp16-weights" (as cn_clip). device: "auto", "cpu", "cuda" or "mps".

@@ -143,9 +143,6 @@ __main__: anything
 """
 ROWS = [line.partition(": ") for line in _TABLE.split("\n") if line]
 NAMES = [(module, name) for module, _, names in ROWS for name in names.split()]
-REFUSED = (
-    r"its pickle (uses '[^']+', which does not belong in a state dict|uses the opcode (INST|OBJ|NEWOBJ_EX), which no)"
-)
 
 
 def _text(value: str) -> bytes:

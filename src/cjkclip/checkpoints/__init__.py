@@ -19,7 +19,7 @@ from cjkclip.checkpoints.families import Family, Release, families
 from cjkclip.checkpoints.families import family as family_named
 from cjkclip.checkpoints.formats import Checkpoint, Facts, Format, as_written, settle
 from cjkclip.checkpoints.hub import Where
-from cjkclip.checkpoints.matching import find_format
+from cjkclip.checkpoints.matching import common_prefix, find_format
 from cjkclip.checkpoints.positions import at_size
 from cjkclip.checkpoints.source import BUNDLED, Source, resolve, unchanged, with_weights
 from cjkclip.checkpoints.tokenizers import tokenizer_of
@@ -27,6 +27,7 @@ from cjkclip.config import Model, unknown
 from cjkclip.errors import FactsError, LayoutError, WeightsError
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer, check_context
+from cjkclip.text.files import read_json
 
 __all__ = ["BUNDLED", "Found", "ReadOptions", "Source", "Where", "check_options", "read", "resolve", "stored_config"]
 
@@ -110,7 +111,7 @@ def _read(source: Source, *, facts: Facts, without: str, image_size: int | None 
 
 def _read_files(source: Source, facts: Facts, without: str, image_size: int | None) -> Found:
     release, among = source.release, (source.family,) if source.family else families()
-    checkpoint = _open(source.path, source.name)
+    checkpoint = _open(source.path, source.name, source.content)
     owner, form = find_format(checkpoint, among)
     with as_written(checkpoint.source):
         origin = form.origin(checkpoint)
@@ -169,17 +170,36 @@ def stored_config(folder: Path) -> dict[str, Any]:
         return find_format(checkpoint, families())[1].read(checkpoint)
 
 
-def _open(path: Path, source: str) -> Checkpoint:
-    file = weights.find(path) if path.is_dir() else path
+def _open(path: Path, source: str, content: weights.OpenFile | None = None) -> Checkpoint:
+    if content is not None:
+        return Checkpoint(source=source, folder=path, tensors=_unwrapped(weights.read_file(content, source)))
+    file = weights.find(hub.model_folder(path)) if path.is_dir() else path
+    _require_no_adapter(file, source)
     return Checkpoint(source=source, folder=file.parent, tensors=_unwrapped(weights.read(file)))
 
 
+def _require_no_adapter(file: Path, source: str) -> None:
+    """Raise LayoutError for the file of a LoRA adapter, with the name of its base model."""
+    record = file.with_name("adapter_config.json")
+    if file.name.startswith("adapter_model.") and record.is_file():
+        config = read_json(record)
+        base, kind = config.get("base_model_name_or_path"), str(config.get("peft_type", "LORA"))[:20]
+        merge = f"PeftModel.from_pretrained(model, {str(file.parent)!r}).merge_and_unload().save_pretrained('merged')"
+        raise LayoutError(
+            f"{source}: this is a {kind} adapter of {base!r:.200}, not a whole model. Merge it with peft, and load the "
+            f"directory 'merged': {merge}"
+        )
+
+
 def _unwrapped(tensors: weights.Tensors) -> weights.Tensors:
-    """Remove the prefix or suffix that torch's parallel wrappers, or Keras, add to every name."""
+    """Remove what wrappers of torch or Keras add to every name: "module.", "model.", "_orig_mod." and so on."""
     for wrap in WRAPS:
         matches = {name: wrap.fullmatch(name) for name in tensors}
         if matches and all(matches.values()):
-            return weights.Tensors((match["name"], tensors[name]) for name, match in matches.items() if match)
+            tensors = weights.Tensors((match["name"], tensors[name]) for name, match in matches.items() if match)
+            break
+    if prefix := common_prefix(tensors):
+        return weights.Tensors((name.removeprefix(prefix), tensor) for name, tensor in tensors.items())
     return tensors
 
 

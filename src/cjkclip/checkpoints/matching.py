@@ -1,6 +1,7 @@
 """Find the layout of a file's tensors, or the one to write. If none fits, find the family or prefix that would."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from cjkclip.checkpoints.families import Family, families
 from cjkclip.checkpoints.formats import Checkpoint, Format
@@ -27,6 +28,13 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
         return best
     if matching:
         form = _best(matching, checkpoint.tensors)[1]
+        if other := _other_family(checkpoint, among):
+            raise LayoutError(_of_family(checkpoint, among[0].name, other))
+        if (kind := _model_type(checkpoint.json(form.config_file or "") or {})) is not None:
+            raise LayoutError(
+                f"{checkpoint.source}: {form.config_file} has model_type {kind!r:.60}, but the tensors have layout "
+                f"{form.layout.name!r}, of model_type {form.model_types[0]!r}. Use the config.json of these weights"
+            )
         raise LayoutError(
             f"{checkpoint.source}: the tensors have layout {form.layout.name!r}, but no fitting {form.config_file} is "
             "beside them. Put it into their directory and pass that directory"
@@ -34,6 +42,25 @@ def find_format(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair:
     if other := _other_family(checkpoint, among):
         raise LayoutError(_of_family(checkpoint, among[0].name, other))
     raise LayoutError(_prefixed(checkpoint) or _unknown(checkpoint, among))
+
+
+def common_prefix(names: Collection[str]) -> str:
+    """Return the prefix that a wrapper put before every name, if all fit a layout without it; else "".
+
+    >>> common_prefix(["weight", "bias"])
+    ''
+    """
+    forms = [form for family in families() for form in family.formats]
+    if not names or any(form.layout.matches(names) for form in forms):
+        return ""
+    first, last = min(names), max(names)  # a prefix of these two is a prefix of all
+    for end in [at + 1 for at, letter in enumerate(first) if letter == "."]:
+        if not last.startswith(first[:end]):
+            break
+        bare = {name[end:] for name in names}
+        if any(form.layout.matches(bare) and not homeless(form.layout, bare) for form in forms):
+            return first[:end]
+    return ""
 
 
 def find_layout(name: str, params: Iterable[str]) -> Format:
@@ -78,7 +105,12 @@ def _is_described(form: Format, checkpoint: Checkpoint) -> bool:
     if form.config_file is None:
         return True
     record = checkpoint.json(form.config_file)
-    return record is not None and (form.model_type is None or form.model_type == record.get("model_type"))
+    return record is not None and (not form.model_types or _model_type(record) in form.model_types)
+
+
+def _model_type(record: Mapping[str, Any]) -> str | None:
+    kind = record.get("model_type")
+    return kind if isinstance(kind, str) else None
 
 
 def _other_family(checkpoint: Checkpoint, among: Sequence[Family]) -> Pair | None:

@@ -1,5 +1,6 @@
 """Resolve a model's name once: its family, its release and the path of its files."""
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from cjkclip.checkpoints import hub
 from cjkclip.checkpoints.families import Family, Release, families, find_release
 from cjkclip.checkpoints.families import family as family_named
 from cjkclip.checkpoints.hub import Where
+from cjkclip.checkpoints.weights import OpenFile
 from cjkclip.errors import CjkclipError, WeightsError
 
 # endings of weight files and of the files beside them
@@ -24,6 +26,7 @@ class Source:
     family: Family | None  # the family that the caller requested, else that of the release; None: any
     release: Release | None
     path: Path  # a directory or a weight file
+    content: OpenFile | None = None  # an open weight file, which is read instead of `path`
     where: Where  # the options of the look-up; the image tower and the vocabulary of a release use them too
 
     @property
@@ -32,12 +35,18 @@ class Source:
         return self.path if self.path.is_dir() else self.path.parent
 
 
-def resolve(name: str | Path, where: Where | None = None, *, family: str | None = None) -> Source:
+def resolve(name: str | Path | OpenFile, where: Where | None = None, *, family: str | None = None) -> Source:
     """Return the source of a release, an alias, a hub name or a path; download its files if they are not local.
 
-    Raises ModelNotFoundError for an unknown family, and what `hub.locate` raises.
+    An open weight file has no side files. Raises ModelNotFoundError for an unknown family, and the errors of
+    `hub.locate`.
     """
-    name, where = str(name), where or Where()
+    where = where or Where()
+    if not isinstance(name, str | Path):
+        wanted = None if family is None else family_named(family)
+        nowhere = Path(os.devnull, "weights")  # a path that cannot exist
+        return Source(name=type(name).__name__, family=wanted, release=None, path=nowhere, content=name, where=where)
+    name = str(name)
     own, release = find_release(name) or (None, None)
     requested = own if family is None else family_named(family)
     path = _path(name, release, where)
@@ -78,7 +87,7 @@ def _changed(path: Path) -> str:
 
 def with_weights(source: Source) -> Source:
     """Return the source with its weights, which a look-up of only the small files may have left out."""
-    if not source.where.small:
+    if not source.where.small or source.content is not None:
         return source
     where = replace(source.where, small=False)
     whole = source.path.is_file() or hub.complete(source.path)

@@ -79,7 +79,7 @@ class Format:
     weights_file: str = "model.safetensors"  # the file name in `save`; its suffix chooses the container
     origin: Callable[[Checkpoint], Origin] = unnamed  # the family and release that a file contains
     positions: Interpolation = "half-pixel"  # how the original fits the position table to another image size
-    model_type: str | None = None  # required in config.json; set if two formats have the same tensor names
+    model_types: tuple[str | None, ...] = ()  # accepted in config.json (None: without one); empty: all of them
     wrapped: bool = False  # `save` writes {"state_dict": {"module." + name: tensor}}, as training programs do
 
 

@@ -182,6 +182,7 @@ HF_CHINESE = Format(
     read=_read_hf,
     tokenizer=partial(wordpiece_tokenizer, most=CONTEXT),
     write=_write_hf,
+    model_types=("chinese_clip", None),
 )
 
 CHINESE_FORMATS = (

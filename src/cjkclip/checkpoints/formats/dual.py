@@ -112,7 +112,7 @@ def _dual(name: str, vision: str, rows: tuple[Row, ...], mark: str) -> Format:
         layout=Layout(
             name=name, rows=rows, marks=(mark, "text_model.pooler.dense.weight", "logit_scale"), harmless=IDS
         ),
-        model_type=MODEL_TYPE,
+        model_types=(MODEL_TYPE,),
         read=partial(_read, vision),
         tokenizer=_tokenizer,
         write=partial(_write, vision),

@@ -75,4 +75,5 @@ RINNA_FORMAT = Format(
     read=_read,
     tokenizer=_tokenizer,
     write=_write,
+    model_types=("clip", "cloob", None),
 )

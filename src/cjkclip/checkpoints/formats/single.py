@@ -64,6 +64,7 @@ def _single(name: str, kind: str, rows: tuple[Row, ...], mark: str) -> Format:
         read=_read_single,
         tokenizer=bpe_tokenizer,
         write=partial(_write_single, kind),
+        model_types=("clip_text_model", "clip_vision_model", "chinese_clip_vision_model", "clip", None),
     )
 
 

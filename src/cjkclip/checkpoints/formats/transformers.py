@@ -280,4 +280,5 @@ CLIP_MODEL = Format(
     read=_read,
     tokenizer=bpe_tokenizer,
     write=_write,
+    model_types=("clip", None),
 )

@@ -7,7 +7,7 @@ never returned. The other modules and the hub client are imported if a name is n
 import difflib
 import json
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -35,8 +35,10 @@ PROCESSORS = {"preprocessor_config.json", "processor_config.json"}  # side files
 SMALL = re.compile(r"[^/]+(?<!\.index)\.json|vocab\.txt|merges\.txt|[^/]+\.model|[^/]+\.txt\.gz")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 URL = re.compile(r"https?://[^\s#]+", re.ASCII)
-FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".json", ".msgpack", ".h5", ".npz")
+FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json", ".msgpack", ".h5", ".npz")
 MODELSCOPE = "modelscope:"
+MODULES = "modules.json"  # sentence-transformers' list of the parts of a model
+MOST_MODULES = 1 << 16  # bytes of it
 MOST_NAME = 4096  # characters, as in a path
 
 SILENT: ContextVar[bool] = ContextVar("SILENT", default=False)
@@ -127,6 +129,8 @@ def needed(files: Iterable[str]) -> list[str]:
     ['config.json', 'model.safetensors']
     """
     names = sorted(files)
+    if MODULES in names and (inside := _inside(names)):
+        return inside
     for pattern in _order(set(names)):
         weights = [name for name in names if re.fullmatch(pattern, name)]
         if len(weights) == 1 or (weights and pattern != WEIGHTS[-1]):
@@ -134,8 +138,40 @@ def needed(files: Iterable[str]) -> list[str]:
     return []
 
 
+def _inside(names: Sequence[str]) -> list[str]:
+    """Return the files of the one directory with a model in a repository of sentence-transformers, and its list."""
+    folders = sorted({name.partition("/")[0] for name in names if name.count("/") == 1})
+    parts = {each: needed(name.partition("/")[2] for name in names if name.startswith(f"{each}/")) for each in folders}
+    found = [[f"{each}/{name}" for name in part] for each, part in parts.items() if "config.json" in part]
+    return sorted([MODULES, *found[0]]) if len(found) == 1 else []
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the directory of the CLIP in a directory of sentence-transformers; other directories as they are.
+
+    Raises ModelNotFoundError if its modules.json lists no CLIP.
+    """
+    if not (folder / MODULES).is_file():
+        return folder
+    try:
+        modules = json.loads((folder / MODULES).read_bytes()[:MOST_MODULES])
+        kinds = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
+        raise ModelNotFoundError(f"{folder / MODULES} is damaged ({error!s:.100}). Download it again") from error
+    place = kinds.get("CLIPModel", kinds.get("Transformer"))  # of versions before 6, and from 6 on
+    if place is None or {"Pooling", "Dense"} & kinds.keys():
+        raise ModelNotFoundError(
+            f"{folder} is a model of sentence-transformers with the modules {sorted(kinds)}, not a CLIP. Pass the "
+            "directory of a CLIP"
+        )
+    if place and place != Path(place).name:
+        raise ModelNotFoundError(f"{folder / MODULES}: its model is in {place!r:.100}, expected a directory beside it")
+    return folder / place
+
+
 def complete(folder: Path) -> bool:
     """Whether a directory contains readable weights, with every shard of their index."""
+    folder = model_folder(folder)
     names = needed(each.name for each in folder.iterdir() if each.is_file())
     try:
         indices = [json.loads((folder / name).read_bytes()) for name in names if name.endswith(".index.json")]

@@ -7,9 +7,10 @@ written. Other containers, damaged files, truncated files and wrong sizes raise 
 """
 
 import mmap
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from cjkclip.checkpoints.weights.tensors import Tensors, short
 from cjkclip.errors import ModelNotFoundError, WeightsError
 from cjkclip.machine.mapped import MappedFile
 
-__all__ = ["Tensors", "find", "read", "weight_files", "write"]
+__all__ = ["OpenFile", "Tensors", "find", "read", "weight_files", "write"]
 
 # A directory is searched in this order, then for a file with one of the first suffixes, then with one of the second.
 FILES = (
@@ -32,9 +33,11 @@ FILES = (
     "flax_model.msgpack.index.json",
     "tf_model.h5",
 )
-SUFFIXES = (".pt", ".pth", ".safetensors", ".bin"), (".msgpack", ".h5", ".npz")
+SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt"), (".msgpack", ".h5", ".npz")
 # Files that training tools leave beside the weights.
-NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt")
+NOT_WEIGHTS = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|sampler|dataloader|zero_|trainer_state)[\w.-]*"
+)
 
 _SIGNS = (
     (b"\x93NUMPY", "a NumPy .npy file"),
@@ -85,7 +88,9 @@ def weight_files(names: Iterable[str], *, timms: bool = False) -> list[str]:
         if name in files:
             return [name]
     for suffixes in SUFFIXES:
-        if matches := [name for name in sorted(files - {*NOT_WEIGHTS}) if Path(name).suffix in suffixes]:
+        if matches := [
+            name for name in sorted(files) if Path(name).suffix in suffixes and not NOT_WEIGHTS.fullmatch(name)
+        ]:
             return matches
     return []
 
@@ -106,6 +111,31 @@ def read(path: Path) -> Tensors:
         return _read_index(path, data) if _is_json(data) else _read_one(path, data)
     except WeightsError as error:
         raise WeightsError(f"{path.name}: {error}") from error
+
+
+@runtime_checkable
+class OpenFile(Protocol):
+    """An open binary file, such as io.BytesIO, the file of an upload, or open(path, "rb")."""
+
+    def read(self) -> bytes:
+        """Return the rest of the file."""
+        ...
+
+
+def read_file(file: OpenFile, name: str) -> Tensors:
+    """Return the tensors of an open file, from its current position on, read into memory. Raises WeightsError.
+
+    `name` is for messages. An index of shards, and HDF5, need a path.
+    """
+    content: Any = file.read()
+    if not isinstance(content, bytes) or not content:
+        raise WeightsError(f"{name}: expected an open binary file with a position before its end: file.seek(0)")
+    data = mmap.mmap(-1, len(content))
+    data[:] = content
+    try:
+        return _read_one(Path(name), data)
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from error
 
 
 def write(

@@ -1,10 +1,11 @@
 """Interpret pickles: build plain data, and call only functions that the caller provides.
 
 Python's own unpickler imports and calls everything that a file names. This one runs the opcodes (split by the
-standard library's pickletools, which runs nothing) on its own stack. `find` looks up a global and rejects unknown
-ones; only a `Call` that `find` returned is ever called.
-Instance, extension and buffer opcodes and keys other than text and numbers raise WeightsError. So do files beyond the
-limits below, which no checkpoint reaches and which stop a hostile file from using up memory or time.
+standard library's pickletools, which runs nothing) on its own stack. `find` looks up a global; only a `Call` that
+`find` returned is ever called. Every other global, and what a file builds of it, is an `Inert`: a name, and the state
+that the file gives it. So the settings and logs that training programs put beside the weights do not matter.
+Extension and buffer opcodes raise WeightsError. So do files beyond the limits below, which no checkpoint reaches and
+which stop a hostile file from using up memory or time.
 """
 
 import io
@@ -35,6 +36,14 @@ class Call:
 class Built:
     """An object of an unknown class: only its state."""
 
+    state: Any = None
+
+
+@dataclass(eq=False)
+class Inert:
+    """A stand-in for a global that is never imported, for an object made of it, or for a key of another type."""
+
+    name: str
     state: Any = None
 
 
@@ -95,8 +104,10 @@ class Machine:
             _damaged("it takes a value from an empty stack")
         return self.stack.pop()
 
-    def top(self, kind: type) -> Any:
-        """Return the top of the stack, which must be of `kind`."""
+    def top(self, kind: type[Any]) -> Any:
+        """Return the top of the stack, which must be of `kind`; what is added to an `Inert` is dropped."""
+        if self.stack and isinstance(self.stack[-1], Inert) and kind is not object:
+            return kind()
         if not self.stack or not isinstance(self.stack[-1], kind):
             _damaged(f"it adds to a value that is no {kind.__name__}")
         return self.stack[-1]
@@ -148,8 +159,11 @@ class Machine:
         self.push(self.find(f"{module} {name}"))
 
     def call(self, _: Any) -> None:
-        """Call one of our own functions on the tuple above it."""
+        """Call one of our own functions on the tuple above it. A call of an `Inert` is another one."""
         args, function = self.pop(), self.pop()
+        if isinstance(function, Inert):
+            self.push(Inert(function.name))
+            return
         if not isinstance(function, Call) or not isinstance(args, tuple):
             raise WeightsError(f"its pickle calls {short(function)}, which may be unsafe. Nothing was run")
         try:
@@ -158,9 +172,9 @@ class Machine:
             raise WeightsError(f"its pickle builds an object from the wrong parts: {str(error)[:200]}") from error
 
     def build(self, _: Any) -> None:
-        """Set the state of a `Built`; ignore that of a dict (torch's `_metadata`)."""
+        """Set the state of a `Built` or an `Inert`; ignore that of a dict (torch's `_metadata`)."""
         state, target = self.pop(), self.top(object)
-        if isinstance(target, Built) and target.state is None:
+        if isinstance(target, Built | Inert) and target.state is None:
             target.state = state
         elif not isinstance(target, dict) or not isinstance(state, dict):
             kind = short(cast(object, target))
@@ -174,7 +188,7 @@ def _damaged(why: str) -> NoReturn:
 def _key(key: Any) -> Any:
     # hashing a tuple could take forever, and huge numbers can be chosen so that all have the same hash
     if not isinstance(key, str | bytes | bool | float | None) and not (isinstance(key, int) and key.bit_length() <= 64):
-        _damaged(f"it uses {short(key)} as a key")
+        return Inert(f"the key {key.name if isinstance(key, Inert) else short(key)}")
     return key
 
 
@@ -192,6 +206,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
+    "EMPTY_SET": lambda: Inert("a set"),
 }
 _STEPS: dict[str, Callable[[Machine, Any], object]] = {
     "PROTO": lambda _, version: None if version <= 5 else _damaged(f"it has protocol {version}, expected at most 5"),
@@ -219,6 +234,11 @@ _STEPS: dict[str, Callable[[Machine, Any], object]] = {
     "LONG_BINGET": lambda m, index: m.get(index),
     "GLOBAL": lambda m, name: m.push(m.find(name)),
     "STACK_GLOBAL": Machine.stack_global,
+    "ADDITEMS": lambda m, _: (m.items(), m.top(list)),
+    "FROZENSET": lambda m, _: (m.items(), m.push(Inert("a set"))),
+    "INST": lambda m, name: (m.items(), m.push(Inert(name.replace(" ", ".", 1)))),
+    "OBJ": lambda m, _: m.push(Inert(short(m.items()[:1]))),
+    "NEWOBJ_EX": lambda m, _: (m.pop(), Machine.call(m, _)),
     "REDUCE": Machine.call,
     "NEWOBJ": Machine.call,
     "BUILD": Machine.build,
