@@ -3,17 +3,18 @@
 import os
 import threading
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
-from cjkclip.machine import threads
+from cjkclip.machine import limits, threads
 from support.processes import printed
 
 BOUND = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from cjkclip.machine import threads
-print(threads.cores())
+from cjkclip.machine import limits
+print(limits.cores())
 """
 
 
@@ -22,10 +23,10 @@ def test_a_process_bound_to_one_core_may_use_one() -> None:
     assert printed("-c", BOUND) == "1\n"
 
 
-def test_without_affinity_every_core_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_affinity_every_core_of_the_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert threads.cores() == 64
+    assert limits.cores(tmp_path) == 64
 
 
 @pytest.mark.parametrize(("usable", "items", "most"), [(1, 5, 0), (2, 5, 2), (64, 3, 3), (64, 1, 0), (2, 0, 0)])

@@ -104,7 +104,6 @@ def test_a_pickle_that_would_run_code_runs_nothing_and_is_refused_by_name(
         (tmp_path / "model.pt").write_bytes(b"".join(pickle.dumps(part, 2) for part in parts) + pickled)
     else:
         archive(tmp_path, pickled, script=container == "script")
-    # a known function of torch, called with an unknown one, gets a stand-in and returns one
     refused(
         tmp_path / "model.pt",
         r"an object of [\w.]+, not a (state dict|tensor with a name).* Nothing was run|a plain pickle",
@@ -124,9 +123,7 @@ def test_no_known_gadget_is_looked_up_by_any_opcode(tmp_path, monkeypatch):
             seen.add(module)
             file = archive(tmp_path, pickled, script=form.startswith("B"))
             with monkeypatch.context() as watched:
-                watched.setattr(
-                    builtins, "__import__", lambda name, *more: (asked.append(name), ordinary(name, *more))[1]
-                )
+                watched.setattr(builtins, "__import__", lambda name, *x: (asked.append(name), ordinary(name, *x))[1])
                 with suppress(WeightsError):  # a stand-in that the pickle drops leaves an empty state dict
                     assert not read(file)
             assert module not in asked, (module, name, form)

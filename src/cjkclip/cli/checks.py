@@ -10,9 +10,9 @@ import cjkclip
 from cjkclip import engines
 from cjkclip.engines import ENGINES
 from cjkclip.gallery.sheet.fonts import ADVICE, Face, find_fonts
+from cjkclip.machine.limits import cores
 from cjkclip.machine.processor import cpu_text
 from cjkclip.machine.processor import name as processor_name
-from cjkclip.machine.threads import cores
 
 Result = tuple[Literal["ok", "note", "fail"], str]
 

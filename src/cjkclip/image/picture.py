@@ -14,7 +14,7 @@ import stat
 import struct
 import threading
 import zlib
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -57,19 +57,10 @@ _ONE_BY_ONE = tuple(threading.Lock() for _ in range(64))  # Pillow reads a file 
 
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
 # Exceptions that Pillow's decoders raise on damaged files. Caught around Pillow's own code only.
+Take = Callable[[int], None]  # takes bytes of a shared bound
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError),
+    *(EOFError, RuntimeError, struct.error, zlib.error),
 )
 
 
@@ -95,6 +86,10 @@ def listed(pictures: Picture | Iterable[Picture]) -> list[Picture]:
     if isinstance(pictures, Iterable) and not isinstance(pictures, _ONE):
         return list(pictures)
     return [cast(Picture, pictures)]
+
+
+def _nothing(size: int) -> None:
+    """Take no part of a bound."""
 
 
 @contextmanager
@@ -133,8 +128,10 @@ def _why(error: BaseException) -> str:
             return f"damaged, cut off or of an unknown kind ({type(error).__name__}: {error}): save it again"
 
 
-def decode(picture: Any, published: bool, least: int = 0) -> PIL.Image.Image:
+def decode(picture: Any, published: bool, least: int = 0, take: Take = _nothing) -> PIL.Image.Image:
     """Do the same as `open_picture`, with errors that do not yet name the image.
+
+    take: called with the bytes that decoding needs, before it begins.
 
     least: a JPEG file may be decoded at a half, a quarter or an eighth of its size if both sides keep at least this
     number of pixels; 0: never.
@@ -148,9 +145,9 @@ def decode(picture: Any, published: bool, least: int = 0) -> PIL.Image.Image:
     elif isinstance(picture, bytes):
         if not picture:
             raise ImageError("zero bytes; expected the content of an image file")
-        return _read(io.BytesIO(picture), published, least)
+        return _read(io.BytesIO(picture), published, least, take)
     elif isinstance(picture, str | os.PathLike):
-        return _read(_file(Path(os.fsdecode(cast(str, picture)))), published, least)
+        return _read(_file(Path(os.fsdecode(cast(str, picture)))), published, least, take)
     else:
         raise ImageError("not an image; expected a path, the bytes of a file, a PIL image or a NumPy array")
     return image if published else _plain(image)
@@ -175,7 +172,7 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _read(source: Path | io.BytesIO, published: bool, least: int) -> PIL.Image.Image:
+def _read(source: Path | io.BytesIO, published: bool, least: int, take: Take) -> PIL.Image.Image:
     try:
         opened = open_file(source)
     except PermissionError as error:
@@ -188,7 +185,14 @@ def _read(source: Path | io.BytesIO, published: bool, least: int) -> PIL.Image.I
         if least and opened.format == "JPEG":
             _check_size(*opened.size)
             opened.draft(opened.mode, (least, least))
+        _check_size(*opened.size)
+        take(_bytes(opened))
         return _decoded(opened) if published else _plain(_decoded(opened))
+
+
+def _bytes(image: PIL.Image.Image) -> int:
+    """Return the bytes that decoding an image needs at most: Pillow stores four for each pixel of RGB, and copies."""
+    return image.width * image.height * (6 if image.mode in ("L", "RGB") else 16)
 
 
 def _decoded(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -15,12 +15,15 @@ from cjkclip import config
 from cjkclip.arrays import Float32
 from cjkclip.errors import ImageError, InputError
 from cjkclip.image.picture import Picture, decode, named, to_rgb
+from cjkclip.machine.limits import memory
+from cjkclip.machine.memory import Room
 from cjkclip.machine.threads import on_every_core
 
 OnError = Callable[[int, ImageError], None]
 Filter = Literal["bicubic", "bilinear"]
 SPARE = 2  # fast mode decodes a JPEG file at no less than this multiple of the tower's side
 GAP = 1.5  # fast mode averages whole blocks of pixels down to no less than this multiple, and then resizes
+MOST_BYTES = 768 << 20  # of images that are decoded at the same time
 WHOLE = 1 << 24  # resized pixels (64 MiB) that an image may have before it is cropped
 
 FILTERS: dict[Filter, Resampling] = {
@@ -60,11 +63,12 @@ def load_pixels(
     _require_sense(pictures, published, exact)
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
     least = 0 if exact else SPARE * rules.size
+    room = Room(min(MOST_BYTES, memory() // 4))
 
     def load(index: int) -> str | None:
         try:
-            with named(pictures[index]):
-                image = decode(pictures[index], published, least)
+            with named(pictures[index]), room.part() as take:
+                image = decode(pictures[index], published, least, take)
                 to_square = _square if exact or min(image.size) < rules.size else _shrunk
                 _normalise(to_square(image, rules), rules, pixels[index])
         except ImageError as error:

@@ -1,9 +1,12 @@
-"""Out of memory: allocators' errors become OutOfMemoryError, and a batch is tried again in two halves.
+"""Memory: allocators' errors become OutOfMemoryError, a batch is tried again in two halves, threads share a bound.
 
 n rows of a batch, E joint width.
 """
 
+import ctypes
+import os
 import re
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -40,6 +43,44 @@ def halved(run: Callable[..., Float[np.ndarray, "n E"]], *arrays: np.ndarray) ->
         return np.concatenate([run(*(a[:middle] for a in arrays)), run(*(a[middle:] for a in arrays))])
     except MemoryError as error:
         raise too_large(rows, error) from error
+
+
+LARGE = 64 << 20  # bytes; glibc keeps freed blocks of this size for the thread that used them
+
+
+def _trim() -> None:
+    """Hand freed memory back to the system, where the C library keeps it."""
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+class Room:
+    """A bound of bytes that several threads share: each takes its part before it allocates. One part always fits."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken, self._changed = most, 0, threading.Condition()
+
+    @contextmanager
+    def part(self) -> Generator[Callable[[int], None]]:
+        """Yield a function that waits until `size` bytes are free and takes them; they are given back at the end."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            with self._changed:
+                self._changed.wait_for(lambda: self._taken == 0 or self._taken + size <= self._most)
+                self._taken += size
+                taken += size
+
+        try:
+            yield take
+        finally:
+            if taken > LARGE:
+                _trim()
+            with self._changed:
+                self._taken -= taken
+                self._changed.notify_all()
 
 
 def too_large(rows: int, error: MemoryError) -> OutOfMemoryError:

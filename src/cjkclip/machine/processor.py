@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cjkclip.machine.threads import cores
+from cjkclip.machine.limits import cores
 
 # name and flags of Linux and macOS; one of the flags is enough
 INT8 = (

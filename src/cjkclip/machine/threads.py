@@ -1,20 +1,14 @@
-"""Threads: the number of cores that this process may use, work on all of them, and a wait that Ctrl-C can end."""
+"""Threads: work on every core of this process, and a wait that Ctrl-C can end."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from cjkclip.machine.limits import cores
+
 PART = 1024  # items that wait for a thread at the same time: each of them takes about 2 KB
 _A = TypeVar("_A")
 _B = TypeVar("_B")
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def on_every_core(run: Callable[[_A], _B], items: Sequence[_A], name: str) -> list[_B]:
