@@ -27,7 +27,7 @@ KEYS = {
     "Failure": "kind message",
     "FileHit": "rank name score path",
     "FileRecord": "name bytes",
-    "LabelScore": "label score",
+    "LabelScore": "label score cosine",
     "LossRecord": "step loss",
     "ModelRecord": "name aliases family layout languages licence bundled note scores",
     "ModelsAnswer": "models",

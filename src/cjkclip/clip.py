@@ -24,6 +24,7 @@ from cjkclip.text.batches import in_batches
 from cjkclip.zeroshot import Prediction
 
 Features = Float32[np.ndarray, "n E"]
+MOST_SCORES = 1 << 22  # scores of images and labels that exist at the same time
 TEXTS = 256  # default batch size of texts
 
 
@@ -224,9 +225,11 @@ class Clip:
         *,
         language: str | None = None,
         templates: Iterable[str] | None = None,
+        k: int | None = None,
     ) -> list[list[Prediction]]:
-        """Return for each image every label with its probability among the labels, best first.
+        """Return for each image its k best labels (None: all) with their probabilities among all labels, best first.
 
+        A probability is among these labels: of one label it is 1. `Prediction.cosine` does not depend on the others.
         language: fill the labels into the family's prompt templates of that language. templates: your own prompt
         templates with {} for the label. By default labels are used unchanged. Raises ImageError, TextError, InputError.
 
@@ -239,11 +242,14 @@ class Clip:
         if templates is None:
             templates = self.family.templates.get(language or "", zeroshot.BARE)
         labels, templates = check_texts(labels), check_texts(templates)
+        if k is not None and k < 1:
+            raise InputError(f"k is {k}, expected at least 1 label per image, or None for all: use for example k=5")
         self.engine.prepare()
         classes, cut = self._labels.features(labels, templates, self.tokenize, self.encode_tokens)
         cut.tell_cut(stacklevel=2)
-        scores = np.float32(self.logit_scale) * (self.encode_image(listed(images)) @ classes.T)
-        return zeroshot.predictions(scores, labels)
+        features, rows = self.encode_image(listed(images)), max(1, MOST_SCORES // len(labels))
+        parts = (features[start : start + rows] @ classes.T for start in range(0, len(features), rows))
+        return [row for part in parts for row in zeroshot.predictions(part, self.logit_scale, labels, k)]
 
     def quantize(self, images: Picture | Iterable[Picture] = (), texts: Iterable[str] = ()) -> "Clip":
         """Return this model in int8, calibrated on your images and texts (16 or more of each), or on built-in ones.

@@ -18,11 +18,34 @@ KEPT = 8  # sets of labels in a cache
 BATCH = 256  # prompts that are encoded at once
 
 
-class Prediction(NamedTuple):
-    """A label and its probability among the given labels."""
-
+class _Prediction(NamedTuple):
     label: str
     score: float
+
+
+class Prediction(_Prediction):
+    """A label and its probability among the given labels, which say nothing of how well the best label fits.
+
+    `cosine`, the cosine similarity of image and label, does; it is no part of the tuple (label, score).
+
+    >>> label, score = Prediction("猫", 0.9, 0.31)
+    """
+
+    cosine: float
+
+    def __new__(cls, label: str, score: float, cosine: float) -> "Prediction":
+        """Return a tuple (label, score) with an attribute `cosine`."""
+        self = super().__new__(cls, label, score)
+        self.cosine = cosine
+        return self
+
+    def __getnewargs__(self) -> tuple[str, float, float]:
+        """Support pickle and copy."""
+        return self.label, self.score, self.cosine
+
+    def __repr__(self) -> str:
+        """Return all three values."""
+        return f"Prediction(label={self.label!r}, score={self.score!r}, cosine={self.cosine!r})"
 
 
 def sentences(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
@@ -63,11 +86,26 @@ def softmax(logits: Float[np.ndarray, "n C"]) -> Float[np.ndarray, "n C"]:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def predictions(logits: Float[np.ndarray, "n C"], labels: Sequence[str]) -> list[list[Prediction]]:
-    """Return all labels with their probabilities for each image, best first; ties keep the order of `labels`."""
-    scores = softmax(logits)
-    order: list[list[int]] = np.argsort(-scores, axis=1, kind="stable").tolist()
-    return [[Prediction(labels[c], float(row[c])) for c in best] for row, best in zip(scores, order, strict=True)]
+def predictions(
+    cosines: Float[np.ndarray, "n C"], scale: float, labels: Sequence[str], k: int | None = None
+) -> list[list[Prediction]]:
+    """Return the k best labels (None: all) with their probabilities among all labels for each image, best first.
+
+    Ties keep the order of `labels`.
+    """
+    scores = softmax(np.float32(scale) * cosines)
+    return [
+        [Prediction(labels[c], float(row[c]), float(similar[c])) for c in _best(row, k)]
+        for row, similar in zip(scores, cosines, strict=True)
+    ]
+
+
+def _best(scores: Float[np.ndarray, "C"], k: int | None) -> list[int]:
+    """Return the places of the k largest scores, the largest first; ties in the order of the places."""
+    places = np.arange(len(scores))
+    if k is not None and k < len(scores):
+        places = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
+    return places[np.argsort(-scores[places], kind="stable")][:k].tolist()
 
 
 class LabelCache:

@@ -57,7 +57,10 @@ def failure(error: CjkclipError) -> dict[str, Failure]:
 
 def classify_result(picture: str, predictions: Sequence[Prediction]) -> ClassifyResult:
     """Return the result of `Clip.classify` for one image."""
-    return {"picture": picture, "predictions": [{"label": one.label, "score": one.score} for one in predictions]}
+    return {
+        "picture": picture,
+        "predictions": [{"label": one.label, "score": one.score, "cosine": one.cosine} for one in predictions],
+    }
 
 
 def search_result(

@@ -19,10 +19,11 @@ class Failure(TypedDict):
 
 
 class LabelScore(TypedDict):
-    """A label of `classify` and its probability."""
+    """A label of `classify`, its probability among the labels, and its cosine similarity to the image."""
 
     label: str
     score: float
+    cosine: float
 
 
 class ClassifyResult(TypedDict):

@@ -21,6 +21,10 @@ from cjkclip.gallery.ask import skipping_bad
 
 BATCH = 128  # images per call; the labels are encoded again at each call
 BEST = 5  # labels in the table; JSON has all of them
+ONE = (
+    "one label alone always has the probability 1: compare its cosine with that of other images, or add labels that do "
+    "not fit the image"
+)
 BAR = 20  # characters for a probability of 1
 
 Pictures = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, or directories of them.")]
@@ -64,19 +68,17 @@ def classify(
         clip = run.load()
 
         def ask(batch: Sequence[Path]) -> list[list[cjkclip.Prediction]]:
-            return clip.classify(batch, words, language=language, templates=template)
+            return clip.classify(batch, words, language=language, templates=template, k=None if json else BEST)
 
         results = _classify(report, paths, ask)
-        answer: records.ClassifyAnswer = {
-            "model": run.model,
-            "labels": words,
-            "language": language,
-            "results": results,
-        }
+        answer: records.ClassifyAnswer
+        answer = {"model": run.model, "labels": words, "language": language, "results": results}
         report.answer = answer
+        if len(words) == 1:
+            report.note(ONE)
         report.require_results(results)
         for result in results:
-            report.show_titled(result["picture"], _table(result))
+            report.show_titled(result["picture"], _table(result, len(words)))
 
 
 def _classify(
@@ -112,12 +114,17 @@ class _Bar:
         yield Text("█" * round(min(BAR, options.max_width) * self._score), style="cyan")
 
 
-def _table(result: records.ClassifyResult) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+def _table(result: records.ClassifyResult, count: int) -> Table:
+    """Return a table of the best labels: their probability among all `count`, or the cosine of a single one."""
+    among = None if count == 1 else f"probabilities among {count} labels"
+    table = Table(box=None, padding=(0, 2, 0, 0), caption=among, caption_style="dim", caption_justify="left")
     table.add_column("label", header_style="dim", overflow="fold")
-    table.add_column("probability", header_style="dim", justify="right", no_wrap=True)
+    table.add_column("cosine" if count == 1 else "probability", header_style="dim", justify="right", no_wrap=True)
     table.add_column("")
     for rank, one in enumerate(result["predictions"][:BEST]):
         label = cell(one["label"], "bold" if rank == 0 else "")
-        table.add_row(label, f"{one['score']:.1%}", _Bar(one["score"]))
+        if count == 1:
+            table.add_row(label, f"{one['cosine']:.3f}", "")
+        else:
+            table.add_row(label, f"{one['score']:.1%}", _Bar(one["score"]))
     return table

@@ -151,7 +151,10 @@ def model_folder(folder: Path) -> Path:
 
     Raises ModelNotFoundError if its modules.json lists no CLIP.
     """
-    if not (folder / MODULES).is_file():
+    try:
+        if not (folder / MODULES).is_file():
+            return folder
+    except OSError:  # a directory that cannot be read: the reader of the weights says so
         return folder
     try:
         modules = json.loads((folder / MODULES).read_bytes()[:MOST_MODULES])

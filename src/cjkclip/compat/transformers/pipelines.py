@@ -104,9 +104,9 @@ class ZeroShotImageClassificationPipeline:
         """Return {"score", "label"} per label, best first; for a list of images, a list of such lists.
 
         image, or images=: an http(s) URL, a path, a PIL image, an array, or a list of them. Options:
-        hypothesis_template, with {} for the label; timeout, seconds for each URL; batch_size.
+        hypothesis_template, with {} for the label; timeout, seconds for each URL; batch_size; top_k, labels per image.
         """
-        require_known(options, ("images", "hypothesis_template", "timeout", "batch_size"), "the pipeline")
+        require_known(options, ("images", "hypothesis_template", "timeout", "batch_size", "top_k"), "the pipeline")
         if image is not None and "images" in options:
             raise OptionError("the images were passed twice, as image and as images=: pass only images=")
         image = options.get("images") if image is None else image
@@ -117,8 +117,8 @@ class ZeroShotImageClassificationPipeline:
         results: list[list[dict[str, Any]]] = []
         for start in range(0, len(sources), batch_size):
             pictures = [_open(source, timeout) for source in sources[start : start + batch_size]]
-            scores = np.float32(self._scale()) * (zeroshot.ensemble(self._images(pictures), 1) @ classes.T)
-            for best in zeroshot.predictions(scores, candidate_labels):
+            cosines = zeroshot.ensemble(self._images(pictures), 1) @ classes.T
+            for best in zeroshot.predictions(cosines, self._scale(), candidate_labels, options.get("top_k")):
                 results.append([{"score": each.score, "label": each.label} for each in best])
         many = isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4
         return results if many else results[0]
