@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import tokenizers
 from cjkclip.errors import CheckpointError, FactsError, InputError
 from cjkclip.text import bpe_files
 from cjkclip.text.bpe import HF, OPEN_CLIP, OPENAI, Bpe, BpeRules, clip_bpe
+from cjkclip.text.files import read_json
 from cjkclip.train.tokenizer import train_bpe
 from support.processes import printed
 from support.tokens import FOLDER, STRINGS, set_in
@@ -246,3 +248,24 @@ def test_training_stops_where_no_pair_is_left() -> None:
         train_bpe(CAPTIONS, 514, MOJI)
     with pytest.raises(InputError, match="text 1"):
         train_bpe(["a", "\ud800"], 600, MOJI)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "{" + '"a": [' + "[]," * 2_000_000 + "[]]}"),
+        ("config.json", '{"a": "' + "x" * (1 << 22) + '"}'),
+        ("tokenizer.json", '{"a": [' + "[]," * 2_000_000 + "[]]}"),
+        ("tokenizer.json", '{"a": "' + "x" * (1 << 26) + '"}'),
+    ],
+)
+def test_json_that_would_take_much_memory_is_refused_before_it_is_parsed(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content, "utf-8")
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=f"{name}: has more than .* values; no {name} is that large"):
+        read_json(tmp_path / name)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(content)

@@ -13,6 +13,10 @@ OWN = "cjkclip"  # key in tokenizer_config.json for rules that transformers cann
 SIDES = {"split_special_tokens": (False,), "padding_side": ("right",), "truncation_side": ("right",)}
 _SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # transformers' names of the roles of special tokens
 _MOST = 1 << 26  # bytes of a vocabulary file: OpenAI's whole merge table has 3 million
+# Parsed JSON takes up to 25 times its bytes. The largest real vocabularies, XLM-R's, have 17 million bytes and a
+# million values; the largest settings have some 100,000 bytes.
+_MOST_SETTINGS, _MOST_PARTS = 1 << 22, 3_000_000
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 
 def read_lines(path: Path, what: str) -> list[str]:
@@ -37,9 +41,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file. Raises CheckpointError if it is damaged or not an object."""
+    """Return the object in a JSON file. Raises CheckpointError if it is damaged, too large, or not an object."""
     try:
-        data = json.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MOST + 1)
+        most = _MOST if path.name in _VOCABULARIES else _MOST_SETTINGS
+        parts = sum(map(content.count, (b",", b"[", b"{")))
+        if len(content) > most or parts > _MOST_PARTS:
+            raise CheckpointError(
+                f"{path}: has more than {most:,} bytes or {_MOST_PARTS:,} values; no {path.name} is that large"
+            )
+        data = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(data, dict):
