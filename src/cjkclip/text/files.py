@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,9 +44,9 @@ def read_bytes(path: Path) -> bytes:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raises CheckpointError if it is damaged, too large, or not an object."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST + 1)
         most = _MOST if path.name in _VOCABULARIES else _MOST_SETTINGS
+        with path.open("rb") as file:
+            content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
         parts = sum(map(content.count, (b",", b"[", b"{")))
         if len(content) > most or parts > _MOST_PARTS:
             raise CheckpointError(
