@@ -78,8 +78,6 @@ def new_folder(folder: Path, present: Present = "refuse") -> Generator[Path]:
         _require_free(folder, part, present)
         if not folder.exists():
             part.rename(folder)
-        elif not os.access(folder, os.W_OK):
-            raise PermissionError(f"{str(folder)!r} is write-protected")
         elif part.parent == folder:
             _move(part, folder, present)
         else:
@@ -130,6 +128,8 @@ def _move(part: Path, folder: Path, present: Present) -> None:
 
 def _exchange(folder: Path, part: Path) -> None:
     """Exchange two directories: in one step where the system can, else in two, which `_put_back` can undo."""
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{str(folder)!r} is write-protected")
     if _swapped(folder, part):
         return
     old = folder.rename(folder.with_name(_OLD.format(folder.name)))
