@@ -131,6 +131,7 @@ def _exchange(folder: Path, part: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{str(folder)!r} is write-protected")
     if _swapped(folder, part):
+        shutil.rmtree(part, ignore_errors=True)  # the old directory
         return
     old = folder.rename(folder.with_name(_OLD.format(folder.name)))
     try:
