@@ -110,7 +110,7 @@ def test_the_limit_of_the_address_space_counts() -> None:
 
 
 def test_parts_of_a_bound_wait_for_each_other() -> None:
-    room, inside, most = Room(10), list[int](), list[int]()
+    room, inside, most = Room(lambda: 10), list[int](), list[int]()
 
     def work(size: int) -> None:
         with room.part() as take:
@@ -130,7 +130,7 @@ def test_parts_of_a_bound_wait_for_each_other() -> None:
 
 
 def test_a_failure_gives_its_part_back() -> None:
-    room = Room(10)
+    room = Room(lambda: 10)
 
     def fail() -> None:
         with room.part() as take:
@@ -163,7 +163,7 @@ def test_32_photos_of_48_megapixels_fit_into_a_gigabyte(tmp_path: Path) -> None:
 def test_the_bound_is_a_quarter_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = list[int]()
     monkeypatch.setattr(pixels, "memory", lambda: 400)
-    monkeypatch.setattr(pixels, "Room", lambda most: sizes.append(most) or Room(most))
+    monkeypatch.setattr(pixels, "Room", lambda most: sizes.append(most()) or Room(most))
     import cjkclip
 
     cjkclip.load("moji", engine="numpy").preprocess([np.zeros((9, 9, 3), np.uint8)])

@@ -191,8 +191,8 @@ def _read(source: Path | io.BytesIO, published: bool, least: int, take: Take) ->
 
 
 def _bytes(image: PIL.Image.Image) -> int:
-    """Return the bytes that decoding an image needs at most: Pillow stores four for each pixel of RGB, and copies."""
-    return image.width * image.height * (6 if image.mode in ("L", "RGB") else 16)
+    """Return the bytes that decoding an image needs at most: four for each pixel of RGB, and a copy that is turned."""
+    return image.width * image.height * (8 if image.mode in ("L", "RGB") else 16)
 
 
 def _decoded(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -14,7 +14,7 @@ from PIL.Image import Resampling
 from cjkclip import config
 from cjkclip.arrays import Float32
 from cjkclip.errors import ImageError, InputError
-from cjkclip.image.picture import Picture, decode, named, to_rgb
+from cjkclip.image.picture import Picture, Take, decode, named, to_rgb
 from cjkclip.machine.limits import memory
 from cjkclip.machine.memory import Room
 from cjkclip.machine.threads import on_every_core
@@ -63,14 +63,16 @@ def load_pixels(
     _require_sense(pictures, published, exact)
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
     least = 0 if exact else SPARE * rules.size
-    room = Room(min(MOST_BYTES, memory() // 4))
+    room = Room(lambda: min(MOST_BYTES, memory() // 4))
+
+    def square(index: int, take: Take) -> PIL.Image.Image:
+        image = decode(pictures[index], published, least, take)  # freed here, before its part is given back
+        return (_square if exact or min(image.size) < rules.size else _shrunk)(image, rules)
 
     def load(index: int) -> str | None:
         try:
             with named(pictures[index]), room.part() as take:
-                image = decode(pictures[index], published, least, take)
-                to_square = _square if exact or min(image.size) < rules.size else _shrunk
-                _normalise(to_square(image, rules), rules, pixels[index])
+                _normalise(square(index, take), rules, pixels[index])
         except ImageError as error:
             pixels[index] = np.nan
             return str(error)

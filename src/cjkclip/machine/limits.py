@@ -4,8 +4,10 @@ Facts: Linux's cgroup v1 and v2 (cpu.max, memory.max; cpu.cfs_quota_us, memory.l
 group above the process holds for it too.
 """
 
+import functools
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +19,7 @@ UNKNOWN = 4 << 30  # bytes, for a system that does not say how much memory is fr
 def cores(root: Path = ROOT) -> int:
     """Return the number of cores that this process may use: those it is bound to, at most the quota, rounded up."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [math.ceil(quota) for quota in _quotas(root)]
-    return max(1, min([bound, *quotas]))
+    return max(1, min(bound, _quota(root)))
 
 
 def memory(root: Path = ROOT) -> int:
@@ -35,6 +36,12 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         home = root / "sys/fs/cgroup" / (controller if names else "")
         inner = home / path.strip("/")
         yield from (group for group in (inner, *inner.parents) if group.is_relative_to(home))
+
+
+@functools.cache
+def _quota(root: Path) -> int:
+    """Return the smallest quota of the groups in whole cores, read once: pools ask for it at every call."""
+    return min(map(math.ceil, _quotas(root)), default=sys.maxsize)
 
 
 def _quotas(root: Path) -> Iterator[float]:

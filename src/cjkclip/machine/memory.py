@@ -4,6 +4,7 @@ n rows of a batch, E joint width.
 """
 
 import ctypes
+import functools
 import os
 import re
 import threading
@@ -56,10 +57,13 @@ def _trim() -> None:
 
 
 class Room:
-    """A bound of bytes that several threads share: each takes its part before it allocates. One part always fits."""
+    """A bound of bytes that several threads share: each takes its part before it allocates. One part always fits.
 
-    def __init__(self, most: int) -> None:
-        self._most, self._taken, self._changed = most, 0, threading.Condition()
+    `most` is called once, when two parts meet for the first time.
+    """
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        self._most, self._taken, self._changed = functools.cache(most), 0, threading.Condition()
 
     @contextmanager
     def part(self) -> Generator[Callable[[int], None]]:
@@ -69,7 +73,7 @@ class Room:
         def take(size: int) -> None:
             nonlocal taken
             with self._changed:
-                self._changed.wait_for(lambda: self._taken == 0 or self._taken + size <= self._most)
+                self._changed.wait_for(lambda: self._taken == 0 or self._taken + size <= self._most())
                 self._taken += size
                 taken += size
 
