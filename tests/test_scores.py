@@ -89,7 +89,7 @@ def test_a_k_without_labels_is_refused(clip: cjkclip.Clip, images: list[cjkclip.
 
 
 def test_the_command_line_says_among_what(tmp_path: object, picture: str) -> None:
-    assert "probabilities among 3 labels" in run("classify", picture, "-l", "a,b,c").output
+    assert "probability  among 3" in run("classify", picture, "-l", "a,b,c").output
     one = run("classify", picture, "-l", "a")
     assert "100.0%" not in one.output
     assert "cosine" in one.output

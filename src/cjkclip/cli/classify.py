@@ -116,11 +116,10 @@ class _Bar:
 
 def _table(result: records.ClassifyResult, count: int) -> Table:
     """Return a table of the best labels: their probability among all `count`, or the cosine of a single one."""
-    among = None if count == 1 else f"probabilities among {count} labels"
-    table = Table(box=None, padding=(0, 2, 0, 0), caption=among, caption_style="dim", caption_justify="left")
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("label", header_style="dim", overflow="fold")
     table.add_column("cosine" if count == 1 else "probability", header_style="dim", justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("" if count == 1 else f"among {count}", header_style="dim")
     for rank, one in enumerate(result["predictions"][:BEST]):
         label = cell(one["label"], "bold" if rank == 0 else "")
         if count == 1:
