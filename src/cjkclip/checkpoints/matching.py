@@ -50,7 +50,7 @@ def common_prefix(names: Collection[str]) -> str:
     >>> common_prefix(["weight", "bias"])
     ''
     """
-    forms = [form for family in families() for form in family.formats]
+    forms = _forms()
     if not names or any(form.layout.matches(names) for form in forms):
         return ""
     first, last = min(names), max(names)  # a prefix of these two is a prefix of all
@@ -69,7 +69,7 @@ def find_layout(name: str, params: Iterable[str]) -> Format:
     "transformers" also stands for the transformers layouts of other families and of single towers. Raises LayoutError
     if there is no layout of that name.
     """
-    forms = [form for each in families() for form in each.formats]
+    forms = _forms()
     candidates = [form for form in forms if form.layout.name == name]
     if not candidates:
         raise LayoutError(f"layout {name!r} does not exist. Use one of {_names(forms)}")
@@ -82,8 +82,12 @@ def find_layout(name: str, params: Iterable[str]) -> Format:
 def complete_layouts(params: Iterable[str]) -> list[Format]:
     """Return the formats that have a place for every parameter and lack none."""
     params = list(params)
-    forms = [form for each in families() for form in each.formats]
-    return [form for form in forms if _fit(form, params) == (len(params), True)]
+    return [form for form in _forms() if _fit(form, params) == (len(params), True)]
+
+
+def _forms() -> list[Format]:
+    """Return the formats of all families."""
+    return [form for family in families() for form in family.formats]
 
 
 def _fit(form: Format, params: Sequence[str]) -> tuple[int, bool]:
@@ -130,7 +134,7 @@ def _of_family(checkpoint: Checkpoint, searched: str, other: Pair) -> str:
 
 def _prefixed(checkpoint: Checkpoint) -> str | None:
     """Return the message if the names fit a layout without a common prefix, else None."""
-    forms, every = [form for family in families() for form in family.formats], sorted(checkpoint.tensors)[:MOST_NAMES]
+    forms, every = _forms(), sorted(checkpoint.tensors)[:MOST_NAMES]
     middle = every[len(every) // 2] if every else ""  # a prefix of most names is a prefix of the middle one
     places: list[tuple[int, str, Format]] = []
     for form in forms:

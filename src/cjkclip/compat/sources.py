@@ -30,6 +30,7 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "gguf_file": (None,),
     "backend": (None, "tokenizers", "pil"),
 }
+SAVE_IDLE: dict[str, tuple[Any, ...]] = {"push_to_hub": (False,)}  # the same of save_pretrained
 LOAD = (*PLACES, "family", "image_tower", "facts")  # options of `cjkclip.load`
 
 
@@ -44,11 +45,16 @@ def require_known(options: Mapping[str, Any], names: Sequence[str], owner: str) 
 def without_idle(options: Mapping[str, Any], owner: str, idle: Mapping[str, tuple[Any, ...]] = IDLE) -> dict[str, Any]:
     """Return the options without those of `idle`. Raises OptionError for one of them that would change something."""
     for name, value in options.items():
-        if name in idle and not any(value is each or value == each for each in idle[name]):
+        if name in idle and value not in idle[name]:
             raise OptionError(
                 f"{owner} supports {name} only as {' or '.join(map(repr, idle[name]))}, got {value!r}: leave it out"
             )
     return {name: value for name, value in options.items() if name not in idle}
+
+
+def require_idle(options: Mapping[str, Any], owner: str, idle: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise OptionError for an option that is not one of `idle`, or would change something."""
+    require_known(without_idle(options, owner, idle), (), owner)
 
 
 def resolve_source(name: str | Path, options: Mapping[str, Any], *, small: bool = False) -> Source:

@@ -71,16 +71,13 @@ def read_bert(record: Mapping[str, Any], head: Head, kind: Literal["bert", "robe
 
 def bert_json(config: Bert) -> dict[str, Any]:
     """Return the BertConfig or RobertaConfig of our record."""
+    sizes = {
+        "vocab_size": config.vocab,
+        "max_position_embeddings": config.context + config.start,
+        "type_vocab_size": config.types,
+    }
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2} if isinstance(config, Roberta) else {}
-    return (
-        encoder_json(config)
-        | ids
-        | {
-            "vocab_size": config.vocab,
-            "max_position_embeddings": config.context + config.start,
-            "type_vocab_size": config.types,
-        }
-    )
+    return encoder_json(config) | sizes | ids
 
 
 def wordpiece_tokenizer(checkpoint: Checkpoint, config: Model, most: int | None = None) -> Tokenizer | None:

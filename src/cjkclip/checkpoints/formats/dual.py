@@ -43,12 +43,15 @@ def dual_rows(vision_prefix: str) -> tuple[Row, ...]:
     return (SCALE, *vision_rows(vision_prefix), VISION_PROJ, *bert_rows("text_model."), TEXT_PROJ)
 
 
-def read_dual(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the config record of a CLIP image tower and a BERT."""
+def read_dual(checkpoint: Checkpoint, vision: str = CLIP, text: Literal["bert", "roberta"] = "bert") -> dict[str, Any]:
+    """Return the config record of an image tower of model type `vision` and a text tower."""
     whole = config_json(checkpoint)
-    text = read_bert(whole.get("text_config", {}), "pooler-project")
-    record = {"vision": read_vision(whole), "text": text, "image": read_image(checkpoint)}
-    return record | {"embed": whole.get("projection_dim", 512), "scale": None}
+    if vision == VIT:
+        seen = read_plain_vit(_part(whole, "vision_config"), "vit-pooler", checkpoint.source)
+    else:
+        seen = read_vision(whole)
+    record = {"vision": seen, "text": read_bert(_part(whole, "text_config"), "pooler-project", text)}
+    return record | {"image": read_image(checkpoint), "embed": whole.get("projection_dim", 512), "scale": None}
 
 
 def write_dual(parts: Parts, folder: Path, model_type: str, kind: str) -> None:
@@ -75,12 +78,7 @@ def _read(vision: str, checkpoint: Checkpoint) -> dict[str, Any]:
             f"{checkpoint.source}: the dual encoder has towers {types}, expected an image tower of {[CLIP, VIT]} and a "
             f"text tower of {list(TEXTS)}"
         )
-    record = read_dual(checkpoint) if vision == CLIP else {}
-    text = read_bert(_part(whole, "text_config"), "pooler-project", TEXTS[types[1]])
-    if vision == VIT:
-        record = {"vision": read_plain_vit(_part(whole, "vision_config"), "vit-pooler", checkpoint.source)}
-        record |= {"image": read_image(checkpoint), "embed": whole.get("projection_dim", 512), "scale": None}
-    return record | {"text": text}
+    return read_dual(checkpoint, vision, TEXTS[types[1]])
 
 
 def _tokenizer(checkpoint: Checkpoint, config: Model) -> Tokenizer | None:

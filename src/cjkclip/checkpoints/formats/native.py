@@ -34,17 +34,18 @@ def _record(checkpoint: Checkpoint) -> dict[str, Any]:
             f"{checkpoint.source}: config.json has format {whole.get('format')!r}, version {whole.get('version')!r}; "
             f"this cjkclip reads format 'cjkclip', version {VERSION}. Install a newer cjkclip if the version is higher"
         )
+    return whole
+
+
+def _read(checkpoint: Checkpoint) -> dict[str, Any]:
+    whole = _record(checkpoint)
     if whole.get("weights") not in (None, found := identity(checkpoint.tensors)):
         raise WeightsError(
             f"{checkpoint.source}: config.json belongs to other weights ({whole['weights']}) than the file beside it "
             f"({found}): the directory mixes two models. Write it again with save() or convert; if you exchanged the "
             'weights on purpose, remove "weights" from config.json'
         )
-    return whole
-
-
-def _read(checkpoint: Checkpoint) -> dict[str, Any]:
-    return cast(dict[str, Any], _record(checkpoint)["model"])
+    return cast(dict[str, Any], whole["model"])
 
 
 def _origin(checkpoint: Checkpoint) -> Origin:

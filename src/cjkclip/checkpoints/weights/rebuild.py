@@ -13,6 +13,7 @@ from cjkclip.checkpoints.weights.tensors import DTYPES, MAX_DIMS, dtype_of, shor
 from cjkclip.errors import WeightsError
 
 MAX_PARTS = 200_000  # of a TorchScript module; with shared parts it could be endless
+Keys = tuple[str, ...]  # of dicts inside each other
 MAX_DEPTH = 3  # keys that lead to a state dict in a training file
 # Beginnings of the keys of what is no model in a training file, although it contains tensors.
 NOT_WEIGHTS = ("optim", "scheduler", "lr_sched", "scaler", "grad_scaler", "amp", "rng", "random", "loops", "callbacks")
@@ -126,21 +127,21 @@ def _is_state_dict(value: object) -> bool:
     return all(isinstance(name, str) and isinstance(tensor, Strided) for name, tensor in entries)
 
 
-def _inside(outer: dict[object, object], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Strided]]]:
+def _inside(outer: dict[object, object], path: Keys = ()) -> Iterator[tuple[Keys, dict[str, Strided]]]:
     """Yield the state dicts and whole modules in a dict and in its dicts, with the keys that lead there."""
     for key, value in outer.items():
         if not isinstance(key, str) or key.startswith(NOT_WEIGHTS):
             continue
         here = (*path, key)
         if _is_state_dict(value):
-            yield ".".join(here), cast(dict[str, Strided], value)
+            yield here, cast(dict[str, Strided], value)
         elif isinstance(value, Inert) and _parts_of(value):
-            yield ".".join(here), _attributes(value)
+            yield here, _attributes(value)
         elif isinstance(value, dict) and len(here) < MAX_DEPTH:
             yield from _inside(cast(dict[object, object], value), here)
 
 
-def _chosen(places: list[tuple[str, dict[str, Strided]]]) -> dict[str, Strided] | None:
+def _chosen(places: list[tuple[Keys, dict[str, Strided]]]) -> dict[str, Strided] | None:
     """Return the state dict among those of a training file, or None. Raises WeightsError if several could be meant.
 
     A dict with less than a tenth of the tensors of the largest is not the model. Among the others, the first key of
@@ -151,12 +152,12 @@ def _chosen(places: list[tuple[str, dict[str, Strided]]]) -> dict[str, Strided] 
     if len(large) < 2:
         return next(iter(large.values()), None)
     for key in PREFERRED:
-        match = [path for path in large if key in (path.split(".")[0], path.split(".")[-1])]
+        match = [path for path in large if key in (path[0], path[-1])]
         if len(match) == 1:
             return large[match[0]]
-    keys = "".join(f"[{part!r}]" for part in next(iter(large)).split("."))
+    keys = "".join(f"[{part!r}]" for part in next(iter(large)))
     raise WeightsError(
-        f"it contains several state dicts: {', '.join(large)}. Save the one to load alone: "
+        f"it contains several state dicts: {', '.join(map('.'.join, large))}. Save the one to load alone: "
         f"torch.save(torch.load(file, weights_only=False){keys}, 'new.pt')"
     )
 

@@ -16,7 +16,7 @@ import PIL.Image
 
 from cjkclip import config
 from cjkclip.checkpoints.formats.pixels import OPENAI_MEAN, OPENAI_STD
-from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source, without_idle
+from cjkclip.compat.sources import IGNORED, PLACES, SAVE_IDLE, require_idle, require_known, resolve_source, without_idle
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.errors import FactsError, ImageError, InputError
 from cjkclip.image import load_pixels
@@ -96,7 +96,7 @@ class CLIPImageProcessor:
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> list[str]:
         """Write preprocessor_config.json, which `from_pretrained` reads; return its path."""
-        require_known(without_idle(options, "save_pretrained", {"push_to_hub": (False,)}), (), "save_pretrained")
+        require_idle(options, "save_pretrained", SAVE_IDLE)
         path = Path(save_directory) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         self.to_json_file(path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source, without_idle
+from cjkclip.compat.sources import IGNORED, PLACES, SAVE_IDLE, require_idle, require_known, resolve_source, without_idle
 from cjkclip.compat.transformers.inputs.batches import BatchFeature
 from cjkclip.compat.transformers.inputs.images import (
     CALL,
@@ -81,7 +81,7 @@ class CLIPProcessor:
                 "preprocessor_config.json cannot express the preprocessing of this model: save the whole model with "
                 "cjkclip.load(name).save(folder)"
             )
-        require_known(without_idle(options, "save_pretrained", {"push_to_hub": (False,)}), (), "save_pretrained")
+        require_idle(options, "save_pretrained", SAVE_IDLE)
         return (*self.tokenizer.save_pretrained(save_directory), *self.image_processor.save_pretrained(save_directory))
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
-from cjkclip.compat.sources import IGNORED, PLACES, require_known, resolve_source, without_idle
+from cjkclip.compat.sources import IGNORED, PLACES, SAVE_IDLE, require_idle, require_known, resolve_source, without_idle
 from cjkclip.compat.transformers.inputs.batches import BatchEncoding
 from cjkclip.compat.transformers.inputs.rows import Pair, Span, read_rows
 from cjkclip.compat.transformers.inputs.settings import IDLE, ROLES, SIDES, UNLIMITED, Settings
@@ -26,10 +26,9 @@ from cjkclip.text.wordpiece import WordPiece
 
 SETTINGS = ("model_max_length", "max_length", *SIDES, *(f"{role}_token" for role in ROLES))
 SPIECE = "spiece.model"
-SAVE_IDLE: dict[str, tuple[Any, ...]] = {
+FILES_IDLE: dict[str, tuple[Any, ...]] = SAVE_IDLE | {
     "legacy_format": (None, False, True),  # both forms of the files are read
     "filename_prefix": (None,),
-    "push_to_hub": (False,),
     "safe_serialization": (True, False),
 }
 FILES = (
@@ -245,7 +244,7 @@ class PreTrainedTokenizer(Settings):
         transformers has no options for the text cleaning of OpenAI, open_clip and cn_clip; it reads such files with its
         own rules.
         """
-        require_known(without_idle(options, "save_pretrained", SAVE_IDLE), (), "save_pretrained")
+        require_idle(options, "save_pretrained", FILES_IDLE)
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         self.core.save_transformers(folder, keep=True)
