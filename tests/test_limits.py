@@ -9,6 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import cjkclip
+from cjkclip.errors import InputError
 from cjkclip.image import pixels
 from cjkclip.machine import limits
 from cjkclip.machine.limits import cores, memory
@@ -171,3 +173,48 @@ def test_the_bound_is_a_quarter_of_what_is_left(monkeypatch: pytest.MonkeyPatch)
     cjkclip.load("moji", engine="numpy").preprocess([np.zeros((9, 9, 3), np.uint8)])
     assert sizes == [100]
     assert limits.memory() > 0
+
+
+def test_a_number_of_threads_may_be_stated(tmp_path: Path) -> None:
+    assert cores(tmp_path) == 64
+    with limits.using(3):
+        assert cores(tmp_path) == 3
+        with limits.using(None):
+            assert cores(tmp_path) == 3
+        with limits.using(100):
+            assert cores(tmp_path) == 100
+    assert cores(tmp_path) == 64
+
+
+FOLLOWED = """
+import numpy as np, cjkclip, torch
+from cjkclip.machine import limits, threads
+
+pools = []
+real = threads.ThreadPoolExecutor
+threads.ThreadPoolExecutor = lambda workers, name: (pools.append(workers), real(workers, name))[1]
+limits.bound_to = lambda: 64
+torch.set_num_threads(5)
+images = [np.full((9, 9, 3), shade, np.uint8) for shade in range(20)]
+for quota, stated in ((64, 1), (1, None), (1, 2)):
+    limits._quota = lambda root: quota
+    clip = cjkclip.load("moji", engine="openvino", threads=stated)
+    clip.encode_image(images)
+    [graph] = [graph for graph, _ in clip.engine._compiled.values()]
+    clip, seen = cjkclip.load("moji", engine="torch", threads=stated), []
+    clip.engine.towers.vision.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    clip.encode_image(images[:1])
+    print(graph.get_property("INFERENCE_NUM_THREADS"), *seen, torch.get_num_threads(), *sorted(set(pools)))
+"""
+
+
+def test_pools_and_engines_follow_the_quota_and_the_stated_threads() -> None:
+    """OpenVINO's threads, torch's during and after a call, and the pool that decodes images, if there is one."""
+    assert printed("-c", FOLLOWED).splitlines() == ["1 1 5", "1 1 5", "2 2 5 2"]
+
+
+def test_the_command_line_states_threads() -> None:
+    code = "import sys; from cjkclip.cli import main; sys.exit(main())"
+    assert "panda" in printed("-c", code, "search", "panda", "--threads", "1", "-k", "1")
+    with pytest.raises(InputError, match="threads is 0"):
+        cjkclip.load("moji", threads=0)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cjkclip import errors, moji, verify
-    from cjkclip.clip import Clip, load
+    from cjkclip.clip import Clip
     from cjkclip.gallery import Gallery
+    from cjkclip.loading import load
     from cjkclip.text import Tokens
     from cjkclip.zeroshot import Prediction
 
@@ -22,7 +23,7 @@ __all__ = ["Clip", "Gallery", "Prediction", "Tokens", "errors", "load", "moji", 
 
 _HOMES = {
     "Clip": "cjkclip.clip",
-    "load": "cjkclip.clip",
+    "load": "cjkclip.loading",
     "Gallery": "cjkclip.gallery",
     "Tokens": "cjkclip.text",
     "Prediction": "cjkclip.zeroshot",

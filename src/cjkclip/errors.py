@@ -13,6 +13,7 @@
     │   └── HubError                       the hub is unreachable, denies access or lacks the file
     ├── EngineError                        an engine, precision or device is not available here
     │   └── OutOfMemoryError (MemoryError) a batch does not fit in memory
+    ├── CancelledError                     the event `cancel` of the call was set
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
 A message says what was given, what is accepted and what to do. Warnings are subclasses of UserWarning:
@@ -97,6 +98,10 @@ class EngineError(CjkclipError):
 
 class OutOfMemoryError(EngineError, MemoryError):
     """A batch does not fit in the memory of the computer or of its GPU."""
+
+
+class CancelledError(CjkclipError):
+    """The event that was passed as `cancel` was set, so the call ended early."""
 
 
 class MissingDependencyError(CjkclipError, ImportError):

@@ -15,10 +15,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from cjkclip.clip import Clip, load
+from cjkclip.clip import Clip
 from cjkclip.config import TextTower
 from cjkclip.engines import Stages
 from cjkclip.errors import InputError
+from cjkclip.loading import load
 from cjkclip.probes import noise, pictures, random_tokens, sentences
 from cjkclip.text import Tokens
 

@@ -25,6 +25,7 @@ from cjkclip.checkpoints.source import BUNDLED, Source, resolve, unchanged, with
 from cjkclip.checkpoints.tokenizers import tokenizer_of
 from cjkclip.config import Model, unknown
 from cjkclip.errors import FactsError, LayoutError, WeightsError
+from cjkclip.machine.mapped import MappedFile, files, let_go_of
 from cjkclip.parameters import shapes, spare
 from cjkclip.text import Tokenizer, check_context
 from cjkclip.text.files import read_json
@@ -53,6 +54,11 @@ class Found:
     # directory of the side files, the text tower's if two sources were joined; None: not read from files
     folder: Path | None = None
 
+    @property
+    def files(self) -> list[MappedFile]:
+        """The memory-mapped files that parameters are views of; see `machine.mapped.steady`."""
+        return files(self.params.values())
+
     @cached_property
     def logit_scale(self) -> float:
         """The factor of the cosines: exp(logit_scale), else config.scale, else 1 for a single tower. WeightsError."""
@@ -72,6 +78,7 @@ class ReadOptions(TypedDict, total=False):
     facts: Facts | None
     image_size: int | None
     context: int | None
+    mapped: bool
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -88,25 +95,35 @@ def read(
     facts: Facts | None = None,
     image_size: int | None = None,
     context: int | None = None,
+    mapped: bool = True,
 ) -> Found:
     """Read and check a checkpoint. See `cjkclip.load` for the arguments and the errors."""
     facts = facts or {}
     tower = image_tower or (source.release.image_tower if source.release else None)
     if tower is None:
-        return _with_context(_read(source, facts=facts, without="", image_size=image_size), context)
+        return _with_context(_read(source, facts=facts, without="", image_size=image_size, mapped=mapped), context)
     image_facts = {fact: value for fact, value in facts.items() if fact.partition(".")[0] in IMAGE_PARTS}
     text_facts = {fact: value for fact, value in facts.items() if fact not in image_facts}
-    text = _with_context(_read(source, facts=text_facts, without="vision"), context)
+    text = _with_context(_read(source, facts=text_facts, without="vision", mapped=mapped), context)
     where = replace(source.where, revision=None, small=False)  # the revision belongs to the text's repository
-    image = _read(resolve(tower, where), facts=image_facts, without="text", image_size=image_size)
+    image = _read(resolve(tower, where), facts=image_facts, without="text", image_size=image_size, mapped=mapped)
     return _joined(text, image, str(tower))
 
 
-def _read(source: Source, *, facts: Facts, without: str, image_size: int | None = None) -> Found:
+def _read(source: Source, *, facts: Facts, without: str, image_size: int | None = None, mapped: bool = True) -> Found:
     """Read one source; `without` is a tower to leave out. Raises WeightsError if its files change meanwhile."""
     source = with_weights(source)
     with unchanged(source.path):
-        return _read_files(source, facts, without, image_size)
+        found = _read_files(source, facts, without, image_size)
+        return found if mapped else replace(found, params=dict(map(_copied, found.params.items())))
+
+
+def _copied(item: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """Return a parameter with its own memory, and hand back the pages of its file."""
+    name, array = item
+    copy = np.array(array)
+    let_go_of(array)
+    return name, copy
 
 
 def _read_files(source: Source, facts: Facts, without: str, image_size: int | None) -> Found:

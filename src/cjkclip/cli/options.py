@@ -53,6 +53,10 @@ Precision = Annotated[
         help="Numeric precision: auto, fp32, bf16, int8 (quantises once, takes minutes) or fp16-weights.",
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Threads. Default: the cores that this process may use."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for other programs.")]
 Speech = Annotated[
     Language | None,
@@ -79,15 +83,16 @@ Tower = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Model, engine and precision: the options of every command that encodes images or texts."""
+    """Model, engine, precision and threads: the options of every command that encodes images or texts."""
 
     model: Model = "moji"
     engine: Engine = "auto"
     precision: Precision = "auto"
+    threads: Threads = None
 
     def load(self) -> "cjkclip.Clip":
         """Load the model. Raises what `cjkclip.load` raises."""
-        return cjkclip.load(self.model, engine=self.engine, precision=self.precision)
+        return cjkclip.load(self.model, engine=self.engine, precision=self.precision, threads=self.threads)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,8 +14,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from cjkclip.arrays import Float
-from cjkclip.clip import TEXTS, Clip, checked_size
+from cjkclip.clip import TEXTS, Clip
 from cjkclip.errors import CjkclipError, ImageError, TextError
+from cjkclip.machine.memory import checked_size
 from cjkclip.text import require_words
 from cjkclip.text.batches import in_batches
 

@@ -6,7 +6,7 @@ n images of a batch, E joint width. At most three batches of pixels exist at onc
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -16,8 +16,9 @@ import numpy as np
 from cjkclip.arrays import Float32
 from cjkclip.config import Image
 from cjkclip.image import Picture, load_pixels
+from cjkclip.machine.limits import using
 from cjkclip.machine.memory import too_large
-from cjkclip.machine.threads import result
+from cjkclip.machine.threads import require_running, result, submit
 
 FIRST = 8  # images in the first batch
 Pixels = Float32[np.ndarray, "n 3 S S"]
@@ -80,15 +81,25 @@ def fill(features: Features, batches: Generator[EncodedBatch], progress: Callabl
     return problems
 
 
-def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: bool) -> Generator[DecodedBatch]:
+def ahead(
+    pictures: Sequence[Picture],
+    rules: Image,
+    batch_size: int,
+    exact: bool,
+    *,
+    threads: int | None = None,
+    cancel: threading.Event | None = None,
+) -> Generator[DecodedBatch]:
     """Yield the pixels of all images, at most `batch_size` at once. A thread decodes the next batch meanwhile."""
     stop = threading.Event()
 
     def decoded(rows: slice) -> DecodedBatch:
+        require_running(cancel)
         problems: Problems = []
-        part = _Until(stop, pictures[rows])
+        part = _Until(pictures[rows], stop, cancel)
         try:
-            pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, error: problems.extend(error.problems))
+            with using(threads):
+                pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, err: problems.extend(err.problems))
         except MemoryError as error:
             raise too_large(len(part), error) from error
         return DecodedBatch(rows.start, pixels, problems)
@@ -99,9 +110,9 @@ def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: boo
         return
     with ThreadPoolExecutor(1, "cjkclip-ahead") as pool:
         try:
-            future = pool.submit(decoded, parts[0])
+            future = submit(pool, decoded, parts[0])
             for rows in parts[1:]:
-                batch, future = result(future), pool.submit(decoded, rows)
+                batch, future = result(future), submit(pool, decoded, rows)
                 yield batch
             yield result(future)
         finally:
@@ -109,14 +120,14 @@ def ahead(pictures: Sequence[Picture], rules: Image, batch_size: int, exact: boo
 
 
 class _Until(Sequence[Picture]):
-    """Images, which can be read until `stop` is set; afterwards access raises CancelledError."""
+    """Images, which can be read until one of the events is set; afterwards access raises CancelledError."""
 
-    def __init__(self, stop: threading.Event, pictures: Sequence[Picture]) -> None:
-        self._stop, self._pictures = stop, pictures
+    def __init__(self, pictures: Sequence[Picture], *events: threading.Event | None) -> None:
+        self._pictures, self._events = pictures, events
 
     def __getitem__(self, index: Any) -> Any:  # load_pixels passes a single number
-        if self._stop.is_set():
-            raise CancelledError
+        for event in self._events:
+            require_running(event)
         return cast(Any, self._pictures[index])
 
     def __len__(self) -> int:

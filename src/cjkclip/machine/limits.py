@@ -8,18 +8,37 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 ROOT = Path("/")
 UNKNOWN = 4 << 30  # bytes, for a system that does not say how much memory is free
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 def cores(root: Path = ROOT) -> int:
-    """Return the number of cores that this process may use: those it is bound to, at most the quota, rounded up."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(bound, _quota(root)))
+    """Return the number of threads to use: those of `using`, else the cores that this process may use.
+
+    These are the cores that it is bound to, at most the quota of its container, rounded up.
+    """
+    return _threads.get() or max(1, min(bound_to(), _quota(root)))
+
+
+@contextmanager
+def using(threads: int | None) -> Generator[None]:
+    """Let `cores` return this number inside the block, in this thread. None changes nothing."""
+    before = _threads.set(threads or _threads.get())
+    try:
+        yield
+    finally:
+        _threads.reset(before)
+
+
+def bound_to() -> int:
+    """Return the number of cores that this process is bound to (affinity), else those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory(root: Path = ROOT) -> int:

@@ -1,14 +1,18 @@
-"""Memory-mapped weight files: find the file of an array, and hand its pages back to the system.
+"""Memory-mapped weight files: find the file of an array, notice changes, and hand pages back to the system.
 
 Pages that a program reads count as resident until they are handed back, although the file still contains them.
 """
 
 import mmap
 import os
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+
+from cjkclip.errors import WeightsError
 
 
 class MappedFile(mmap.mmap):
@@ -31,6 +35,47 @@ class MappedFile(mmap.mmap):
             return _mark(self.path.stat()) == self._mark
         except OSError:
             return False
+
+    def intact(self) -> bool:
+        """Whether the mapped bytes are still those of the file that was mapped: nobody wrote into it or cut it.
+
+        A file that was deleted, or replaced by another one of the same name, keeps its bytes while it is mapped.
+        """
+        try:
+            now = _mark(self.path.stat())
+        except OSError:
+            return True
+        return now[:2] != self._mark[:2] or now == self._mark
+
+
+def files(arrays: Iterable[np.ndarray]) -> list[MappedFile]:
+    """Return the mapped files that the arrays are views of, each once."""
+    return list({id(file): file for file in map(root, arrays) if isinstance(file, MappedFile)}.values())
+
+
+@contextmanager
+def steady(mapped: Iterable[MappedFile]) -> Generator[None]:
+    """Raise WeightsError if one of the files was changed before or during the block. It costs two calls of stat.
+
+    If another program cuts a file in the middle of the block, the system ends this process (SIGBUS): only a copy in
+    memory is safe from that.
+    """
+    mapped = tuple(mapped)
+    require_intact(mapped)
+    try:
+        yield
+    finally:
+        require_intact(mapped)
+
+
+def require_intact(mapped: Iterable[MappedFile]) -> None:
+    """Raise WeightsError if a file was changed after it was mapped."""
+    for file in mapped:
+        if not file.intact():
+            raise WeightsError(
+                f"{file.path}: another program changed this file after it was loaded, so the model's numbers are lost. "
+                "Load it again; for files that others write to, use load(..., mapped=False)"
+            )
 
 
 def root(array: np.ndarray) -> object:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from cjkclip.arrays import Float
-from cjkclip.errors import OutOfMemoryError
+from cjkclip.errors import InputError, OutOfMemoryError
 
 
 @contextmanager
@@ -97,3 +97,10 @@ def too_large(rows: int, error: MemoryError) -> OutOfMemoryError:
         f"out of memory with batch size {rows} and with {(rows + 1) // 2}{why}: use batch_size={smaller} "
         f"(on the command line: cjkclip embed --batch-size {smaller}) or close other programs"
     )
+
+
+def checked_size(batch_size: int | None, default: int) -> int:
+    """Return `batch_size`, or the default for None. Raises InputError if it is less than 1."""
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, expected at least 1: use for example batch_size={default}")
+    return batch_size or default

@@ -1,9 +1,12 @@
-"""Threads: work on every core of this process, and a wait that Ctrl-C can end."""
+"""Threads: work on every core of this process, a wait that Ctrl-C can end, and calls that another thread can end."""
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from typing import Any, TypeVar
 
+from cjkclip.errors import CancelledError
 from cjkclip.machine.limits import cores
 
 PART = 1024  # items that wait for a thread at the same time: each of them takes about 2 KB
@@ -19,9 +22,45 @@ def on_every_core(run: Callable[[_A], _B], items: Sequence[_A], name: str) -> li
     workers = min(len(items), cores())
     if workers < 2:
         return [run(item) for item in items]
+    results: list[_B] = []
     with ThreadPoolExecutor(workers, name) as pool:
-        parts = (items[start : start + PART] for start in range(0, len(items), PART))
-        return [result for part in parts for result in pool.map(run, part)]
+        for start in range(0, len(items), PART):
+            futures = [submit(pool, run, item) for item in items[start : start + PART]]
+            try:
+                results += [future.result() for future in futures]
+            finally:
+                for future in futures:  # after an error the rest need not run
+                    future.cancel()
+    return results
+
+
+def submit(pool: ThreadPoolExecutor, run: Callable[[_A], _B], item: _A) -> Future[_B]:
+    """Start `run(item)` in a pool, with the context variables of this thread.
+
+    Python closes all pools when the main thread ends; a thread that outlives it then does the work itself.
+    """
+    try:
+        return pool.submit(copy_context().run, run, item)
+    except RuntimeError:
+        if threading.main_thread().is_alive():
+            raise
+    return Here().submit(run, item)
+
+
+class Here(Executor):
+    """Run calls immediately, in the thread of the caller."""
+
+    def submit(self, fn: Callable[..., _B], /, *args: Any, **kwargs: Any) -> Future[_B]:
+        """Call `fn` and return its finished future; exceptions propagate."""
+        done = Future[_B]()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+def require_running(cancel: threading.Event | None) -> None:
+    """Raise CancelledError if the event is set."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("the call ended early, because the event that it got as `cancel` was set")
 
 
 def result(work: Future[_A]) -> _A:

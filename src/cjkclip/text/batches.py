@@ -1,12 +1,15 @@
 """Batch texts of similar length, so that short texts need little padding. n texts, L tokens, E features."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from cjkclip.arrays import Float32, Int
+from cjkclip.machine.threads import require_running
 from cjkclip.text import Tokens
 
+PART = 1024  # texts that are tokenized before the next look at whether the call was cancelled
 STEP = 4  # tokens; texts whose lengths are within one step share a batch
 
 
@@ -22,6 +25,23 @@ def by_length(mask: Int[np.ndarray, "n L"], batch_size: int) -> Iterator[np.ndar
     for rows in np.split(order, np.flatnonzero(np.diff(steps)) + 1):
         for start in range(0, len(rows), batch_size):
             yield rows[start : start + batch_size]
+
+
+def in_parts(
+    tokenize: Callable[[Sequence[str]], Tokens], cancel: threading.Event | None, texts: Sequence[str]
+) -> Tokens:
+    """Tokenize texts, part by part if the call may be cancelled. Raises CancelledError once the event is set."""
+    if cancel is None:
+        return tokenize(texts)
+    parts: list[Tokens] = []
+    for start in range(0, max(1, len(texts)), PART):
+        require_running(cancel)
+        parts.append(tokenize(texts[start : start + PART]))
+    return Tokens(
+        ids=np.concatenate([part.ids for part in parts]),
+        mask=np.concatenate([part.mask for part in parts]),
+        truncated=tuple(number * PART + index for number, part in enumerate(parts) for index in part.truncated),
+    )
 
 
 def in_batches(

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cjkclip.checkpoints.weights.replace import new_folder, require_place
-from cjkclip.clip import Clip, load
+from cjkclip.clip import Clip
 from cjkclip.engines.torch.towers import Towers
 from cjkclip.errors import FactsError
+from cjkclip.loading import load
 from cjkclip.train.loop import Progress, fit
 from cjkclip.train.recipe import Recipe
 from cjkclip.train.towers import towers_of, write_model

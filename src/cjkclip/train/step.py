@@ -5,10 +5,8 @@ needs only one core, and no core waits for another inside an operation. Batch st
 """
 
 import math
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from copy import deepcopy
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,27 +17,20 @@ from cjkclip.arrays import Float, Int
 from cjkclip.engines.torch.loss import contrastive, same_thing, soft_cross_entropy
 from cjkclip.engines.torch.towers import Towers
 from cjkclip.errors import InputError
+from cjkclip.machine.threads import Here
 from cjkclip.text import Tokens
 from cjkclip.train.data import Batch, Corpus
 from cjkclip.train.recipe import Recipe
 
 SPLIT = 128  # batch size from which two threads share the images
-_T = TypeVar("_T")
 
 
 def beside(device: torch.device) -> Executor:
-    """Return the executor for the text tower and the second half of the images."""
+    """Return the executor for the text tower and the second half of the images.
+
+    A second thread does not speed up a GPU, and with Apple's it ends the process.
+    """
     return ThreadPoolExecutor(2) if device.type == "cpu" else Here()
-
-
-class Here(Executor):
-    """Run calls immediately: a second thread does not speed up a GPU, and with Apple's it ends the process."""
-
-    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Call `fn` and return its finished future; exceptions propagate."""
-        done = Future[_T]()
-        done.set_result(fn(*args, **kwargs))
-        return done
 
 
 class Learner:

@@ -16,6 +16,7 @@ from cjkclip.config import ResNet
 from cjkclip.engines.torch import tensors
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import InputError
+from cjkclip.machine.mapped import files, steady
 from cjkclip.parameters import shapes
 from cjkclip.text import Tokenizer
 
@@ -23,7 +24,9 @@ from cjkclip.text import Tokenizer
 def towers_of(clip: Clip) -> Towers:
     """Return a loaded model as torch modules with their own float32 weights."""
     names = shapes(clip.config)
-    return build(clip.config, tensors({name: array for name, array in clip.params.items() if name in names}))
+    params = {name: array for name, array in clip.params.items() if name in names}
+    with steady(files(params.values())):
+        return build(clip.config, tensors(params))
 
 
 def write_model(

@@ -20,7 +20,7 @@ import numpy as np
 from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.floats import Floats
-from cjkclip.engines.openvino.runtime import Node, core, hints, in_memory, machine, ov, simd
+from cjkclip.engines.openvino.runtime import Node, core, hints, in_memory, machine, ov, simd, threads
 from cjkclip.fingerprint import ends
 from cjkclip.machine import cache
 from cjkclip.machine.mapped import MappedFile, bytes_of, offset, root
@@ -86,7 +86,7 @@ class CachedGraph:
 
 def compile_and_cache(graph: ov.Model, precision: str, record: Path, most: int) -> ov.CompiledModel:
     """Compile a graph and cache it without the weights whose file OpenVINO knows; at most `most` files remain."""
-    compiled = core().compile_model(graph, "CPU", hints(precision) | _OPTIMISE)
+    compiled = core().compile_model(graph, "CPU", hints(precision) | threads() | _OPTIMISE)
     blob = _bytes(compiled.export_model())
     cache.remember(record, hashlib.sha256(blob).digest() + blob, most)
     return compiled
@@ -101,7 +101,7 @@ def read_cached(record: Path, precision: str, weights: Path) -> ov.CompiledModel
         return None
     weights_path: dict[str, Any] = {"WEIGHTS_PATH": str(weights)}
     try:
-        return core().import_model(blob, "CPU", hints(precision) | _OPTIMISE | weights_path)
+        return core().import_model(blob, "CPU", hints(precision) | threads() | _OPTIMISE | weights_path)
     except RuntimeError:  # the caller then compiles the graph
         return None
 

@@ -5,7 +5,6 @@ Graphs have a dynamic batch size and, for text, a dynamic length. Graphs of larg
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +27,7 @@ from cjkclip.engines.openvino.runtime import (
 )
 from cjkclip.errors import EngineError
 from cjkclip.machine.memory import short_of_memory
+from cjkclip.machine.threads import on_every_core
 
 __all__ = ["OpenvinoEngine", "OpenvinoOps", "build", "fast", "machine"]
 
@@ -176,8 +176,7 @@ class OpenvinoEngine:
             missing = [(t, False) for t, config in towers.items() if config and (t, False) not in self._compiled]
             if len(missing) < 2:
                 return
-            with ThreadPoolExecutor(2, "cjkclip-compile") as pool:
-                self._compiled |= zip(missing, pool.map(compiled, missing), strict=True)
+            self._compiled |= zip(missing, on_every_core(compiled, missing, "cjkclip-compile"), strict=True)
 
     def image(self, pixels: Pixels) -> Features:
         return self._run("image", pixels, stages=False)["image_features"]

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from cjkclip.machine.limits import bound_to, cores
+
 # Importing openvino sends an event to Google Analytics and writes into the home directory, unless its telemetry package
 # cannot be imported: then it uses its own stub. It has no option to turn telemetry off in a program.
 sys.modules.setdefault("openvino_telemetry", cast(Any, None))
@@ -64,7 +66,7 @@ def core() -> ov.Core:
 
 def compile_graph(graph: ov.Model, precision: str) -> ov.CompiledModel:
     """Compile a graph for this processor, in "fp32" or "bf16"."""
-    return core().compile_model(graph, "CPU", hints(precision))
+    return core().compile_model(graph, "CPU", hints(precision) | threads())
 
 
 def hints(precision: str) -> dict[str, Any]:
@@ -74,6 +76,14 @@ def hints(precision: str) -> dict[str, Any]:
     """
     element = {"fp32": "f32", "bf16": "bf16"}[precision]
     return {"INFERENCE_PRECISION_HINT": element, "ENABLE_CPU_PINNING": False} | (_PLAIN if _plainly() else {})
+
+
+def threads() -> dict[str, Any]:
+    """Return OpenVINO's setting for the number of threads, if it is not the one that OpenVINO would choose.
+
+    OpenVINO knows the cores that this process is bound to, but not the quota of a container.
+    """
+    return {"INFERENCE_NUM_THREADS": cores()} if cores() != bound_to() else {}
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from torch import nn
 
 from cjkclip.engines import kind
 from cjkclip.engines.torch.towers import Towers
+from cjkclip.machine.limits import cores
 
 # Calls on GPUs take turns. CUDA: the settings of float32 belong to the whole process, and while a graph is recorded no
 # thread may record another one or wait for a device. Apple: two threads that compute at the same time crash the process
@@ -46,14 +47,30 @@ def arithmetic(precision: str, device: str) -> Generator[None]:
     Calls on GPUs take turns, see `TURN`.
     """
     with ExitStack() as stack:
-        if kind(device) != "cpu":
-            stack.enter_context(TURN)
+        stack.enter_context(TURN if kind(device) != "cpu" else _threads())
         stack.enter_context(torch.inference_mode())
         half = precision == "bf16"
         stack.enter_context(torch.autocast(kind(device), torch.bfloat16, enabled=half, cache_enabled=False))
         if kind(device) == "cuda" and not half:
             stack.enter_context(without_tf32())
         yield
+
+
+@contextmanager
+def _threads() -> Generator[None]:
+    """Compute on at most `limits.cores` threads: torch does not know the quota of a container.
+
+    The number belongs to the whole process, so it is only changed where it is too large, and set back afterwards.
+    """
+    before, limit = torch.get_num_threads(), cores()
+    if before <= limit:
+        yield
+        return
+    torch.set_num_threads(limit)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from cjkclip.config import Model
 from cjkclip.engines.torch.blocks import Attention
 from cjkclip.engines.torch.towers import Towers, build
 from cjkclip.errors import InputError
+from cjkclip.machine.mapped import steady
 from cjkclip.parameters import shapes
 
 ATTENTION = ("sdpa", "eager")
@@ -120,7 +121,8 @@ class PreTrainedModel(Branch):
         parameters.check(_params_of(towers, found.params), shapes(towers), f"{source} as {cls.__name__}")
         model = cls.__new__(cls)
         Branch.__init__(model)
-        model._settle(config, build(towers, {n: _tensor(found.params[n], dtype) for n in shapes(towers)}))
+        with steady(found.files):
+            model._settle(config, build(towers, {n: _tensor(found.params[n], dtype) for n in shapes(towers)}))
         if attention is not None:
             model.set_attn_implementation(attention)
         return model.to(device or "cpu").eval()
