@@ -2,11 +2,13 @@
 
 import dataclasses
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cjkclip
 from cjkclip.config import Model, Vit
 from cjkclip.engines import ENGINES, build, choose
 from cjkclip.engines.functional import image_tower, text_tower
@@ -228,3 +230,23 @@ def test_both_towers_are_compiled_at_once_and_only_once(monkeypatch: pytest.Monk
     single = OpenvinoEngine(alone, params, "fp32")
     single.prepare()  # one tower can wait until it is asked for
     assert sorted(made) == ["image", "image", "text", "text"]
+
+
+def test_stages_of_torch_are_right_beside_other_threads() -> None:
+    clip = cjkclip.load("moji", engine="torch")
+    one, other = clip.tokenize(["cat"]), clip.tokenize(["panda"])
+    expected, stop = clip.engine.text_stages(one.ids, one.mask), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            clip.engine.text(other.ids, other.mask)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(30):
+            stages = clip.engine.text_stages(one.ids, one.mask)
+            assert all(np.allclose(stages[name], value, atol=1e-5) for name, value in expected.items())
+    finally:
+        stop.set()
+        thread.join()

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,11 @@ from cjkclip.errors import FactsError, InputError
 from cjkclip.fingerprint import fingerprint
 from cjkclip.image import OnError, Picture, listed, load_pixels, tell
 from cjkclip.image.batches import EncodedBatch, ahead, encode_batches, fill
+from cjkclip.machine.forks import GATE, Lock
 from cjkclip.machine.limits import using
 from cjkclip.machine.mapped import require_intact, steady
 from cjkclip.machine.memory import checked_size, halved
-from cjkclip.machine.threads import require_running
+from cjkclip.machine.threads import lazy, require_running
 from cjkclip.precision import half
 from cjkclip.text import Tokens, Truncate, check_context, check_texts
 from cjkclip.text.batches import in_batches, in_parts
@@ -41,7 +42,7 @@ class Clip:
         self.languages = found.release.languages if found.release else found.family.languages
         self.embed_dim = found.config.embed
         self.logit_scale = found.logit_scale
-        self._found, self._chosen, self._threads, self._building = found, engine, threads, threading.Lock()
+        self._found, self._chosen, self._threads, self._building = found, engine, threads, Lock()
         self._files = found.files
         self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
         self._labels = zeroshot.LabelCache()
@@ -51,22 +52,23 @@ class Clip:
         require_intact(self._files)
         return type(self), (self._found, self._chosen, self._threads), {"_calibration": self._calibration}
 
-    @cached_property
+    @lazy
     def engine(self) -> engines.Engine:
         """The engine, built at its first use."""
-        with self._building:
-            if "engine" not in self.__dict__:  # another thread may have built it meanwhile
-                with using(self._threads), steady(self._files):
-                    self.__dict__["engine"] = self._build()
-        return self.__dict__["engine"]
+        with GATE.call(), self._building, using(self._threads), steady(self._files):
+            built = self.__dict__.get("engine")  # another thread may have built it meanwhile
+            return built or self.__dict__.setdefault("engine", self._build())
 
     @contextmanager
     def _working(self) -> Generator[engines.Engine]:
         """Give the engine for one call: with this model's threads, and with weights that nobody changes meanwhile."""
-        engine = self.engine
-        copied = engine.name == "torch"  # the other engines may read the mapped files at any call
-        with using(self._threads), steady(() if copied else self._files):
-            yield engine
+        with GATE.call(), using(self._threads):
+            name = self._chosen[0]
+            if name != "numpy":
+                GATE.require_whole()
+            engine = self.engine  # the others than torch may read the mapped files at any call
+            with steady(() if name == "torch" else self._files):
+                yield engine
 
     def _build(self) -> engines.Engine:
         name, precision, device = self._chosen
@@ -80,7 +82,7 @@ class Clip:
             return int8.engine(self.config, self.params, source)
         return engines.build(self.config, self.params, engine=name, precision=precision, device=device)
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any parameter or config field."""
         with using(self._threads), steady(self._files):
@@ -160,10 +162,8 @@ class Clip:
         """
         pictures = listed(images)
         features = np.zeros((len(pictures), self.embed_dim), np.float32)
-        batches = self.encode_image_batches(
-            pictures, normalize=normalize, batch_size=batch_size, exact=exact, cancel=cancel
-        )
-        problems = fill(features, batches, progress)
+        encode = partial(self.encode_image_batches, normalize=normalize, batch_size=batch_size, exact=exact)
+        problems = fill(features, encode(pictures, cancel=cancel), progress)
         tell(problems, len(pictures), on_error)
         return features
 

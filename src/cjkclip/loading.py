@@ -8,6 +8,7 @@ from cjkclip.checkpoints import ReadOptions, check_options
 from cjkclip.checkpoints.weights import OpenFile
 from cjkclip.clip import Clip
 from cjkclip.errors import InputError
+from cjkclip.machine.forks import GATE
 from cjkclip.machine.limits import using
 
 
@@ -40,7 +41,8 @@ def load(
     check_options(options)
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, expected at least 1: use for example threads=2")
-    names = engines.choose(engine, precision, device)
+    with GATE.call():  # a module that is imported during a fork cannot be imported in the child
+        names = engines.choose(engine, precision, device)
     source = checkpoints.resolve(name, checkpoints.Where(revision=revision), family=family)
     with using(threads):
         return Clip(checkpoints.read(source, **options), names, threads)

@@ -19,9 +19,9 @@ MODEL = ("-m", TINY, "--engine", "numpy")
 # A change of this list is a change of the public command line: record it in CHANGELOG.md.
 FLAGS = {
     "models": "--json",
-    "classify": "IMAGE --labels -l --label-file --template --language --model -m --engine --precision --json",
-    "search": "QUERY --in -k --sheet --language --model -m --engine --precision --json",
-    "embed": "INPUT --out -o --lines --as --fast --batch-size --model -m --engine --precision --json",
+    "classify": "IMAGE --labels -l --label-file --template --language --model -m --engine --precision --threads --json",
+    "search": "QUERY --in -k --sheet --language --model -m --engine --precision --threads --json",
+    "embed": "INPUT --out -o --lines --as --fast --batch-size --model -m --engine --precision --threads --json",
     "train": "PAIRS.tsv --out -o --from --steps --batch --lr --seed --json",
     "convert": "MODEL FOLDER --layout --image-tower --fact --force --verify --json",
     "verify": "A B --image-tower --fact --tolerance --engine --json",

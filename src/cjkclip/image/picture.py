@@ -12,7 +12,6 @@ import io
 import os
 import stat
 import struct
-import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from PIL.Image import Transpose
 from cjkclip.arrays import UInt8
 from cjkclip.errors import ImageError, without_secrets
 from cjkclip.image.heif import open_file
+from cjkclip.machine.forks import Lock
 
 Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 
@@ -53,7 +53,7 @@ _ONE = (
     io.IOBase,
 )  # the last is no image, but iterates over lines
 LONGEST_NAME = 400  # characters of an image's name in messages
-_ONE_BY_ONE = tuple(threading.Lock() for _ in range(64))  # Pillow reads a file at the first access to its pixels
+_ONE_BY_ONE = tuple(Lock() for _ in range(64))  # Pillow reads a file at the first access to its pixels
 
 _REFUSALS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning, MemoryError)
 # Exceptions that Pillow's decoders raise on damaged files. Caught around Pillow's own code only.

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from cjkclip.errors import CancelledError
 from cjkclip.machine.limits import cores
@@ -45,6 +45,20 @@ def submit(pool: ThreadPoolExecutor, run: Callable[[_A], _B], item: _A) -> Futur
         if threading.main_thread().is_alive():
             raise
     return Here().submit(run, item)
+
+
+class lazy(Generic[_A]):  # noqa: N801 named like property
+    """`functools.cached_property` without its lock: on Python 3.11 all objects of a class share one."""
+
+    def __init__(self, func: Callable[[Any], _A]) -> None:
+        self.func, self.__doc__ = func, func.__doc__
+
+    def __get__(self, owner: Any, kind: type | None = None) -> _A:
+        """Compute the value and keep it in the object, which then hides this property."""
+        if owner is None:
+            return cast(_A, self)
+        value = owner.__dict__[self.func.__name__] = self.func(owner)
+        return value
 
 
 class Here(Executor):

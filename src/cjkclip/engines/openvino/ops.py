@@ -3,7 +3,6 @@
 Graphs have a dynamic batch size and, for text, a dynamic length. Graphs of large models are cached without weights.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from cjkclip.engines.openvino.runtime import (
     ov,
 )
 from cjkclip.errors import EngineError
+from cjkclip.machine.forks import Lock
 from cjkclip.machine.memory import short_of_memory
 from cjkclip.machine.threads import on_every_core
 
@@ -163,7 +163,7 @@ class OpenvinoEngine:
         self._config = config
         self._params = Floats(params)
         self._compiled: dict[tuple[str, bool], Compiled] = {}
-        self._turn = threading.Lock()  # a compiled graph has a single set of buffers
+        self._turn = Lock()  # a compiled graph has a single set of buffers
 
     def prepare(self) -> None:
         """Compile both towers at the same time: each takes half a second of one core."""

@@ -6,6 +6,7 @@ other frameworks' models, which takes two thirds of the import time and is impor
 
 import functools
 import importlib
+import os
 import sys
 from typing import Any, cast
 
@@ -39,6 +40,7 @@ NO_MEMORY = (
     "Broken promise",
     "Resource temporarily unavailable",
 )
+_PROCESSES: list[int] = []  # that compiled graphs: parents of this one, and this one
 _PLAIN = {"SNIPPETS_MODE": "DISABLE"}
 _WIDE = ("AVX512", "X86_V4")  # names of AVX-512 in older and newer versions of NumPy
 
@@ -79,11 +81,19 @@ def hints(precision: str) -> dict[str, Any]:
 
 
 def threads() -> dict[str, Any]:
-    """Return OpenVINO's setting for the number of threads, if it is not the one that OpenVINO would choose.
+    """Return OpenVINO's settings for its threads, if they are not those that OpenVINO would choose.
 
     OpenVINO knows the cores that this process is bound to, but not the quota of a container.
+
+    It keeps the threads of a graph that was freed for the next graph with the same settings. In a forked child they do
+    not exist, and compiling would wait for ever. So each process in a line of forks has its own number of streams.
     """
-    return {"INFERENCE_NUM_THREADS": cores()} if cores() != bound_to() else {}
+    me = os.getpid()
+    if me not in _PROCESSES:
+        _PROCESSES.append(me)
+    before = _PROCESSES.index(me)
+    streams = {"NUM_STREAMS": 0 if before == 1 else before} if before else {}  # 1 is the default
+    return streams | ({"INFERENCE_NUM_THREADS": cores()} if cores() != bound_to() else {})
 
 
 @functools.cache

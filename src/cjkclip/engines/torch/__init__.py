@@ -1,6 +1,8 @@
 """The torch engine, for GPUs: the nn.Modules of towers.py behind the Engine protocol. Training uses the modules."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -27,37 +29,57 @@ NO_MEMORY = (
 )
 
 
+def _compute_alone() -> None:
+    """Use one thread in a forked child, where OpenMP waits for its other threads, which do not exist, for ever."""
+    torch.set_num_threads(1)
+
+
+with suppress(AttributeError):  # Windows cannot fork
+    os.register_at_fork(after_in_child=_compute_alone)
+
+
 class TorchEngine:
     """Inference in evaluation mode, without gradients. A CUDA device runs the towers through `gpu.Runner`."""
 
     name = "torch"
 
     def __init__(self, towers: Towers, precision: str, device: str) -> None:
-        self.precision, self.device = precision, device
+        self.precision, self.device, self._process = precision, device, os.getpid()
         self.towers = settle(towers, precision, device)
-        towers = self.towers
-        calls = [tower and partial(self._run, tower) for tower in (towers.vision, towers.text)]
+        calls = [tower and partial(self._run, tower) for tower in (self.towers.vision, self.towers.text)]
         if kind(device) == "cuda":
-            # Separate modules with the same tensors: stages use hooks, which compiled blocks ignore.
-            towers = build_towers(towers.config, towers.state_dict()).eval().requires_grad_(False)
+            towers = self._twin()  # compiled blocks must not have the hooks of callers
             calls = [tower and gpu.Runner(tower, precision, device) for tower in (towers.vision, towers.text)]
         self._image, self._text = calls
 
     def prepare(self) -> None:
         """Do nothing: the towers can run as soon as they are built."""
 
+    def _require_own_process(self) -> None:
+        if kind(self.device) == "cuda" and self._process != os.getpid():
+            raise EngineError(
+                "CUDA does not work in a process that was forked after its first use. Load the model in the child, or "
+                "start processes with multiprocessing.get_context('spawn')"
+            )
+
     @short_of_memory(*NO_MEMORY)
     def image(self, pixels: Pixels) -> Features:
         assert self._image is not None
+        self._require_own_process()
         return self._image(pixels)
 
     @short_of_memory(*NO_MEMORY)
     def text(self, ids: Ids, mask: Ids) -> Features:
         assert self._text is not None
+        self._require_own_process()
         return self._text(ids, mask)
 
+    def _twin(self) -> Towers:
+        """Return separate modules with the same tensors."""
+        return build_towers(self.towers.config, self.towers.state_dict()).eval().requires_grad_(False)
+
     def image_stages(self, pixels: Pixels) -> Stages:
-        vision = self.towers.vision
+        vision = self._twin().vision  # hooks on shared modules would record the calls of other threads too
         assert vision is not None
         if isinstance(self.towers.config.vision, Vit):
             inputs = {"ln_pre": "image_embeddings"}
@@ -70,7 +92,7 @@ class TorchEngine:
         return self._record(vision, (pixels,), inputs, outputs, "image_features")
 
     def text_stages(self, ids: Ids, mask: Ids) -> Stages:
-        text = self.towers.text
+        text = self._twin().text
         assert text is not None
         inputs = {"blocks.0": "text_embeddings"} | ({} if text.proj is None else {"proj": "text_pooled"})
         outputs = {"ln_final": "text_final"} if isinstance(text, TextTower) else {}
@@ -78,6 +100,7 @@ class TorchEngine:
         return self._record(text, (ids, mask), inputs, outputs, "text_features")
 
     def _run(self, call: Callable[..., Tensor], *inputs: np.ndarray) -> np.ndarray:
+        self._require_own_process()
         with arithmetic(self.precision, self.device):
             return call(*(torch.tensor(array, device=self.device) for array in inputs)).float().cpu().numpy()
 
@@ -94,13 +117,11 @@ class TorchEngine:
         def record_output(stage: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
             return lambda _, __, out: stages.update({stage: out.float().cpu().numpy()})
 
-        hooks = [tower.get_submodule(m).register_forward_pre_hook(record_input(s)) for m, s in inputs.items()]
-        hooks += [tower.get_submodule(m).register_forward_hook(record_output(s)) for m, s in outputs.items()]
-        try:
-            stages[last] = self._run(partial(_every_token, tower), *args)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        for module, stage in inputs.items():
+            tower.get_submodule(module).register_forward_pre_hook(record_input(stage))
+        for module, stage in outputs.items():
+            tower.get_submodule(module).register_forward_hook(record_output(stage))
+        stages[last] = self._run(partial(_every_token, tower), *args)
         return stages
 
 
