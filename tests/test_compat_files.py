@@ -13,7 +13,7 @@ import torch
 import cjkclip
 import cjkclip.compat.transformers as compat
 from cjkclip.compat.transformers.models.auto import class_for
-from cjkclip.errors import CjkclipError, FactsError, HubError, InputError, LayoutError
+from cjkclip.errors import FactsError, HubError, InputError, LayoutError
 from families import FAMILIES, GOLDEN, Case
 from support.compat_pairs import KINDS, SINGLES, furthest, ids, masks, pair, pixels, single
 from support.peers import transformers
@@ -164,7 +164,6 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown": ({"revison": "main"}, TypeError, r"got \['revison'\], neither options"),
     "attention": ({"attn_implementation": "flash_attention_2"}, InputError, r"expected one of \['sdpa', 'eager'\]"),
     "dtype": ({"dtype": "int8"}, InputError, "dtype is 'int8', expected"),
-    "revision": ({"revision": "main"}, CjkclipError, "is a local path, which has no revision"),
 }
 
 

@@ -62,20 +62,40 @@ METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     "ChineseCLIPVisionModel": {"forward": PIXELS},
     "VisionTextModel": {"forward": CHINESE_CALL, "get_text_features": TYPED, "get_image_features": PIXELS},
 }
-OTHERS = ("AutoConfig", "AutoModel", "ModelOutput", "PretrainedConfig", "VisionTextConfig")
+OTHERS = (
+    "AutoConfig",
+    "AutoModel",
+    "AutoModelForZeroShotImageClassification",
+    "PreTrainedModel",
+    "ModelOutput",
+    "PretrainedConfig",
+    "VisionTextConfig",
+)
 HERE = [*OUTPUTS, *CONFIGS, *METHODS, *OTHERS]
 INPUTS = [  # from the modules tokenizers, images, processors, auto and pipelines
     *("CLIPTokenizer", "CLIPTokenizerFast", "CLIPProcessor", "ChineseCLIPProcessor"),
     *("CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPImageProcessorFast"),
     *("ChineseCLIPFeatureExtractor", "ChineseCLIPImageProcessor", "ChineseCLIPImageProcessorFast"),
     *("AutoImageProcessor", "AutoProcessor", "AutoTokenizer", "pipeline"),
+    "ZeroShotImageClassificationPipeline",
     *("BatchEncoding", "BatchFeature", "BertTokenizer", "BertTokenizerFast", "SentencePieceTokenizer"),
 ]
+ALIASES = {
+    "AutoFeatureExtractor": "AutoImageProcessor",
+    "CLIPImageProcessorPil": "CLIPImageProcessor",
+    "CLIPPreTrainedModel": "PreTrainedModel",
+    "ChineseCLIPImageProcessorPil": "ChineseCLIPImageProcessor",
+    "ChineseCLIPPreTrainedModel": "PreTrainedModel",
+    "PreTrainedConfig": "PretrainedConfig",
+    "VisionTextDualEncoderProcessor": "CLIPProcessor",
+}
 
 
 def test_the_names_are_frozen() -> None:
-    assert dir(compat) == sorted([*HERE, *INPUTS])
-    assert sorted(name for names in compat.MODULES.values() for name in names) == dir(compat)
+    assert dir(compat) == sorted([*HERE, *INPUTS, *ALIASES])
+    assert sorted([*(name for names in compat.MODULES.values() for name in names), *ALIASES]) == dir(compat)
+    for name, same in ALIASES.items():
+        assert getattr(compat, name) is getattr(compat, same)
     for name in INPUTS:  # some names are aliases
         assert getattr(compat, name).__module__.startswith("cjkclip.compat.transformers.")
     for name in HERE:

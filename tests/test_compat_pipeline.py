@@ -243,7 +243,13 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no pictures": ({"image": [], "candidate_labels": ["a"]}, InputError, "at least one"),
     "pictures twice": ({"image": PANDA, "images": PANDA, "candidate_labels": ["a"]}, OptionError, "passed twice"),
     "no labels": ({"image": PANDA}, InputError, "candidate_labels is missing"),
-    "labels in one string": ({"image": PANDA, "candidate_labels": "고양이, 개"}, TextError, "list of strings"),
+    "labels of commas": ({"image": PANDA, "candidate_labels": " , "}, InputError, "0 labels"),
+    "data that is no base64": ({"image": "data:image/png;base64,=", "candidate_labels": ["a"]}, ImageError, "image"),
+    "an option for a tokenizer": (
+        {"image": PANDA, "candidate_labels": ["a"], "tokenizer_kwargs": {"max_length": 5}},
+        OptionError,
+        "need a tokenizer",
+    ),
     "an empty list of labels": ({"image": PANDA, "candidate_labels": []}, InputError, "0 labels"),
     "a label of nothing": ({"image": PANDA, "candidate_labels": ["a", " "]}, TextError, "no words"),
     "a label that is a number": ({"image": PANDA, "candidate_labels": ["a", 3]}, TextError, "text 1 is int"),
@@ -278,6 +284,10 @@ def test_bad_pipelines() -> None:
         (TASK, {"model": cjkclip.load("moji"), "family": "moji"}, OptionError, "already loaded"),
         (TASK, {"model": "moji", "dtype": torch.int8}, InputError, "expected one of"),
         (TASK, {"model": "moji", "dtype": "auto", "precision": "fp32"}, OptionError, "names of one option"),
+        (TASK, {"model": "moji", "device": "cpu", "device_map": "cpu"}, OptionError, "got device and device_map"),
+        (TASK, {"model": "moji", "device_map": {"a": "cpu", "b": "cuda"}}, OptionError, "names 2 devices"),
+        (TASK, {"model": "moji", "framework": "tf"}, OptionError, "supports framework only as None or 'pt'"),
+        (TASK, {"model": "moji", "family": "a", "model_kwargs": {"family": "b"}}, OptionError, "also in model_kwargs"),
         (TASK, {"model": "moji", "image_processor": 1, "feature_extractor": 2}, OptionError, "two names of one option"),
     ):
         with pytest.raises(error, match=words):

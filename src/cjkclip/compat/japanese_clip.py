@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from cjkclip.checkpoints.families import family
 from cjkclip.compat.sources import LOAD, load_clip, require_known, resolve_source
 from cjkclip.compat.towers import Tensor, TorchClip, Transform, ids_of, rules_of, tokenizer_of, unit
+from cjkclip.engines.torch.compiling import traced
 from cjkclip.errors import InputError
 from cjkclip.text import Tokenizer
 from cjkclip.text.unigram import RINNA, Unigram
@@ -41,7 +42,7 @@ class JapaneseCLIP(TorchClip):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
     ) -> Tensor:
         """Return features (n, E) of ids (n, L) from `tokenize`."""
-        if position_ids is not None and not bool((position_ids == _positions(input_ids)).all()):
+        if position_ids is not None and not traced() and not bool((position_ids == _positions(input_ids)).all()):
             raise InputError("position_ids must be 0, 1, 2 and so on in each row, as from tokenize(): leave them out")
         return self.text_features(input_ids, attention_mask)
 

@@ -6,14 +6,20 @@ Unknown options raise OptionError; loading raises the errors of `cjkclip.load`.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cjkclip import checkpoints, engines
 from cjkclip.checkpoints import Source, Where
 from cjkclip.clip import Clip
 from cjkclip.errors import OptionError
 
-PLACES = ("revision", "cache_dir", "local_files_only")  # options for the snapshot of a repository and its place
+PLACES = (
+    "revision",
+    "cache_dir",
+    "local_files_only",
+    "token",
+    "use_auth_token",
+)  # options for the snapshot of a repository and its place
 IGNORED = ("trust_remote_code", "use_fast")  # without effect: no code is run, and only one tokenizer exists
 # Options of transformers' from_pretrained, with the values that change nothing. Other values raise OptionError.
 IDLE: dict[str, tuple[Any, ...]] = {
@@ -31,6 +37,8 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "backend": (None, "tokenizers", "pil"),
 }
 SAVE_IDLE: dict[str, tuple[Any, ...]] = {"push_to_hub": (False,)}  # the same of save_pretrained
+SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # device maps that spread a model: here one device
+LONGEST = 4096  # characters of a path
 LOAD = (*PLACES, "family", "image_tower", "facts")  # options of `cjkclip.load`
 
 
@@ -59,7 +67,7 @@ def require_idle(options: Mapping[str, Any], owner: str, idle: Mapping[str, tupl
 
 def resolve_source(name: str | Path, options: Mapping[str, Any], *, small: bool = False) -> Source:
     """Resolve the name of a checkpoint. small: the files beside the weights are enough."""
-    return checkpoints.resolve(name, replace(where(options), small=small), family=options.get("family"))
+    return checkpoints.resolve(name, replace(where(options, name), small=small), family=options.get("family"))
 
 
 def load_clip(
@@ -76,11 +84,30 @@ def load_clip(
     return Clip(found, engines.choose(engine, precision, _device(device)))
 
 
-def where(options: Mapping[str, Any]) -> Where:
-    """Return the snapshot and the cache that the options request."""
+def one_device(device_map: Any, owner: str) -> Any:
+    """Return the device that a device_map names for the whole model: "auto", a name, a number, a device or None.
+
+    Raises OptionError for several devices, since these models are small and never divided.
+    """
+    if isinstance(device_map, Mapping):
+        devices = {str(device): device for device in cast(Mapping[str, Any], device_map).values()}
+        if len(devices) != 1:
+            raise OptionError(
+                f"{owner}: device_map names {len(devices)} devices, expected one, since the model is not divided: "
+                "pass device_map='auto' or device_map={'': 'cpu'}"
+            )
+        device_map = next(iter(devices.values()))
+    return "auto" if device_map in SPREAD else device_map
+
+
+def where(options: Mapping[str, Any], name: str | Path) -> Where:
+    """Return the snapshot and the cache that the options request. A local path has no revisions, as in transformers."""
     cache = options.get("cache_dir")
+    local = Path(name).expanduser().exists() if len(str(name)) < LONGEST else False
+    token = options.get("token")
     return Where(
-        revision=options.get("revision"),
+        revision=None if local else options.get("revision"),
+        token=options.get("use_auth_token") if token is None else token,
         cache=None if cache is None else str(Path(cache).expanduser()),
         offline=bool(options.get("local_files_only")),
     )

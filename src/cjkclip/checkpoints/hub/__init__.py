@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cjkclip.errors import ModelNotFoundError, without_secrets
@@ -51,6 +51,7 @@ class Where:
     revision: str | None = None
     cache: str | None = None  # a directory to use instead of the hub's own cache
     offline: bool = False  # use only the cache
+    token: str | bool | None = field(default=None, repr=False)  # of Hugging Face; None: the token of the login
     small: bool = False  # configs and vocabularies are enough (Hugging Face only; other hubs download the weights too)
 
 

@@ -7,6 +7,7 @@ so a snapshot with weights is complete. Checksums are compared once after a down
 import glob
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, cast
 
 from huggingface_hub import (
     HfApi,
@@ -47,12 +48,17 @@ def fetch_file(repository: str, name: str, where: Where) -> Path:
         with files_silent():
             return Path(
                 snapshot_download(
-                    repository, cache_dir=where.cache, local_files_only=cached, tqdm_class=Hidden, allow_patterns=name
+                    repository,
+                    cache_dir=where.cache,
+                    local_files_only=cached,
+                    tqdm_class=Hidden,
+                    allow_patterns=name,
+                    token=where.token,
                 )
             )
 
     def fetch() -> Path:
-        files = [each.rfilename for each in HfApi().model_info(repository).siblings or ()]
+        files = [each.rfilename for each in HfApi().model_info(repository, token=where.token).siblings or ()]
         if name not in files:
             raise HubError(f"{repository} has no file {name!r}. Its files: {constants.ENDPOINT}/{repository}/tree/main")
         return snapshot(cached=False) / name
@@ -76,9 +82,21 @@ def fetch_file(repository: str, name: str, where: Where) -> Path:
     return reach(hub)
 
 
+def upload(
+    folder: Path, repository: str, *, token: str | bool | None = None, private: bool | None = None, **options: Any
+) -> str:
+    """Upload a directory to a repository, which is created if necessary; return the URL of the commit.
+
+    options are those of huggingface_hub's upload_folder. Raises its errors.
+    """
+    api: Any = HfApi(token=token)
+    full: str = api.create_repo(repository, private=private, exist_ok=True).repo_id
+    return str(api.upload_folder(repo_id=full, folder_path=folder, **options).commit_url)
+
+
 def _fetch(repository: str, where: Where) -> Path:
-    revision, cache = where.revision, where.cache
-    info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    revision, cache, token = where.revision, where.cache, where.token
+    info = HfApi().model_info(repository, revision=revision, files_metadata=True, token=token)
     files = [each.rfilename for each in info.siblings or ()]
     names = [name for name in files if SMALL.fullmatch(name)] if where.small else needed(files)
     if not names:
@@ -89,12 +107,13 @@ def _fetch(repository: str, where: Where) -> Path:
     new = [name for name, place in places.items() if not isinstance(place, str)]
     small = [glob.escape(name) for name in names if SMALL.fullmatch(name)]
     with files_silent():
-        snapshot_download(repository, revision=revision, cache_dir=cache, allow_patterns=small, tqdm_class=Hidden)
+        options: dict[str, Any] = {"cache_dir": cache, "token": token}
+        snapshot_download(repository, revision=revision, allow_patterns=small, tqdm_class=Hidden, **options)
     every = [glob.escape(name) for name in names]
     bar = Bar if new else Hidden
     with files_silent():
         folder = Path(
-            snapshot_download(repository, revision=info.sha, cache_dir=cache, allow_patterns=every, tqdm_class=bar)
+            cast(str, snapshot_download(repository, revision=info.sha, allow_patterns=every, tqdm_class=bar, **options))
         )
     _check(info, folder, new)
     return folder

@@ -38,8 +38,9 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ChineseCLIPTextModel",
         "ChineseCLIPVisionModel",
     ),
+    "models.pretrained": ("PreTrainedModel",),
     "models.vision_text": ("VisionTextModel",),
-    "models.auto": ("AutoConfig", "AutoModel"),
+    "models.auto": ("AutoConfig", "AutoModel", "AutoModelForZeroShotImageClassification"),
     "inputs.batches": ("BatchEncoding", "BatchFeature"),
     "inputs.tokenizers": (
         "BertTokenizer",
@@ -58,13 +59,24 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "inputs.processors": ("CLIPProcessor", "ChineseCLIPProcessor"),
     "inputs.auto": ("AutoImageProcessor", "AutoProcessor", "AutoTokenizer"),
-    "pipelines": ("pipeline",),
+    "pipelines": ("ZeroShotImageClassificationPipeline", "pipeline"),
+}
+# Other names of the same classes: of version 5, of its back ends, and of bases that differ only in transformers.
+ALIASES = {
+    "AutoFeatureExtractor": "AutoImageProcessor",
+    "CLIPImageProcessorPil": "CLIPImageProcessor",
+    "CLIPPreTrainedModel": "PreTrainedModel",
+    "ChineseCLIPImageProcessorPil": "ChineseCLIPImageProcessor",
+    "ChineseCLIPPreTrainedModel": "PreTrainedModel",
+    "PreTrainedConfig": "PretrainedConfig",
+    "VisionTextDualEncoderProcessor": "CLIPProcessor",
 }
 _HOMES = {name: module for module, names in MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import a class at its first use. Raises AttributeError for an unknown name."""
+    name = ALIASES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'cjkclip.compat.transformers' has no attribute {name!r}; it has {sorted(_HOMES)}")
     if _HOMES[name].startswith("models."):  # the other modules need torch only if tensors are requested
@@ -73,4 +85,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return sorted([*_HOMES, *ALIASES])

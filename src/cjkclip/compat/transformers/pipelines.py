@@ -5,9 +5,14 @@ transparent colour (GIF, some PNG) is shown on white, all as in transformers' ow
 are cut, with a TruncatedTextWarning.
 """
 
+import base64
+import re
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from http.client import HTTPException
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -17,7 +22,7 @@ import PIL.Image
 from cjkclip import zeroshot
 from cjkclip.arrays import Float32
 from cjkclip.clip import Clip
-from cjkclip.compat.sources import IGNORED, LOAD, load_clip, require_known
+from cjkclip.compat.sources import IDLE, IGNORED, LOAD, load_clip, one_device, require_known, without_idle
 from cjkclip.compat.transformers.inputs.auto import AutoImageProcessor, AutoTokenizer
 from cjkclip.compat.transformers.inputs.images import image_list
 from cjkclip.errors import ImageError, InputError, OptionError
@@ -32,6 +37,9 @@ TEMPLATE = "This is a photo of {}."
 PRECISIONS = {"auto": "auto", "float32": "fp32", "bfloat16": "bf16", "float16": "auto"}
 SECONDS = 30.0  # default timeout of a server
 LARGEST = 1 << 26  # most bytes of a downloaded image
+BASE64 = re.compile(r"(?=.{40})[A-Za-z0-9+/\s]+={0,2}\s*", re.ASCII | re.DOTALL)  # an image, if it is not a path
+MADE = ("engine", "precision", "dtype", "torch_dtype")  # options for the model besides `sources.LOAD`
+CALL = ("images", "hypothesis_template", "timeout", "batch_size", "top_k", "tokenizer_kwargs")  # options of a call
 Features = Float32[np.ndarray, "n E"]
 
 
@@ -49,7 +57,7 @@ class ZeroShotModel(Protocol):
 
 
 def pipeline(
-    task: str,
+    task: str | None = None,
     model: str | Path | Clip | ZeroShotModel | None = None,
     *,
     tokenizer: Any = None,
@@ -62,13 +70,13 @@ def pipeline(
 
     model: a name for `cjkclip.load`, a loaded Clip, or a model of compat.transformers, which needs a tokenizer and an
     image_processor (objects, or names to load them by). feature_extractor is the older name of image_processor. device:
-    "cpu", "cuda:0", a number (-1 is the CPU), or a torch device. Options: engine, precision or dtype (torch_dtype), see
-    `PRECISIONS`, and `sources.LOAD`.
+    "cpu", "cuda:0", a number (-1 is the CPU), or a torch device. Options: device_map (one device, instead of device);
+    batch_size of the calls; engine, precision or dtype (torch_dtype), see `PRECISIONS`, and `sources.LOAD`, all of them
+    also in model_kwargs.
     """
-    if task != TASK:
+    if task not in (TASK, None):
         raise InputError(f"unsupported task {task!r}; only {TASK!r} is available: pipeline({TASK!r}, model)")
-    require_known(options, (*LOAD, *IGNORED, "engine", "precision", "dtype", "torch_dtype"), "pipeline")
-    options = {name: value for name, value in options.items() if name not in IGNORED and value is not None}
+    options, device, batch_size = _options(options, device)
     if image_processor is not None and feature_extractor is not None:
         raise OptionError("got image_processor and feature_extractor, two names of one option: pass image_processor")
     if model is None:
@@ -83,7 +91,21 @@ def pipeline(
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     if isinstance(image_processor, str | Path):
         image_processor = AutoImageProcessor.from_pretrained(image_processor)
-    return ZeroShotImageClassificationPipeline(model, tokenizer, image_processor)
+    return ZeroShotImageClassificationPipeline(model, tokenizer, image_processor, batch_size=batch_size)
+
+
+def _options(options: dict[str, Any], device: Any) -> tuple[dict[str, Any], Any, int | None]:
+    """Return the options for the model, the device, and the batch size. Raises OptionError."""
+    inner: dict[str, Any] = options.pop("model_kwargs", None) or {}
+    if twice := sorted(inner.keys() & options.keys()):
+        raise OptionError(f"pipeline: {twice} are also in model_kwargs: pass them once")
+    options = without_idle(options | inner, "pipeline", IDLE | {"framework": (None, "pt")})
+    batch_size, mapped = options.pop("batch_size", None), options.pop("device_map", None)
+    if device is not None and mapped is not None:
+        raise OptionError("pipeline: got device and device_map, expected one of them: pass device='cpu' or another")
+    require_known(options, (*LOAD, *IGNORED, *MADE), "pipeline")
+    kept = {name: value for name, value in options.items() if name not in IGNORED and value is not None}
+    return kept, one_device(mapped, "pipeline") if device is None else device, batch_size
 
 
 class ZeroShotImageClassificationPipeline:
@@ -91,7 +113,13 @@ class ZeroShotImageClassificationPipeline:
 
     task = TASK
 
-    def __init__(self, model: Clip | ZeroShotModel, tokenizer: Any = None, image_processor: Any = None) -> None:
+    def __init__(
+        self,
+        model: Clip | ZeroShotModel,
+        tokenizer: Any = None,
+        image_processor: Any = None,
+        batch_size: int | None = None,
+    ) -> None:
         """A Clip has its own tokenizer and preprocessing; `tokenizer` and `image_processor` override them."""
         if not isinstance(model, Clip) and (tokenizer is None or image_processor is None):
             raise InputError(
@@ -99,38 +127,61 @@ class ZeroShotImageClassificationPipeline:
                 "pass both, as objects or as names such as 'openai/clip-vit-base-patch32'"
             )
         self.model, self.tokenizer, self.image_processor = model, tokenizer, image_processor
+        self.batch_size = batch_size or 32
 
-    def __call__(self, image: Any = None, candidate_labels: Any = None, **options: Any) -> list[Any]:
+    @property
+    def device(self) -> Any:
+        """The torch.device that the model computes on."""
+        if isinstance(self.model, Clip):
+            return need("torch", extra="torch").device(self.model.engine.device)
+        return cast(Any, self.model).device
+
+    def __call__(self, image: Any = None, candidate_labels: Any = None, **options: Any) -> Any:
         """Return {"score", "label"} per label, best first; for a list of images, a list of such lists.
 
-        image, or images=: an http(s) URL, a path, a PIL image, an array, or a list of them. Options:
-        hypothesis_template, with {} for the label; timeout, seconds for each URL; batch_size; top_k, labels per image.
+        image, or images=: an http(s) URL, a path, base64 (also as data: URI), a PIL image, an array, or a list of them;
+        for an iterator, an iterator of results, which reads batch by batch. candidate_labels: a list, or a string with
+        commas between labels. Options: hypothesis_template, with {} for the label; timeout, seconds for each URL;
+        batch_size; top_k, labels per image; tokenizer_kwargs.
         """
-        require_known(options, ("images", "hypothesis_template", "timeout", "batch_size", "top_k"), "the pipeline")
+        require_known(options, CALL, "the pipeline")
         if image is not None and "images" in options:
             raise OptionError("the images were passed twice, as image and as images=: pass only images=")
         image = options.get("images") if image is None else image
+        if isinstance(candidate_labels, str):
+            candidate_labels = [label.strip() for label in candidate_labels.split(",") if label.strip()]
         texts = _prompts(candidate_labels, options.get("hypothesis_template", TEMPLATE))
-        batch_size, timeout = options.get("batch_size") or 32, options.get("timeout") or SECONDS
-        sources = image_list(image)
-        classes = zeroshot.ensemble(self._texts(texts), 1)
-        results: list[list[dict[str, Any]]] = []
-        for start in range(0, len(sources), batch_size):
-            pictures = [_open(source, timeout) for source in sources[start : start + batch_size]]
-            cosines = zeroshot.ensemble(self._images(pictures), 1) @ classes.T
-            for best in zeroshot.predictions(cosines, self._scale(), candidate_labels, options.get("top_k")):
-                results.append([{"score": each.score, "label": each.label} for each in best])
+        sources: Iterable[Any] = cast(Iterator[Any], image) if isinstance(image, Iterator) else image_list(image)
+        classes = zeroshot.ensemble(self._texts(texts, options.get("tokenizer_kwargs") or {}), 1)
+        classify = partial(self._classify, classes, candidate_labels, options)
+        batches = _batches(sources, options.get("batch_size") or self.batch_size)
+        results = (result for batch in batches for result in classify(image_list(batch)))
+        if isinstance(image, Iterator):
+            return results
         many = isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4
-        return results if many else results[0]
+        return list(results) if many else next(results)
 
-    def _texts(self, texts: list[str]) -> Features:
+    def _classify(self, classes: Features, labels: Any, options: Mapping[str, Any], sources: list[Any]) -> list[Any]:
+        """Return the result for each image of a batch."""
+        pictures = [_open(source, options.get("timeout") or SECONDS) for source in sources]
+        cosines = zeroshot.ensemble(self._images(pictures), 1) @ classes.T
+        found = zeroshot.predictions(cosines, self._scale(), labels, options.get("top_k"))
+        return [[{"score": each.score, "label": each.label} for each in best] for best in found]
+
+    def _texts(self, texts: list[str], options: Mapping[str, Any]) -> Features:
         if self.tokenizer is None:
+            without_padding = {name: value for name, value in options.items() if name != "padding"}
+            if rest := {
+                name: value for name, value in without_padding.items() if (name, value) != ("truncation", True)
+            }:
+                raise OptionError(f"tokenizer_kwargs {rest} need a tokenizer: pipeline(model=model, tokenizer=name)")
             return cast(Clip, self.model).encode_text(texts)
+        options = {"padding": True} | dict(options)
         if isinstance(self.model, Clip):
-            batch = self.tokenizer(texts, padding=True, return_tensors="np")
+            batch = self.tokenizer(texts, **options, return_tensors="np")
             tokens = Tokens(ids=batch["input_ids"], mask=batch["attention_mask"], truncated=())
             return self.model.encode_tokens(tokens)
-        return _features(self.model, "text", self.tokenizer(texts, padding=True, return_tensors="pt"))
+        return _features(self.model, "text", self.tokenizer(texts, **options, return_tensors="pt"))
 
     def _images(self, pictures: list[PIL.Image.Image]) -> Features:
         if self.image_processor is None:
@@ -197,7 +248,31 @@ def _open(source: Any, timeout: float) -> PIL.Image.Image:
     """Return an image upright, in RGB and without alpha; a single transparent colour becomes white."""
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         source = fetch(source, timeout)
+    elif isinstance(source, str) and source.startswith("data:"):
+        source = _decoded(source.partition(",")[2])
+    elif isinstance(source, str) and BASE64.fullmatch(source) and not _is_file(source):
+        source = _decoded(source)
     return to_rgb(upright(open_picture(source, published=True)), white=False)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(urllib.parse.unquote(text), validate=False)
+    except ValueError as error:
+        raise ImageError(f"{text[:40]!r}... is not the base64 of an image ({error}): pass the image's path") from error
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a name that is too long for the system
+        return False
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 def _features(model: ZeroShotModel, part: str, batch: Any) -> Features:

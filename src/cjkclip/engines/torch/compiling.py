@@ -1,4 +1,4 @@
-"""Compile the blocks of a tower in place with torch.compile, and check that the machine can."""
+"""Compile the blocks of a tower in place with torch.compile, check that the machine can, and notice being recorded."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -27,6 +28,17 @@ def units(tower: nn.Module) -> list[nn.Module]:
     A ResNet has none: its bottlenecks are of a dozen kinds, and each kind would need its own compilation.
     """
     return list(tower.get_submodule("blocks").children())[:-1] if hasattr(tower, "blocks") else []
+
+
+def traced() -> bool:
+    """Return whether torch records this call, to compile, export or repeat it: no value of a tensor may be read then.
+
+    A recorded call sees one input but serves all. Checks of values run in calls that are not recorded.
+    """
+    # torch.export is compiling too, and torch.onnx is either
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return True
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def lacking() -> str | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cjkclip.arrays import Bool, Float
+from cjkclip.engines.torch.compiling import traced
 from cjkclip.errors import InputError
 
 
@@ -20,7 +21,7 @@ def contrastive(
     `image` and `text` have unit rows; `scale` multiplies their cosine similarities. With one right answer each this
     is CLIP's loss (Radford et al. 2021, figure 3). Raises InputError for a row or column without a right answer.
     """
-    if not (right.any(dim=0).all() and right.any(dim=1).all()):
+    if not traced() and not (right.any(dim=0).all() and right.any(dim=1).all()):
         raise InputError(
             "contrastive: every image and every text needs a right answer in the batch: leave out the others"
         )

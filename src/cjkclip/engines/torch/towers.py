@@ -38,7 +38,7 @@ def through(
 
 def at(states: Float[Tensor, "B L D"], index: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
     """Return the tokens of each text at `index`."""
-    return states[torch.arange(len(states), device=states.device)[:, None], index]
+    return states[torch.arange(states.shape[0], device=states.device)[:, None], index]
 
 
 class VitTower(nn.Module):
@@ -70,7 +70,7 @@ class VitTower(nn.Module):
         x = self.patch(pixels)
         table = self._stretched(x.shape[2], x.shape[3]) if stretch else self.position.weight
         x = x.flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.to(x.dtype).expand(len(x), 1, -1), x], dim=1) + table
+        x = torch.cat([self.cls.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1) + table
         x = self.ln_pre(x)
         return through(self.blocks, x, None, pick)
 

@@ -185,6 +185,10 @@ class VisionTextConfig(PretrainedConfig):
         """Return the fields for any model."""
         return {"towers": model.to_dict(), "projection_dim": model.embed}
 
+    def set_vocab_size(self, size: int) -> None:
+        """Set the number of tokens of the text tower."""
+        self.towers = self.towers | {"text": self.towers["text"] | {"vocab": size}}
+
     @property
     def text_config(self) -> PretrainedConfig:
         """Sizes of the text tower, under transformers' names."""

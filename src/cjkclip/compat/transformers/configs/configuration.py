@@ -1,5 +1,6 @@
 """The base of transformers' configurations: fields as attributes, files, and conversion to and from `config.Model`."""
 
+import difflib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
@@ -11,25 +12,23 @@ from cjkclip import checkpoints
 from cjkclip.checkpoints import Where
 from cjkclip.checkpoints.formats import Checkpoint
 from cjkclip.checkpoints.formats.transformers import dump, overridden
-from cjkclip.compat.sources import IGNORED, PLACES, where
+from cjkclip.compat.sources import IGNORED, PLACES, SAVE_IDLE, require_idle, where, without_idle
+from cjkclip.compat.transformers.hub import push
 from cjkclip.config import Model
 from cjkclip.errors import InputError, LayoutError
+from cjkclip.text.files import read_json
 
 Fields = dict[str, Any]
 # Fields of every configuration, which files may leave out.
 COMMON: Fields = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
-# Fields in files of version 4 or 5 that no tower reads; they are stored, so that saving loses nothing.
-TOLERATED = frozenset(
-    {"architectures", "dtype", "torch_dtype", "id2label", "label2id", "model_type", "name_or_path", "problem_type"}
-    | {"tie_word_embeddings", "torchscript", "transformers_version", "use_cache", "position_embedding_type"}
-    | {"classifier_dropout", "dropout", "text_config_dict", "vision_config_dict", "_name_or_path"}
-)
+LABELS: dict[int, str] = {0: "LABEL_0", 1: "LABEL_1"}  # id2label of a configuration without labels
+ATTENTION = ("attn_implementation", "_attn_implementation")
 
 
-def places(options: Fields) -> tuple[Where, Fields]:
-    """Split options of `from_pretrained` into those for the place of a repository and the rest."""
-    names = (*PLACES, *IGNORED)
-    return where(options), {name: value for name, value in options.items() if name not in names}
+def places(options: Mapping[str, Any], name: str | Path, owner: str) -> tuple[Where, Fields]:
+    """Split options of `from_pretrained` into those for the place of a repository and the rest. Raises OptionError."""
+    rest = without_idle(options, f"{owner}.from_pretrained")
+    return where(rest, name), {n: value for n, value in rest.items() if n not in (*PLACES, *IGNORED)}
 
 
 def config_record(name: str, folder: Path) -> Fields | None:
@@ -62,15 +61,25 @@ class PretrainedConfig:
         )
 
     def __init__(self, **fields: Any) -> None:
-        """Set fields by name, the others to their defaults. Raises TypeError for an unknown field, InputError."""
-        names = {*self.defaults, *COMMON, *TOLERATED, *self.nested}
-        if unknown := sorted(name for name in fields if name not in names):
-            raise TypeError(f"{type(self).__name__} has no fields {unknown}; it has {sorted(names - TOLERATED)}")
+        """Set fields by name, the others to their defaults; fields that no tower reads are stored too.
+
+        Raises TypeError for a name that is probably misspelled, InputError for sizes that do not fit.
+        """
+        names = {*self.defaults, *COMMON, *self.nested}
+        for name in fields:
+            near = () if name in names else difflib.get_close_matches(name, names, n=1, cutoff=0.93)
+            if near:
+                raise TypeError(f"{type(self).__name__} has no field {name!r}: did you mean {near[0]!r}?")
         self._set(fields, checked=True)
 
     def _set(self, fields: Mapping[str, Any], checked: bool) -> None:
-        own = {name: value for name, value in fields.items() if name != "model_type" and name[:1] != "_"}
-        self.__dict__.update(COMMON | deepcopy(dict(self.defaults)) | own)
+        own = {n: value for n, value in fields.items() if n not in ("model_type", *ATTENTION) and n[:1] != "_"}
+        self.__dict__.update(COMMON | deepcopy(dict(self.defaults)))
+        for name, value in own.items():
+            setattr(self, name, value)
+        for name in ATTENTION:
+            if fields.get(name) is not None:
+                self.__dict__["_attn_implementation"] = fields[name]
         for name, kind in self.nested.items():
             part, legacy = fields.get(name), self.__dict__.pop(name + "_dict", None)
             if not isinstance(part, kind) or legacy is not None:
@@ -86,11 +95,23 @@ class PretrainedConfig:
             )
 
     @classmethod
-    def from_dict(cls: type[_M], record: Mapping[str, Any]) -> _M:
-        """Build from the content of a config.json; unknown fields are stored too."""
+    def from_dict(cls: type[_M], config_dict: Mapping[str, Any], **fields: Any) -> _M:
+        """Build from the content of a config.json; unknown fields are stored too, and `fields` override it."""
         config = cls.__new__(cls)
-        config._set(record, checked=False)
-        return config
+        config._set(config_dict, checked=False)
+        return config.updated(fields)
+
+    @classmethod
+    def from_json_file(cls: type[_M], json_file: str | Path) -> _M:
+        """Build from a config.json."""
+        return cls.from_dict(read_json(Path(json_file)))
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> tuple[Fields, Fields]:
+        """Return the content of a checkpoint's config.json, and the options that are fields."""
+        where, fields = places(options, pretrained_model_name_or_path, cls.__name__)
+        source = checkpoints.resolve(pretrained_model_name_or_path, replace(where, small=True))
+        return config_record(source.name, source.folder) or {}, fields
 
     @classmethod
     def from_model(cls: type[_M], model: Model) -> _M:
@@ -117,13 +138,13 @@ class PretrainedConfig:
         return cast(Fields, part) if fits else None
 
     @classmethod
-    def from_pretrained(cls: type[_M], name: str | Path, **options: Any) -> _M:
+    def from_pretrained(cls: type[_M], pretrained_model_name_or_path: str | Path, **options: Any) -> _M:
         """Read the configuration of a checkpoint: a hub name, an alias or a directory. `options` may set fields.
 
         Raises LayoutError if the checkpoint is of another kind, TypeError for an unknown option.
         """
-        where, fields = places(options)
-        source = checkpoints.resolve(name, replace(where, small=True))
+        where, fields = places(options, pretrained_model_name_or_path, cls.__name__)
+        source = checkpoints.resolve(pretrained_model_name_or_path, replace(where, small=True))
         record = config_record(source.name, source.folder)
         part = None if record is None else cls.reads(record)
         if part is not None:
@@ -132,18 +153,87 @@ class PretrainedConfig:
 
     def updated(self: _M, fields: Mapping[str, Any]) -> _M:
         """Set fields and return this configuration. Raises TypeError for an unknown field."""
-        if unknown := sorted(name for name in fields if name not in self.__dict__):
+        known = {*self.__dict__, "num_labels", "id2label", "label2id", "problem_type", *ATTENTION}
+        if unknown := sorted(name for name in fields if name not in known):
             raise TypeError(
                 f"got {unknown}, neither options of from_pretrained nor fields of {type(self).__name__}: "
                 f"remove them, or use one of {sorted(name for name in self.__dict__ if name[:1] != '_')}"
             )
-        self.__dict__.update(fields)
+        self.update(fields)
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Set fields by name; any name is accepted."""
+        for name, value in config_dict.items():
+            if name in ATTENTION:
+                self.__dict__["_attn_implementation"] = value
+            else:
+                setattr(self, name, value)
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **options: Any) -> None:
         """Write config.json into a directory, which is created if necessary."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        dump(Path(folder) / "config.json", self.to_dict())
+        require_idle({"push_to_hub": push_to_hub} | options, "save_pretrained", SAVE_IDLE)
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        self.to_json_file(Path(save_directory) / "config.json")
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload config.json to a repository of Hugging Face's hub; return the commit's URL. See `hub.push`."""
+        return push(self, repo_id, options)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "PretrainedConfig":
+        """Return the configuration of the text tower; a configuration of one tower returns itself."""
+        del decoder, encoder
+        return getattr(self, "text_config", self)
+
+    def set_vocab_size(self, size: int) -> None:
+        """Set the number of tokens of the text tower."""
+        self.get_text_config().__dict__["vocab_size"] = size
+
+    @property
+    def name_or_path(self) -> str:
+        """The name that the model of this configuration was loaded by, else an empty string."""
+        return self.__dict__.get("_name_or_path", "")
+
+    @name_or_path.setter
+    def name_or_path(self, value: str) -> None:
+        self.__dict__["_name_or_path"] = str(value)
+
+    @property
+    def use_return_dict(self) -> bool:
+        """Whether calls return objects, not tuples."""
+        return bool(self.return_dict)
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Names of classes by number, for models that classify; two of them if none were set."""
+        return {int(number): name for number, name in self.__dict__.get("id2label", LABELS).items()}
+
+    @id2label.setter
+    def id2label(self, value: Mapping[Any, str] | None) -> None:
+        if value is not None:
+            self.__dict__["id2label"] = {int(number): name for number, name in value.items()}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Numbers of classes by name."""
+        default = {name: number for number, name in self.id2label.items()}
+        return self.__dict__.get("label2id", default)
+
+    @label2id.setter
+    def label2id(self, value: Mapping[str, int] | None) -> None:
+        if value is not None:
+            self.__dict__["label2id"] = dict(value)
+
+    @property
+    def num_labels(self) -> int:
+        """The number of classes."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, value: int) -> None:
+        if value != self.num_labels:
+            self.id2label = {number: f"LABEL_{number}" for number in range(value)}
+            self.label2id = {name: number for number, name in self.id2label.items()}
 
     def to_dict(self) -> Fields:
         """Return all fields as plain JSON data."""
@@ -151,9 +241,25 @@ class PretrainedConfig:
         plain = {n: v.to_dict() if isinstance(v, PretrainedConfig) else deepcopy(v) for n, v in own.items()}
         return {"model_type": self.model_type} | plain
 
-    def to_json_string(self) -> str:
-        """Return `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+    def to_diff_dict(self) -> Fields:
+        """Return the fields that differ from the defaults of the class, as plain JSON data."""
+        default: Fields = type(self)().to_dict()
+        diff: Fields = {"model_type": self.model_type}
+        for name, value in self.to_dict().items():
+            part = self.__dict__.get(name)
+            if isinstance(part, PretrainedConfig):
+                diff[name] = part.to_diff_dict()
+            elif name not in default or value != default[name]:
+                diff[name] = value
+        return diff
+
+    def to_json_string(self, use_diff: bool = False) -> str:
+        """Return `to_dict` as JSON text, or `to_diff_dict`."""
+        return json.dumps(self.to_diff_dict() if use_diff else self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = False) -> None:
+        """Write `to_dict` into a file, or `to_diff_dict`."""
+        dump(Path(json_file_path), self.to_diff_dict() if use_diff else self.to_dict())
 
     def __eq__(self, other: object) -> bool:
         """Whether the other has the same class and fields."""
@@ -167,4 +273,6 @@ class PretrainedConfig:
 
     def __getattr__(self, name: str) -> Any:
         """Raise AttributeError: Python calls this only for missing fields."""
+        if name == "problem_type":
+            return None
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")

@@ -16,11 +16,13 @@ from cjkclip.compat.transformers.models.clip import (
     CLIPModel,
     CLIPTextModel,
     CLIPVisionModel,
+    Joint,
 )
-from cjkclip.compat.transformers.models.pretrained import HARMLESS, PreTrainedModel, read_checkpoint
+from cjkclip.compat.transformers.models.pretrained import PreTrainedModel
+from cjkclip.compat.transformers.models.reading import HARMLESS, read_checkpoint
 from cjkclip.compat.transformers.models.vision_text import VisionTextModel
 from cjkclip.config import Bert, Model, Text, Vit
-from cjkclip.errors import InputError
+from cjkclip.errors import InputError, LayoutError
 
 MODELS: tuple[type[PreTrainedModel], ...] = (
     CLIPModel,
@@ -52,10 +54,11 @@ class AutoConfig:
         raise TypeError("AutoConfig cannot be called: use AutoConfig.from_pretrained(name)")
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> PretrainedConfig:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> PretrainedConfig:
         """Load from a hub name, an alias, a directory or a file; see PretrainedConfig.from_pretrained."""
-        where, fields = places({n: v for n, v in options.items() if n not in HARMLESS})
-        source = checkpoints.resolve(name, replace(where, small=True))
+        options = {n: v for n, v in options.items() if n not in HARMLESS}
+        where, fields = places(options, pretrained_model_name_or_path, "AutoConfig")
+        source = checkpoints.resolve(pretrained_model_name_or_path, replace(where, small=True))
         record = config_record(source.name, source.folder)
         for model in MODELS if record is not None else ():
             kind = model.config_class
@@ -63,6 +66,14 @@ class AutoConfig:
                 return kind.from_dict(record).updated(fields)
         found = checkpoints.read(source)
         return class_for(found.config).config_class.from_model(found.config).updated(fields)
+
+    @classmethod
+    def for_model(cls, model_type: str, **fields: Any) -> PretrainedConfig:
+        """Return a new configuration by its model type, such as "clip". Raises InputError for an unknown one."""
+        kinds = {model.config_class.model_type: model.config_class for model in MODELS}
+        if model_type not in kinds:
+            raise InputError(f"model_type is {model_type!r}, expected one of {list(kinds)}")
+        return kinds[model_type](**fields)
 
 
 class AutoModel:
@@ -75,11 +86,15 @@ class AutoModel:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
+        cls, pretrained_model_name_or_path: str | Path, *, config: PretrainedConfig | None = None, **options: Any
     ) -> PreTrainedModel:
         """Load a model in evaluation mode; see CLIPModel.from_pretrained for the options."""
-        found, record, rest = read_checkpoint(name, options)
-        return class_for(found.config).from_found(found, str(name), record, config, rest)
+        found, record, rest = read_checkpoint(pretrained_model_name_or_path, options, "AutoModel")
+        kind = class_for(found.config)
+        if record is not None:  # Chinese-CLIP's image tower is CLIP's, under another name
+            same = (each for each in MODELS if issubclass(each, kind))
+            kind = next((each for each in same if each.config_class.model_type == record["model_type"]), kind)
+        return kind.from_found(found, str(pretrained_model_name_or_path), record, config, rest)
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
@@ -91,3 +106,20 @@ class AutoModel:
         raise InputError(
             f"no model has a {type(config).__name__}; expected one of {kinds}: AutoModel.from_config(CLIPConfig())"
         )
+
+
+class AutoModelForZeroShotImageClassification(AutoModel):
+    """Loads the model of two towers that fits a checkpoint, under the name in the hub's own snippets."""
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, config: PretrainedConfig | None = None, **options: Any
+    ) -> PreTrainedModel:
+        """Load a model in evaluation mode. Raises LayoutError for a tower alone."""
+        model = super().from_pretrained(pretrained_model_name_or_path, config=config, **options)
+        if not isinstance(model, Joint):
+            raise LayoutError(
+                f"{pretrained_model_name_or_path} contains one tower, but zero-shot classification needs two; use "
+                "AutoModel.from_pretrained(name)"
+            )
+        return model

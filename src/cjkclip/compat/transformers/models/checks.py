@@ -6,6 +6,7 @@ Every function raises InputError if a tensor is missing, has a wrong shape or ty
 import torch
 from torch import Tensor
 
+from cjkclip.engines.torch.compiling import traced
 from cjkclip.errors import InputError
 
 
@@ -32,7 +33,8 @@ def whole(numbers: Tensor | None, name: str, limit: int) -> Tensor:
         raise InputError(f"{name} is missing: got {type(numbers).__name__}, expected a tensor; pass {name}=")
     if numbers.is_floating_point() or numbers.dtype == torch.bool or numbers.is_complex():
         raise InputError(f"{name} is of type {numbers.dtype}, expected whole numbers: pass {name}.long()")
-    if numbers.device.type == "cpu" and numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < limit:
+    read = numbers.device.type == "cpu" and not traced() and numbers.numel()
+    if read and not 0 <= int(numbers.min()) <= int(numbers.max()) < limit:
         extent = f"{int(numbers.min())} to {int(numbers.max())}"
         raise InputError(
             f"{name} runs from {extent}, expected 0 to {limit - 1}: use this model's tokenizer, "
@@ -65,7 +67,7 @@ def token_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:
             f"attention_mask has shape {tuple(mask.shape)}, expected {tuple(like.shape[:2])} as input_ids: "
             "pass both from one call of the tokenizer"
         )
-    return None if bool(mask.bool().all()) else mask.long()
+    return None if not traced() and bool(mask.bool().all()) else mask.long()
 
 
 def pictures(pixels: Tensor | None, size: int, like: Tensor, stretch: bool) -> Tensor:

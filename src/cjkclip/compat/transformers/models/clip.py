@@ -1,7 +1,7 @@
 """transformers' models of two towers. n images, m texts, E joint width.
 
-`get_*_features` return tensors, not normalised, as in transformers 4. `text_model_output` and `vision_model_output` are
-the outputs of the towers, before any projection.
+`get_*_features` return tensors, not normalised, that also have the fields of version 5. `text_model_output` and
+`vision_model_output` are the outputs of the towers, before any projection.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from cjkclip.compat.transformers.configs import clip as configs
 from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
+from cjkclip.compat.transformers.models.features import features
 from cjkclip.compat.transformers.models.outputs import ChineseCLIPOutput, CLIPOutput, ModelOutput
 from cjkclip.compat.transformers.models.pretrained import Flags, PreTrainedModel
 from cjkclip.compat.transformers.models.towers import (
@@ -54,12 +55,12 @@ class Joint(PreTrainedModel):
         per_text = text @ image.T * scale
         fields = {"logits_per_image": per_text.T, "logits_per_text": per_text, "text_embeds": text}
         if loss:
-            if len(text) != len(image):
+            if text.shape[0] != image.shape[0]:
                 raise InputError(
                     f"return_loss=True needs one text per image, got {len(text)} texts and {len(image)} images: "
                     "pass as many texts as images, or return_loss=False"
                 )
-            pairs = torch.eye(len(text), dtype=torch.bool, device=text.device)
+            pairs = torch.eye(text.shape[0], dtype=torch.bool, device=text.device)
             fields["loss"] = contrastive(image, text, scale, pairs)
         output = self.output(fields, image_embeds=image, **inner)
         return output if flags.dictionary else output.to_tuple()
@@ -73,6 +74,8 @@ class CLIPModel(Joint):
     """CLIP: a ViT and a causal text tower."""
 
     config_class = configs.CLIPConfig
+    base_model_prefix = "clip"
+    embeddings_at = "text_model.embeddings.token_embedding"
     text_class: ClassVar[type[Tower]] = CLIPTextModel
     vision_class: ClassVar[type[Tower]] = CLIPVisionModel
     text_model: Tower
@@ -106,14 +109,14 @@ class CLIPModel(Joint):
     ) -> Tensor:
         """Return features (m, E), not normalised."""
         tower_output: Any = self.text_model(input_ids, attention_mask, position_ids, **self._tower_flags(flags))
-        return self.text_projection(tower_output.pooler_output)
+        return features(self.text_projection(tower_output.pooler_output), tower_output, flags.get("return_dict"))
 
     def get_image_features(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **flags: Any
     ) -> Tensor:
         """Return features (n, E), not normalised."""
         tower_output: Any = self.vision_model(pixel_values, interpolate_pos_encoding, **self._tower_flags(flags))
-        return self.visual_projection(tower_output.pooler_output)
+        return features(self.visual_projection(tower_output.pooler_output), tower_output, flags.get("return_dict"))
 
     def forward(
         self,
@@ -139,6 +142,8 @@ class ChineseCLIPModel(CLIPModel):
     """Chinese-CLIP. The text feature is the projected state of the first token; there is no pooler."""
 
     config_class = configs.ChineseCLIPConfig
+    base_model_prefix = "chinese_clip"
+    embeddings_at = "text_model.embeddings.word_embeddings"
     output = ChineseCLIPOutput
     text_class = ChineseCLIPTextModel
     vision_class = ChineseCLIPVisionModel
@@ -154,7 +159,8 @@ class ChineseCLIPModel(CLIPModel):
         """Return features (m, E), not normalised."""
         outputs = self._tower_flags(flags)
         tower_output: Any = self.text_model(input_ids, attention_mask, token_type_ids, position_ids, **outputs)
-        return self.text_projection(tower_output.last_hidden_state[:, 0])
+        vectors = self.text_projection(tower_output.last_hidden_state[:, 0])
+        return features(vectors, tower_output, flags.get("return_dict"))
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,

@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cjkclip import checkpoints, parameters
+from cjkclip import parameters
 from cjkclip.checkpoints import Found, weights
 from cjkclip.checkpoints.weights.replace import new_folder
 from cjkclip.checkpoints.weights.tensors import dtype_of
-from cjkclip.compat.transformers.configs.configuration import PretrainedConfig, config_record, places
+from cjkclip.compat.sources import SAVE_IDLE, require_idle
+from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
+from cjkclip.compat.transformers.models.methods import Methods, parts_of
+from cjkclip.compat.transformers.models.reading import read_checkpoint
 from cjkclip.compat.transformers.models.tree import Branch
 from cjkclip.config import Model
 from cjkclip.engines.torch.blocks import Attention
@@ -24,8 +27,12 @@ from cjkclip.machine.mapped import steady
 from cjkclip.parameters import shapes
 
 ATTENTION = ("sdpa", "eager")
-# Options of from_pretrained without effect: code of a checkpoint never runs, and weights are always memory-mapped.
-HARMLESS = ("use_safetensors", "low_cpu_mem_usage", "weights_only")
+# Options of save_pretrained with the values that change nothing. Other values raise OptionError.
+SAVE: dict[str, tuple[Any, ...]] = SAVE_IDLE | {
+    "variant": (None,),
+    "save_peft_format": (True, None),
+    "save_original_format": (True, None),
+}
 _M = TypeVar("_M", bound="PreTrainedModel")
 
 
@@ -44,7 +51,7 @@ class Recording(NamedTuple):
     attentions: tuple[Tensor, ...] | None
 
 
-class PreTrainedModel(Branch):
+class PreTrainedModel(Methods):
     """Base of all models: a configuration, and towers under their published names."""
 
     config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
@@ -88,17 +95,22 @@ class PreTrainedModel(Branch):
 
     @classmethod
     def from_pretrained(
-        cls: type[_M], name: str | Path, *, config: PretrainedConfig | None = None, **options: Any
+        cls: type[_M],
+        pretrained_model_name_or_path: str | Path,
+        *,
+        config: PretrainedConfig | None = None,
+        **options: Any,
     ) -> _M:
         """Load a model in evaluation mode from a hub name, an alias, a directory or a file.
 
-        options: revision, cache_dir, local_files_only; dtype (or torch_dtype): float32 (default), another, or "auto"
-        for the stored type; attn_implementation: "sdpa" or "eager"; device_map: a device; fields of the configuration;
-        and family, image_tower and facts as in cjkclip.load.
-        Raises the errors of cjkclip.load, and TypeError for an unknown option.
+        options: revision, cache_dir, local_files_only, token; dtype (or torch_dtype): float32 (default), another, or
+        "auto" for the stored type; attn_implementation: "sdpa" or "eager"; device_map: a device, "auto" or
+        {"": device}; fields of the configuration; and family, image_tower and facts as in cjkclip.load.
+        Raises the errors of cjkclip.load, TypeError for an unknown option, and OptionError for one with a value that is
+        not supported.
         """
-        found, record, rest = read_checkpoint(name, options)
-        return cls.from_found(found, str(name), record, config, rest)
+        found, record, rest = read_checkpoint(pretrained_model_name_or_path, options, cls.__name__)
+        return cls.from_found(found, str(pretrained_model_name_or_path), record, config, rest)
 
     @classmethod
     def from_found(
@@ -121,41 +133,55 @@ class PreTrainedModel(Branch):
         parameters.check(_params_of(towers, found.params), shapes(towers), f"{source} as {cls.__name__}")
         model = cls.__new__(cls)
         Branch.__init__(model)
+        config.name_or_path = source
         with steady(found.files):
             model._settle(config, build(towers, {n: _tensor(found.params[n], dtype) for n in shapes(towers)}))
         if attention is not None:
             model.set_attn_implementation(attention)
-        return model.to(device or "cpu").eval()
+        return model.to("cpu" if device is None else device).eval()
 
-    def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        *,
+        safe_serialization: bool = True,
+        push_to_hub: bool = False,
+        **options: Any,
+    ) -> None:
         """Write config.json and model.safetensors (or pytorch_model.bin), both completely or not at all.
 
-        The tokenizer and the preprocessing are saved by the processor.
+        is_main_process: False writes nothing. state_dict: parameters to write instead of the model's own. push_to_hub:
+        upload the directory too, as repo_id (default: its name). max_shard_size and save_function have no effect: the
+        weights are always one file. The tokenizer and the preprocessing are saved by the processor.
+        Raises OptionError for an option that is not supported, and LayoutError for parameters of another model.
         """
+        repo_id, token = options.pop("repo_id", None), options.pop("token", None)
+        for name in ("max_shard_size", "save_function"):
+            options.pop(name, None)
+        require_idle(options, "save_pretrained", SAVE)
+        own = self.state_dict()
+        if state_dict is not None:
+            parameters.check(arrays(state_dict), {name: tuple(own[name].shape) for name in own}, "state_dict")
+        if is_main_process:
+            self._write(Path(save_directory), own if state_dict is None else state_dict, safe_serialization)
+            if push_to_hub:
+                self.push_to_hub(repo_id or Path(save_directory).name, token=token)
+
+    def _write(self, folder: Path, state: Mapping[str, Tensor], safe: bool) -> None:
+        """Write the files of save_pretrained."""
         config = self.config.from_dict(self.config.to_dict())
         config.__dict__.pop("torch_dtype", None)
         config.__dict__.update(architectures=[type(self).__name__], dtype=str(self.dtype).removeprefix("torch."))
-        file = "model.safetensors" if safe_serialization else "pytorch_model.bin"
-        with new_folder(Path(folder), "overwrite") as part:
-            weights.write(part / file, arrays(self.state_dict()))
+        file = "model.safetensors" if safe else "pytorch_model.bin"
+        with new_folder(folder, "overwrite") as part:
+            weights.write(part / file, arrays(state))
             config.save_pretrained(part)
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Data type of the parameters."""
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
-
-    def num_parameters(self, only_trainable: bool = False) -> int:
-        """Return the number of parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
-
-    def set_attn_implementation(self, name: str) -> None:
+    def set_attn_implementation(self, attn_implementation: str) -> None:
         """Set "sdpa" (fused attention) or "eager" (step by step). Raises InputError for another name."""
+        name = attn_implementation
         if name not in ATTENTION:
             raise InputError(
                 f"attn_implementation is {name!r}, expected one of {list(ATTENTION)}; leave it out for 'sdpa'"
@@ -178,17 +204,6 @@ class PreTrainedModel(Branch):
             )
         values = (flags.get(name) for name in names)
         return Flags(*(getattr(self.config, n) if v is None else bool(v) for n, v in zip(names, values, strict=True)))
-
-
-def read_checkpoint(
-    name: str | Path, options: Mapping[str, Any]
-) -> tuple[Found, dict[str, Any] | None, dict[str, Any]]:
-    """Read a checkpoint; return it, its config.json (None if facts override it), and the other options."""
-    where, rest = places({n: v for n, v in options.items() if n not in HARMLESS})
-    family, tower, facts = (rest.pop(n, None) for n in ("family", "image_tower", "facts"))
-    tower = None if tower is None else str(tower)
-    found = checkpoints.read(checkpoints.resolve(name, where, family=family), image_tower=tower, facts=facts)
-    return found, None if facts or found.folder is None else config_record(str(name), found.folder), rest
 
 
 def attentions(model: nn.Module) -> list[Attention]:
@@ -228,6 +243,8 @@ def record_states(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callab
         layers = [each for block in blocks for each in attentions(block)]
         hooks += [a.probs.register_forward_hook(lambda _, __, output: probabilities.append(output)) for a in layers]
         fused = [each for each in layers if not each.eager]
+    # Checkpointed blocks run again in the backward pass, after eager attention is switched off, so they run plainly.
+    checkpointed = {part: vars(part).pop("forward", None) for part in parts_of(blocks) if flags.attentions}
     try:
         for each in fused:
             each.eager = True
@@ -237,6 +254,9 @@ def record_states(blocks: Iterable[nn.Module], flags: Flags) -> Generator[Callab
     finally:
         for each in fused:
             each.eager = False
+        for part, forward in checkpointed.items():
+            if forward is not None:
+                part.forward = forward
         for hook in hooks:
             hook.remove()
 

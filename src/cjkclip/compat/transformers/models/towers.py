@@ -59,6 +59,7 @@ class CLIPTextModel(Tower):
     """The causal text tower, without projection."""
 
     config_class = configs.CLIPTextConfig
+    embeddings_at = "embeddings.token_embedding"
 
     @classmethod
     def _model(cls, config: PretrainedConfig, params: Mapping[str, np.ndarray] | None = None) -> Model:
@@ -105,6 +106,7 @@ class ChineseCLIPTextModel(Tower):
     """The BERT text tower. Checkpoints of ChineseCLIPModel have no pooler, so the tower loaded from one has none."""
 
     config_class = configs.ChineseCLIPTextConfig
+    embeddings_at = "embeddings.word_embeddings"
     pooler: nn.Module | None
 
     def __init__(self, config: PretrainedConfig, add_pooling_layer: bool = True) -> None:
@@ -198,6 +200,8 @@ class CLIPVisionModel(Tower):
     """The image tower, without projection."""
 
     config_class = configs.CLIPVisionConfig
+    embeddings_at = "embeddings.patch_embedding"
+    main_input_name = "pixel_values"
 
     @classmethod
     def _model(cls, config: PretrainedConfig, params: Mapping[str, np.ndarray] | None = None) -> Model:
@@ -245,6 +249,7 @@ class CLIPTextModelWithProjection(PreTrainedModel):
     """The causal text tower and its projection."""
 
     config_class = configs.CLIPTextConfig
+    embeddings_at = "text_model.embeddings.token_embedding"
 
     def _take(self, towers: Towers) -> None:
         assert isinstance(towers.text, TextTower)
@@ -270,6 +275,8 @@ class CLIPVisionModelWithProjection(PreTrainedModel):
     """The image tower and its projection."""
 
     config_class = configs.CLIPVisionConfig
+    embeddings_at = "vision_model.embeddings.patch_embedding"
+    main_input_name = "pixel_values"
 
     def _take(self, towers: Towers) -> None:
         assert isinstance(towers.vision, VitTower)

@@ -48,7 +48,7 @@ class Branch(nn.Module):
         return super().register_forward_pre_hook(*args, **kwargs)
 
     def _computes(self) -> None:
-        if self.part is None:
+        if self.part is None and type(self).forward is Branch.forward:
             raise InputError(
                 "nothing is computed under this name, so the hook would never be called: register it on a layer, "
                 "such as model.text_model.encoder.layers[0] of a CLIPModel"

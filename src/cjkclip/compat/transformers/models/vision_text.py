@@ -16,6 +16,7 @@ from cjkclip.compat.transformers.configs import clip as configs
 from cjkclip.compat.transformers.configs.configuration import PretrainedConfig
 from cjkclip.compat.transformers.models import checks
 from cjkclip.compat.transformers.models.clip import Joint
+from cjkclip.compat.transformers.models.features import features
 from cjkclip.compat.transformers.models.outputs import BaseModelOutputWithPooling
 from cjkclip.compat.transformers.models.pretrained import Flags, arrays, record_states
 from cjkclip.compat.transformers.models.towers import Output
@@ -30,9 +31,12 @@ class VisionTextModel(Joint):
     """Any two towers. Parameters have cjkclip's own names, and saving uses layout "cjkclip"."""
 
     config_class = configs.VisionTextConfig
+    embeddings_at = "text.token"
     vision: VitTower | ResNetTower
     text: TextTower | BertTower
     _found: Found | None
+    _size: int
+    _factor: float
 
     @classmethod
     def from_found(
@@ -56,26 +60,28 @@ class VisionTextModel(Joint):
     def _take(self, towers: Towers) -> None:
         self.vision, self.text = cast(Any, towers.vision), cast(Any, towers.text)
         self.logit_scale = towers.logit_scale
-        self.__dict__["_found"] = None
+        assert towers.config.vision is not None
+        # constants of a call: torch.compile cannot derive them from the configuration
+        self.__dict__.update(_found=None, _size=towers.config.vision.image_size, _factor=towers.config.scale or 1.0)
 
     def _scale(self) -> Tensor:
         """Return the factor from the parameter, or the config value of a model without one."""
         if self.logit_scale is not None:
             return super()._scale()
-        return torch.tensor(self.config.to_model().scale or 1.0, device=self.device)
+        return torch.tensor(self._factor, device=self.device)
 
-    def save_pretrained(self, folder: str | Path, *, safe_serialization: bool = True) -> None:
+    def _write(self, folder: Path, state: Mapping[str, Tensor], safe: bool) -> None:
         """Write a directory in layout "cjkclip", with the tokenizer, for AutoModel and cjkclip.load.
 
         Raises LayoutError for a model that was not loaded, or safe_serialization=False.
         """
-        if self._found is None or not safe_serialization:
+        if self._found is None or not safe:
             raise LayoutError(
                 f"this {type(self).__name__} can be saved only if it was loaded, and only as safetensors: "
                 "VisionTextModel.from_pretrained(name).save_pretrained(folder)"
             )
-        found = replace(self._found, config=self.config.to_model(), params=arrays(self.state_dict()))
-        saving.write(found, Path(folder), "cjkclip")
+        found = replace(self._found, config=self.config.to_model(), params=arrays(state))
+        saving.write(found, folder, "cjkclip")
 
     def get_text_features(
         self,
@@ -86,13 +92,15 @@ class VisionTextModel(Joint):
         **flags: Any,
     ) -> Tensor:
         """Return features (m, E), not normalised."""
-        return self._encode_text(input_ids, attention_mask, token_type_ids, position_ids, self._flags(flags))[0]
+        encoded = self._encode_text(input_ids, attention_mask, token_type_ids, position_ids, self._flags(flags))
+        return features(*encoded, flags.get("return_dict"))
 
     def get_image_features(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **flags: Any
     ) -> Tensor:
         """Return features (n, E), not normalised."""
-        return self._encode_image(pixel_values, interpolate_pos_encoding, self._flags(flags))[0]
+        encoded = self._encode_image(pixel_values, interpolate_pos_encoding, self._flags(flags))
+        return features(*encoded, flags.get("return_dict"))
 
     def forward(
         self,
@@ -116,7 +124,7 @@ class VisionTextModel(Joint):
         self, pixel_values: Tensor | None, stretch: bool, flags: Flags
     ) -> tuple[Tensor, BaseModelOutputWithPooling]:
         """Return features and the tower's output."""
-        tower, size = self.vision, self.config.vision_config.image_size
+        tower, size = self.vision, self._size
         like = next(tower.parameters())
         if isinstance(tower, VitTower):
             pixels = checks.pictures(pixel_values, size, like, stretch)
@@ -131,8 +139,8 @@ class VisionTextModel(Joint):
                 "this image tower is a ResNet, without positions to interpolate or states to return: leave out "
                 "interpolate_pos_encoding, output_hidden_states and output_attentions"
             )
-        features = tower(checks.pictures(pixel_values, size, like, stretch))
-        return features, BaseModelOutputWithPooling(pooler_output=features)
+        vectors = tower(checks.pictures(pixel_values, size, like, stretch))
+        return vectors, BaseModelOutputWithPooling(pooler_output=vectors)
 
     def _encode_text(
         self, ids: Tensor | None, mask: Tensor | None, types: Tensor | None, positions: Tensor | None, flags: Flags
@@ -149,6 +157,6 @@ class VisionTextModel(Joint):
             else:
                 states = tower.states(tokens, mask, rows)
         pooled = tower.pool(states, tokens)
-        features = pooled if tower.proj is None else tower.proj(pooled)
+        vectors = pooled if tower.proj is None else tower.proj(pooled)
         output = BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, **recording()._asdict())
-        return features, output
+        return vectors, output
