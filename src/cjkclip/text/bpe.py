@@ -14,6 +14,7 @@ from typing import Any
 from cjkclip.errors import CheckpointError, FactsError, TextError
 from cjkclip.text import Tokens, Truncate, check_texts, pack
 from cjkclip.text import bpe_files as files
+from cjkclip.text.beginnings import longest, rows_of
 from cjkclip.text.bpe_rules import HF, OPEN_CLIP, OPENAI, BpeRules, Cleaning, build, word_pattern
 from cjkclip.text.clean import clean
 from cjkclip.text.files import stated_rules
@@ -96,8 +97,10 @@ class Bpe:
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
-        rows = [[self.sot, *row, self.eot] for row in self.rows(texts)]
-        return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate)
+        context = context or self.context
+        rows = rows_of(check_texts(texts), self.rows, context, self._longest)
+        rows = [[self.sot, *row, self.eot] for row in rows]
+        return pack(rows, context=context, pad=self.pad, truncate=truncate)
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return ids of texts without start and end, uncut. Raises TextError if one is not a valid string."""
@@ -185,6 +188,10 @@ class Bpe:
     @functools.cached_property
     def _rust(self) -> Any:
         return build(self.vocab, self.merges, self.rules)
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        return longest(self.vocab)
 
     @functools.cached_property
     def _symbols(self) -> dict[int, str]:

@@ -3,6 +3,7 @@
 The file is checked for the parts that these two have, and kept byte for byte.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from cjkclip import records
 from cjkclip.errors import CheckpointError, TextError
 from cjkclip.records import Limit
 from cjkclip.text import Tokens, Truncate, check_texts, pack
+from cjkclip.text.beginnings import longest, rows_of
 from cjkclip.text.files import read_bytes, read_config, spelling, write_text
 
 FILE = "tokenizer.json"
@@ -79,8 +81,16 @@ class Fast:
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
-        rows = [row.ids for row in self._rust.encode_batch_fast(check_texts(texts), add_special_tokens=True)]
-        return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate)
+        context = context or self.context
+        rows = rows_of(check_texts(texts), self._whole_rows, context, self._longest)
+        return pack(rows, context=context, pad=self.pad, truncate=truncate)
+
+    def _whole_rows(self, texts: list[str]) -> list[list[int]]:
+        return [row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=True)]
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        return longest(self._rust.get_vocab())
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return ids of texts without start and end, uncut. Raises TextError if one is not a valid string."""

@@ -16,6 +16,7 @@ from cjkclip.errors import CheckpointError, TextError
 from cjkclip.need import need
 from cjkclip.records import Limit
 from cjkclip.text import Tokens, Truncate, check_texts, pack
+from cjkclip.text.beginnings import longest, rows_of
 from cjkclip.text.files import read_bytes, write_text
 
 _FILE = "spiece.model"
@@ -100,8 +101,9 @@ class Unigram:
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
         front = [] if self.cls is None else [self.cls]
-        rows = [[*front, *row] for row in self.rows(texts)]
-        return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate, ends=False)
+        context = context or self.context
+        rows = [[*front, *row] for row in rows_of(check_texts(texts), self.rows, context, self._longest)]
+        return pack(rows, context=context, pad=self.pad, truncate=truncate, ends=False)
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return ids of texts without the first token, uncut. Raises TextError if one is not a valid string."""
@@ -150,6 +152,10 @@ class Unigram:
         for part in self._special_pattern.split(text):
             row += [self._ids[part]] if part in self.rules.specials else self._processor.encode(part)
         return row
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        return longest(self._pieces)
 
     @functools.cached_property
     def _special_pattern(self) -> re.Pattern[str] | None:

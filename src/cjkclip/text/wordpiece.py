@@ -15,6 +15,7 @@ from typing import Any
 from cjkclip.errors import CheckpointError, TextError
 from cjkclip.text import Tokens, Truncate, check_texts, pack
 from cjkclip.text import wordpiece_files as files
+from cjkclip.text.beginnings import longest, rows_of
 from cjkclip.text.files import stated_rules, write_text
 from cjkclip.text.wordpiece_rules import CN_CLIP, HF, WordPieceRules, build, words
 
@@ -76,8 +77,10 @@ class WordPiece:
 
         Raises TextError if a text is not a valid string, or, with truncate="error", is too long.
         """
-        rows = [[self.cls, *row, self.sep] for row in self.rows(texts)]
-        return pack(rows, context=context or self.context, pad=self.pad, truncate=truncate)
+        context = context or self.context
+        rows = rows_of(check_texts(texts), self.rows, context, self._longest)
+        rows = [[self.cls, *row, self.sep] for row in rows]
+        return pack(rows, context=context, pad=self.pad, truncate=truncate)
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Return ids of texts without [CLS] and [SEP], uncut. Raises TextError if one is not a valid string."""
@@ -129,6 +132,10 @@ class WordPiece:
     @functools.cached_property
     def _rust(self) -> Any:
         return build(self.vocab, self.rules)
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        return longest(self.vocab)
 
     @functools.cached_property
     def _pieces(self) -> dict[int, str]:
