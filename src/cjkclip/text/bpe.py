@@ -18,6 +18,7 @@ from cjkclip.text.beginnings import longest, rows_of
 from cjkclip.text.bpe_rules import HF, OPEN_CLIP, OPENAI, BpeRules, Cleaning, build, word_pattern
 from cjkclip.text.clean import clean
 from cjkclip.text.files import stated_rules
+from cjkclip.text.queries import normal
 
 __all__ = ["HF", "OPENAI", "OPEN_CLIP", "Bpe", "BpeRules", "clip_bpe"]
 
@@ -107,7 +108,7 @@ class Bpe:
         texts = check_texts(texts)
         if self.rules.cleaning == "hf":
             return [row.ids for row in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
-        texts = [clean(text) for text in texts]
+        texts = list(map(normal if self.rules.cleaning == "moji" else clean, texts))
         rows = self._rust.encode_batch_fast(texts, add_special_tokens=False)
         names = (self.rules.sot, self.rules.eot)
         return [
@@ -154,7 +155,7 @@ class Bpe:
         OpenAI's and open_clip's rules are replaced by transformers' own spelling of start and end, and padding. With
         `keep`, an extra key contains them, which `from_transformers` reads and transformers ignores.
         """
-        own = self.rules.cleaning == "openai"
+        own = self.rules.cleaning != "hf"
         if own and not keep:
             self.under(replace(HF, context=self.context)).save_transformers(folder)
             return

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cjkclip import records
 from cjkclip.records import Limit
 
-Cleaning = Literal["openai", "hf"]
+Cleaning = Literal["openai", "hf", "moji"]
 
 # transformers always uses OpenAI's spelling of the special tokens in its pattern, whatever their real spelling
 _HF_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -19,7 +19,8 @@ class BpeRules:
     """Rules that turn a text into ids. Special tokens are given as strings: the vocabulary has their ids.
 
     Cleaning "openai" repairs the text with ftfy, resolves HTML entities and lower-cases; "hf" composes (NFC)
-    and lower-cases. open_clip cleans as OpenAI does and differs only in the spelling of start and end.
+    and lower-cases. open_clip cleans as OpenAI does and differs only in the spelling of start and end. "moji" cleans as
+    OpenAI does, and then brings queries nearer to the captions of the bundled model (`text.queries`).
     """
 
     cleaning: Cleaning

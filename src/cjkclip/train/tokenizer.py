@@ -29,7 +29,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, rules: BpeRules, *, min_fre
             f"vocab_size is {vocab_size}, expected at least {len(base) + 3}: 512 byte symbols, a merge, start and end"
         )
     words = check_texts(texts)
-    if rules.cleaning == "openai":
+    if rules.cleaning != "hf":
         words = [clean(text) for text in words]
     blank = {symbol: i for i, symbol in enumerate([*base, rules.sot, rules.eot])}
     rust = build(blank, [], rules)

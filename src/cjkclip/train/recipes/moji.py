@@ -22,7 +22,7 @@ TRIAL_DESIGN = "emojione"  # excluded from trial runs, to compare settings on it
 NAME_SHARE = 0.6  # share of names among the drawn captions, the others are keywords; all languages are equally frequent
 
 VOCABULARY = 3000
-RULES: BpeRules = replace(OPENAI, context=32)
+RULES: BpeRules = replace(OPENAI, cleaning="moji", context=32)
 
 LIGHT = Augment(
     scale=0.2,
