@@ -10,6 +10,8 @@ from cjkclip.engines.openvino.runtime import core, ov
 from cjkclip.machine import processor
 from support.engines import random_params
 from support.graphs import MODEL, SAMPLES, graph_of
+from support.processes import printed
+from support.sources import ROOT
 
 
 def test_the_layer_that_adds_most_to_the_error_is_found() -> None:
@@ -51,3 +53,42 @@ def test_weights_keep_seven_bits_where_sums_overflow(
     assert len(bytes_) >= 2 * 6
     largest = [int(np.abs(array.astype(int)).max()) for array in bytes_ if array.ndim == 2]
     assert max(largest) in range(most - 1, most + 1), largest
+
+
+QUIET = """
+import sys, threading
+import numpy as np
+import cjkclip
+from cjkclip.engines.openvino import int8
+from support.engines import random_params
+from support.graphs import MODEL, SAMPLES, graph_of
+from support.processes import printed
+from support.sources import ROOT
+
+out, lines = sys.stdout, []
+done = threading.Event()
+
+def talk():
+    number = 0
+    while not done.wait(0.001):
+        number += 1
+        print("line", number)
+    lines.append(number)
+
+before = set(sys.modules)
+thread = threading.Thread(target=talk)
+thread.start()
+int8.quantise(graph_of(random_params(MODEL)), SAMPLES)
+done.set()
+thread.join()
+assert sys.stdout is out
+assert not [name for name in set(sys.modules) - before if name.partition(".")[0] in ("nncf", "torch", "sklearn")]
+print("total", *lines)
+"""
+
+
+def test_quantising_loses_no_line_of_other_threads_and_imports_nothing() -> None:
+    *lines, total = printed("-c", QUIET, path=[ROOT / "tests"]).splitlines()
+    assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+    assert total == f"total {len(lines)}"
+    assert len(lines) > 100

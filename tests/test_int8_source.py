@@ -1,11 +1,17 @@
 """Inputs that calibrate int8, built-in ones or the caller's own, and the cache key of the result."""
 
+import pickle
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
 import cjkclip
 from cjkclip import probes
-from cjkclip.errors import InputError
+from cjkclip.config import Model
+from cjkclip.engines import Engine
+from cjkclip.errors import EngineError, InputError
+from cjkclip.precision import int8
 from cjkclip.precision.shown import CalibrationSource
 from families import GOLDEN
 
@@ -40,3 +46,23 @@ def test_the_key_tells_sources_apart_without_making_the_inputs_of_the_package(mo
     digests = [source.digest(clip.config) for source in sources]
     assert len(set(digests)) == len(sources)
     assert digests[0] == CalibrationSource(clip.tokenizer, clip.languages).digest(clip.config)
+
+
+def test_the_callers_images_are_not_kept_after_the_engine_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests, built = list[str](), cjkclip.load("moji", engine="numpy").engine
+
+    def engine(config: Model, params: object, source: CalibrationSource) -> Engine:
+        digests.append(source.digest(config))
+        return built
+
+    monkeypatch.setattr(int8, "engine", engine)
+    images, texts = [np.full((9, 9, 3), shade, np.uint8) for shade in range(16)], [f"number {i}" for i in range(16)]
+    clip = cjkclip.load("moji").quantize(images, texts)
+    assert clip.engine is built
+    again = pickle.loads(pickle.dumps(clip))
+    assert again.engine is built
+    assert digests[0] == digests[1] != ""
+    kept = cast(Any, clip.__reduce__()[2])["_calibration"]
+    assert kept == ((), (), digests[0])
+    with pytest.raises(EngineError, match="call quantize"):
+        CalibrationSource(None, (), *kept).shown(clip.config)

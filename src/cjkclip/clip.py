@@ -44,7 +44,7 @@ class Clip:
         self.logit_scale = found.logit_scale
         self._found, self._chosen, self._threads, self._building = found, engine, threads, Lock()
         self._files = found.files
-        self._calibration: tuple[Sequence[Picture], Sequence[str]] = (), ()
+        self._calibration: tuple[Sequence[Picture], Sequence[str], str] = (), (), ""
         self._labels = zeroshot.LabelCache()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -79,7 +79,9 @@ class Clip:
             from cjkclip.precision import int8
 
             source = int8.CalibrationSource(self.tokenizer, self.languages, *self._calibration)
-            return int8.engine(self.config, self.params, source)
+            built = int8.engine(self.config, self.params, source)
+            self._calibration = source.spent()
+            return built
         return engines.build(self.config, self.params, engine=name, precision=precision, device=device)
 
     @lazy
@@ -214,7 +216,8 @@ class Clip:
 
     def logits(self, images: Picture | Iterable[Picture], texts: Iterable[str]) -> Float32[np.ndarray, "n m"]:
         """Return cosine similarities times logit_scale, (n, m). Raises ImageError, TextError."""
-        self._prepare()
+        with self._working() as engine:
+            engine.prepare()
         return np.float32(self.logit_scale) * (self.encode_image(images) @ self.encode_text(texts).T)
 
     def classify(
@@ -246,7 +249,8 @@ class Clip:
         labels, templates = check_texts(labels), check_texts(templates)
         if k is not None and k < 1:
             raise InputError(f"k is {k}, expected at least 1 label per image, or None for all: use for example k=5")
-        self._prepare()
+        with self._working() as engine:
+            engine.prepare()
         tokenize, encode = partial(in_parts, self.tokenize, cancel), partial(_unless, cancel, self.encode_tokens)
         classes, cut = self._labels.features(labels, templates, tokenize, encode)
         cut.tell_cut(stacklevel=2)
@@ -261,7 +265,7 @@ class Clip:
         EngineError if int8 changes the features too much, InputError for too few images or texts.
         """
         clip = Clip(self._found, ("openvino", "int8", "cpu"), self._threads)
-        clip._calibration = tuple(listed(images)), tuple(check_texts(texts))
+        clip._calibration = tuple(listed(images)), tuple(check_texts(texts)), ""
         return clip
 
     def save(self, folder: str | Path, layout: str = "cjkclip") -> Path:
@@ -274,10 +278,6 @@ class Clip:
         """
         with steady(self._files):
             return saving.write(self._found, Path(folder), layout)
-
-    def _prepare(self) -> None:
-        with self._working() as engine:
-            engine.prepare()
 
     def _rules(self) -> Image:
         if self.config.image is None:

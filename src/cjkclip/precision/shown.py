@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cjkclip import probes
 from cjkclip.config import Model
-from cjkclip.errors import InputError
+from cjkclip.errors import EngineError, InputError
 from cjkclip.image import Picture, load_pixels
 from cjkclip.probes import Inputs
 from cjkclip.text import Tokenizer
@@ -31,6 +31,8 @@ class CalibrationSource:
     languages: Sequence[str]
     pictures: Sequence[Picture] = ()
     texts: Sequence[str] = ()
+    known: str = ""  # the digest of inputs that are no longer kept
+    _digests: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         """Raise InputError if the caller passed too few inputs."""
@@ -41,8 +43,20 @@ class CalibrationSource:
                     "Clip.quantize, or call quantize() to use the built-in inputs"
                 )
 
+    def spent(self) -> tuple[Sequence[Picture], Sequence[str], str]:
+        """Return the caller's inputs as a digest alone, which finds the quantised graphs in the cache again."""
+        return (), (), self._digests.get("", self.known) if self.pictures or self.texts or self.known else ""
+
     def shown(self, config: Model) -> Shown:
-        """Return the inputs; every fourth of the caller's own images is used for judging."""
+        """Return the inputs; every fourth of the caller's own images is used for judging.
+
+        Raises EngineError if they are no longer kept.
+        """
+        if self.known:
+            raise EngineError(
+                "this model was quantised with your own images and texts, and its graphs are no longer in the cache: "
+                "call quantize(images, texts) on the original model again"
+            )
         own, others = [p for i, p in enumerate(self.pictures) if i % 4 < 3], list(self.pictures[3::4])
         judged, drawings = probes.judging(config, self.tokenizer, self.languages, others)
         calibration = probes.calibration(config, self.tokenizer, self.languages, (own, self.texts))
@@ -53,10 +67,12 @@ class CalibrationSource:
 
         It does not render the built-in images. It opens the caller's images and tokenizes the built-in sentences.
         """
+        if self.known:
+            return self.known
         digest = hashlib.sha256(repr((tuple(self.languages), tuple(self.texts), len(self.pictures))).encode())
         if self.pictures and config.image is not None:
             digest.update(load_pixels(self.pictures, config.image).tobytes())
         if self.tokenizer is not None:
             tokens = self.tokenizer(probes.sentences())
             digest.update(tokens.ids.tobytes() + tokens.mask.tobytes())
-        return digest.hexdigest()
+        return self._digests.setdefault("", digest.hexdigest())

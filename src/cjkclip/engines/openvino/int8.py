@@ -6,12 +6,10 @@ products overflow, weights keep 7 of their 8 bits. NNCF is the extra `int8`. The
 block of a quantised graph computes only the token that the head reads.
 """
 
-import contextlib
 import functools
 import hashlib
-import io
-import logging
-from collections.abc import Generator, Mapping, Sequence
+import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +19,7 @@ import numpy as np
 from cjkclip.config import Model
 from cjkclip.engines import Params
 from cjkclip.engines.openvino.kept import compile_and_cache, read_cached
+from cjkclip.engines.openvino.nncf import quantised
 from cjkclip.engines.openvino.ops import Compiled, OpenvinoEngine
 from cjkclip.engines.openvino.runtime import Node, compile_graph, fast, hints, op, ov, simd
 from cjkclip.errors import EngineError
@@ -33,17 +32,9 @@ _LINEAR = ("MatMul", "Convolution")
 
 def quantise(graph: ov.Model, samples: Sequence[Sample], keep: Sequence[str] = ()) -> ov.Model:
     """Quantise the matrix products and convolutions of a graph to int8, except the layers in `keep`."""
-    nncf: Any = need("nncf", extra="int8")
-    fix = nncf.OverflowFix.ENABLE if overflows() else None
-    with _quiet(nncf):
-        return nncf.quantize(
-            graph,
-            nncf.Dataset(list(samples)),
-            model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(samples),
-            ignored_scope=nncf.IgnoredScope(names=list(keep)) if keep else None,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
-        )
+    if importlib.util.find_spec("nncf") is None:
+        need("nncf", extra="int8")  # raises MissingDependencyError
+    return quantised(graph, samples, keep, overflow_fix=overflows())
 
 
 @functools.cache
@@ -138,11 +129,3 @@ class Int8Engine(OpenvinoEngine):
         precision = fast(self.device) or "fp32"
         compiled = place.compiled(graph, precision) if place else compile_graph(graph, precision)
         return compiled, [f"{tower}_features"]
-
-
-@contextlib.contextmanager
-def _quiet(nncf: Any) -> Generator[None]:
-    """Silence NNCF, whose progress bars and notes would mix with the results of a command on standard output."""
-    nncf.set_log_level(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
