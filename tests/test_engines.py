@@ -2,6 +2,7 @@
 
 import dataclasses
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -191,6 +192,20 @@ def test_whoever_is_stopped_while_a_package_starts_stops(
         choose(device="cpu")
     with pytest.warns(EngineWarning, match="interrupted: restart Python"):
         choose(device="cpu")
+
+
+def test_a_package_that_was_interrupted_inside_its_code_is_not_imported_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [SystemError("bad call flags"), AssertionError("imported again")]
+
+    def halved(_: str) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr("cjkclip.engines.here._STOPPED", set[str]())
+    monkeypatch.setattr("cjkclip.engines.here.importlib.import_module", halved)
+    monkeypatch.delitem(sys.modules, ENGINES["openvino"][0], raising=False)
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"interrupted.*restart Python"):
+            build(MODELS["vit"], random_params(MODELS["vit"]), engine="openvino", precision="fp32", device="cpu")
 
 
 def test_an_openvino_that_lacks_a_library(tmp_path: Path) -> None:

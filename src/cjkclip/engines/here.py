@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 import warnings
 from importlib.util import find_spec
 from types import ModuleType
@@ -44,12 +45,22 @@ def _unreleased(engine: str) -> str | None:
 
 
 def started(engine: str, module: str) -> ModuleType:
-    """Import the module of an engine. Raises EngineError if its package is installed but cannot be imported."""
+    """Import the module of an engine. Raises EngineError if its package is installed but cannot be imported.
+
+    A package whose import was interrupted is not imported again, which would raise other errors or end the process.
+    """
+    if engine in _STOPPED and module not in sys.modules:
+        raise EngineError(
+            f"engine {engine!r} cannot be imported again, since its import was interrupted: restart Python"
+        )
     try:
         return importlib.import_module(module)
     except (KeyboardInterrupt, SystemExit):
         _STOPPED.add(engine)
         raise
+    except SystemError as error:  # C++ code that was interrupted
+        _STOPPED.add(engine)
+        raise EngineError(f"the import of engine {engine!r} was interrupted ({error}): restart Python") from error
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # incomplete packages raise all of these
         if (interruption := _interruption(error)) is not None:
             _STOPPED.add(engine)
