@@ -232,7 +232,7 @@ def test_bad_pictures_are_refused(case: str) -> None:
         open_picture(picture)
 
 
-@pytest.mark.parametrize("picture", [5, None, 2.5, ["a.png"], bytearray(b"GIF")])
+@pytest.mark.parametrize("picture", [5, None, 2.5, ["a.png"]])
 def test_what_is_no_picture_at_all(picture: Any) -> None:
     with pytest.raises(ImageError, match=f"{type(picture).__name__}: not an image; expected a path"), named(picture):
         decode(picture, published=False)

@@ -26,9 +26,10 @@ from PIL.Image import Transpose
 from cjkclip.arrays import UInt8
 from cjkclip.errors import ImageError, without_secrets
 from cjkclip.image.heif import open_file
+from cjkclip.image.sources import KINDS, Source, content
 from cjkclip.machine.forks import Lock
 
-Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
+Picture = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray | Source
 
 LONGEST = 65_535  # pixels on a side, JPEG's own limit: to resize a strip of a million pixels would take gigabytes
 
@@ -44,14 +45,7 @@ _TURNS = {
 }
 # entries of `info` in which Pillow looks for the orientation
 _ORIENTATION_KEYS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
-_ONE = (
-    str,
-    bytes,
-    os.PathLike,
-    PIL.Image.Image,
-    np.ndarray,
-    io.IOBase,
-)  # the last is no image, but iterates over lines
+_ONE = (str, bytes, os.PathLike, PIL.Image.Image, np.ndarray, io.IOBase, *KINDS)
 LONGEST_NAME = 400  # characters of an image's name in messages
 _ONE_BY_ONE = tuple(Lock() for _ in range(64))  # Pillow reads a file at the first access to its pixels
 
@@ -65,7 +59,7 @@ _DAMAGE = (
 
 
 def open_picture(picture: Picture, *, published: bool = False) -> PIL.Image.Image:
-    """Open an image and decode it fully: a path, a file's bytes, a PIL image or an array.
+    """Open an image and decode it fully: a path, a file's bytes, an open file, a PIL image, an array or torch tensor.
 
     The default result has mode RGB: EXIF orientation applied (unreadable EXIF is ignored), transparency of any kind on
     white, 16 bits scaled to 8 (x / 257, rounded), the first frame of an animation. `published=True` gives the image as
@@ -136,6 +130,7 @@ def decode(picture: Any, published: bool, least: int = 0, take: Take = _nothing)
     least: a JPEG file may be decoded at a half, a quarter or an eighth of its size if both sides keep at least this
     number of pixels; 0: never.
     """
+    picture = content(picture)
     if isinstance(picture, np.ndarray):
         image = _from_array(cast(np.ndarray, picture))
     elif isinstance(picture, PIL.Image.Image):
@@ -149,7 +144,8 @@ def decode(picture: Any, published: bool, least: int = 0, take: Take = _nothing)
     elif isinstance(picture, str | os.PathLike):
         return _read(_file(Path(os.fsdecode(cast(str, picture)))), published, least, take)
     else:
-        raise ImageError("not an image; expected a path, the bytes of a file, a PIL image or a NumPy array")
+        kinds = "a path, the bytes of a file, an open file, a PIL image, a NumPy array or a torch tensor"
+        raise ImageError(f"not an image; expected {kinds}")
     return image if published else _plain(image)
 
 

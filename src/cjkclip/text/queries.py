@@ -45,19 +45,18 @@ def _known(text: str) -> str | None:
 
 
 def _named(text: str) -> str:
-    """Replace each known emoji by its English name, or by nothing if the text has its name in any language."""
-    text = _emoji()[1].sub(lambda match: _name(match[0], text), text)
+    """Replace each known emoji by its English name, or by nothing if the text has one of its captions."""
+    words = f" {_EMOJI_MARKS.sub(' ', text)} "  # English captions count as whole words only
+    table, pattern = _emoji()
+
+    @cache
+    def name(emoji: str) -> str:
+        english, captions = table[emoji]
+        beside = any((f" {each} " in words) if each.isascii() else (each in text) for each in captions)
+        return " " if beside else f" {english} "
+
+    text = pattern.sub(lambda match: name(_TONES.sub("", match[0])), text)
     return _INVISIBLE.sub("", text)
-
-
-def _name(found: str, text: str) -> str:
-    name, captions = _emoji()[0][_TONES.sub("", found)]
-    return " " if any(_contains(text, caption) for caption in captions) else f" {name} "
-
-
-def _contains(text: str, caption: str) -> bool:
-    """Whether a caption occurs in a text, as whole words if it is English."""
-    return caption in text if not caption.isascii() else f" {caption} " in f" {_EMOJI_MARKS.sub(' ', text)} "
 
 
 def _trimmed(text: str) -> Iterator[str]:
@@ -146,4 +145,6 @@ def _emoji() -> tuple[dict[str, tuple[str, frozenset[str]]], re.Pattern[str]]:
         for concept in moji.concepts()
     }
     spelled = sorted(names, key=len, reverse=True)
-    return names, re.compile("|".join("".join(re.escape(char) + TONE for char in chars) for chars in spelled))
+    first = "".join(sorted({re.escape(chars[0]) for chars in spelled}))  # most characters begin no emoji
+    forms = "|".join("".join(re.escape(char) + TONE for char in chars) for chars in spelled)
+    return names, re.compile(f"(?=[{first}])(?:{forms})")
