@@ -1,6 +1,7 @@
 """int8 graphs as NNCF makes them for this processor: every layer but those kept, and no sum that overflows."""
 
 import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,3 +93,9 @@ def test_quantising_loses_no_line_of_other_threads_and_imports_nothing() -> None
     assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
     assert total == f"total {len(lines)}"
     assert len(lines) > 100
+
+
+def test_quantising_runs_no_file_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nncf.py").write_text("raise SystemExit('a file of the working directory ran')")
+    monkeypatch.chdir(tmp_path)
+    int8_openvino.quantise(graph_of(random_params(MODEL)), SAMPLES)

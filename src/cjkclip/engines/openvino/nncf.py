@@ -46,7 +46,7 @@ def _run(folder: Path) -> None:
     python = os.fsdecode(multiprocessing.spawn.get_executable() or sys.executable)
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [python, "-m", __name__, str(folder)],
+        [python, "-P", "-m", __name__, str(folder)],
         env=os.environ | {"PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,
