@@ -9,16 +9,18 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from cjkclip.arrays import Float32
 from cjkclip.config import Image
+from cjkclip.errors import ImageError
 from cjkclip.image import Picture, load_pixels
 from cjkclip.machine.limits import using
 from cjkclip.machine.memory import too_large
-from cjkclip.machine.threads import require_running, result, submit
+from cjkclip.machine.threads import result, submit
 
 FIRST = 8  # images in the first batch
 Pixels = Float32[np.ndarray, "n 3 S S"]
@@ -94,12 +96,12 @@ def ahead(
     stop = threading.Event()
 
     def decoded(rows: slice) -> DecodedBatch:
-        require_running(cancel)
         problems: Problems = []
-        part = _Until(pictures[rows], stop, cancel)
+        part = pictures[rows]
         try:
             with using(threads):
-                pixels = load_pixels(part, rules, exact=exact, on_error=lambda _, err: problems.extend(err.problems))
+                tell = partial(_collect, problems)
+                pixels = load_pixels(part, rules, exact=exact, on_error=tell, ends=(stop, cancel))
         except MemoryError as error:
             raise too_large(len(part), error) from error
         return DecodedBatch(rows.start, pixels, problems)
@@ -119,19 +121,8 @@ def ahead(
             stop.set()  # Ctrl-C does not wait until a batch of large images is read
 
 
-class _Until(Sequence[Picture]):
-    """Images, which can be read until one of the events is set; afterwards access raises CancelledError."""
-
-    def __init__(self, pictures: Sequence[Picture], *events: threading.Event | None) -> None:
-        self._pictures, self._events = pictures, events
-
-    def __getitem__(self, index: Any) -> Any:  # load_pixels passes a single number
-        for event in self._events:
-            require_running(event)
-        return cast(Any, self._pictures[index])
-
-    def __len__(self) -> int:
-        return len(self._pictures)
+def _collect(problems: Problems, _: int, error: ImageError) -> None:
+    problems.extend(error.problems)
 
 
 def growing(count: int, most: int) -> Iterator[slice]:

@@ -5,6 +5,7 @@ the original code, so the bits are equal too.
 """
 
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from cjkclip.errors import ImageError, InputError
 from cjkclip.image.picture import Picture, Take, decode, named, to_rgb
 from cjkclip.machine.limits import memory
 from cjkclip.machine.memory import Room
-from cjkclip.machine.threads import on_every_core
+from cjkclip.machine.threads import on_every_core, require_running
 
 OnError = Callable[[int, ImageError], None]
 Filter = Literal["bicubic", "bilinear"]
@@ -48,6 +49,7 @@ def load_pixels(
     published: bool = False,
     exact: bool = True,
     on_error: OnError | None = None,
+    ends: Sequence[Event | None] = (),
 ) -> Float32[np.ndarray, "n 3 S S"]:
     """Return the normalised pixels of every image, ready for an image tower: C-contiguous, RGB, channels first.
 
@@ -57,8 +59,8 @@ def load_pixels(
     `exact=False` decodes large JPEG files at a fraction of their size, never below `SPARE` times the side that the
     tower reads, and averages blocks of pixels before it resizes: up to about 3 grey levels off, 0.5 on average.
 
-    If an image cannot be read, on_error(index, error) is called and its row is NaN. Without `on_error`, ImageError is
-    raised after all images were tried; it lists every image that failed (`problems`).
+    If an image cannot be read, on_error(index, error) is called and its row is NaN. Without it, ImageError lists all
+    images that failed (`problems`) at the end. If one of the events `ends` is set, CancelledError is raised at once.
     """
     _require_sense(pictures, published, exact)
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
@@ -70,6 +72,7 @@ def load_pixels(
         return (_square if exact or min(image.size) < rules.size else _shrunk)(image, rules)
 
     def load(index: int) -> str | None:
+        require_running(*ends)
         try:
             with named(pictures[index]), room.part() as take:
                 _normalise(square(index, take), rules, pixels[index])

@@ -71,9 +71,9 @@ class Here(Executor):
         return done
 
 
-def require_running(cancel: threading.Event | None) -> None:
-    """Raise CancelledError if the event is set."""
-    if cancel is not None and cancel.is_set():
+def require_running(*events: threading.Event | None) -> None:
+    """Raise CancelledError if one of the events is set."""
+    if any(event is not None and event.is_set() for event in events):
         raise CancelledError("the call ended early, because the event that it got as `cancel` was set")
 
 
