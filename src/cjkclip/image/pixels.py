@@ -53,22 +53,20 @@ def load_pixels(
 ) -> Float32[np.ndarray, "n 3 S S"]:
     """Return the normalised pixels of every image, ready for an image tower: C-contiguous, RGB, channels first.
 
-    `published=True` gives the bits of the original code for every file that Pillow opens. If the original fails
-    (transformers 4 on an image of one pixel), the same rules are applied.
+    `published=True` gives the original code's bits; where that code fails (an image of one pixel), these rules' bits.
 
     `exact=False` decodes large JPEG files at a fraction of their size, never below `SPARE` times the side that the
     tower reads, and averages blocks of pixels before it resizes: up to about 3 grey levels off, 0.5 on average.
 
-    If an image cannot be read, on_error(index, error) is called and its row is NaN. Without it, ImageError lists all
-    images that failed (`problems`) at the end. If one of the events `ends` is set, CancelledError is raised at once.
+    If an image cannot be read, on_error(index, error) is called and its row is NaN; without it, ImageError lists
+    all of them (`problems`) at the end. If one of the events `ends` is set, CancelledError is raised at once.
     """
     _require_sense(pictures, published, exact)
     pixels = np.empty((len(pictures), 3, rules.size, rules.size), np.float32)
-    least = 0 if exact else SPARE * rules.size
     room = Room(lambda: min(MOST_BYTES, memory() // 4))
 
     def square(index: int, take: Take) -> PIL.Image.Image:
-        image = decode(pictures[index], published, least, take)  # freed here, before its part is given back
+        image = decode(pictures[index], published, 0 if exact else SPARE * rules.size, take)  # freed on return
         return (_square if exact or min(image.size) < rules.size else _shrunk)(image, rules)
 
     def load(index: int) -> str | None:
@@ -81,8 +79,8 @@ def load_pixels(
             return str(error)
         return None
 
-    reasons = enumerate(on_every_core(load, range(len(pictures)), "cjkclip-pictures"))
-    tell([(index, why) for index, why in reasons if why is not None], len(pictures), on_error)
+    reasons = on_every_core(load, range(len(pictures)), "cjkclip-pictures")
+    tell([(index, why) for index, why in enumerate(reasons) if why is not None], len(pictures), on_error)
     return pixels
 
 
